@@ -1,0 +1,42 @@
+"""The closed-form ReLU neural tangent kernel and what is learned with it. Names are imported on first use."""
+# ruff: noqa: F401
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "estimators": ("NTKClassifier", "NTKRegressor"),
+    "finite_width": ("RandomFeatures", "empirical_ntk"),
+    "flow": ("GradientFlow",),
+    "gram": ("ReluKernel", "relu_nngp", "relu_ntk"),
+    "logistic": ("Logistic", "logistic_path"),
+    "lower_bound": ("margin_cap", "paper_data", "split_exact", "split_sampled"),
+    "select": ("Selection", "best"),
+    "solve": ("Interpolation", "Ridge", "RidgePath", "class_targets", "margins", "reg_path"),
+    "svm": ("SVM",),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+__all__ = sorted(_MODULE)
+
+if TYPE_CHECKING:  # the same, for type checkers
+    from .estimators import NTKClassifier, NTKRegressor
+    from .finite_width import RandomFeatures, empirical_ntk
+    from .flow import GradientFlow
+    from .gram import ReluKernel, relu_nngp, relu_ntk
+    from .logistic import Logistic, logistic_path
+    from .lower_bound import margin_cap, paper_data, split_exact, split_sampled
+    from .select import Selection, best
+    from .solve import Interpolation, Ridge, RidgePath, class_targets, margins, reg_path
+    from .svm import SVM
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_MODULE[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

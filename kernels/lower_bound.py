@@ -1,0 +1,148 @@
+"""Why the kernel needs n ~ d² on the paper's data: signal and noise of a kernel predictor, and a cap on its margin.
+
+Wei, Lee, Liu & Ma (arXiv 1810.05369), Section 2: on D (see `paper_data`) the label depends on (x₁, x₂) alone, and a
+kernel predictor drowns what it knows of them in its variation over the other d − 2 coordinates unless n ≳ d². Every
+point of D has norm √(d−1), and every product x_i·x is one of three values from (x₁, x₂) plus a sum of d − 2 random
+signs. So averages over the noise coordinates are sums over binomial laws, and here they are taken exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .gram import ReluKernel
+
+INFORMATIVE = np.array([(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)])
+LABELS = np.array([1.0, 1.0, -1.0, -1.0])
+
+
+@dataclass(frozen=True)
+class Split:
+    """Where the variance of f over D lies. means (4,): E f given each (x₁, x₂) of INFORMATIVE; informative: their
+    variance; noise: the mean variance over the noise coordinates; signal = E y f, the part of `means` along y.
+
+    ratio = signal / √noise. For the least-norm interpolant of n points it is of order n/d² until n ~ d². signal_se and
+    noise_se are standard errors, zero where the averages are exact."""
+
+    means: np.ndarray
+    noise: float
+    signal_se: float = 0.0
+    noise_se: float = 0.0
+
+    @property
+    def informative(self) -> float:
+        return float(self.means.var())
+
+    @property
+    def signal(self) -> float:
+        return float(self.means @ LABELS) / 4
+
+    @property
+    def ratio(self) -> float:
+        return self.signal / self.noise**0.5 if self.noise > 0 else np.inf * np.sign(self.signal)
+
+
+def paper_data(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The paper's distribution D: X (n, d), y (n,) = ±1; (x₁, x₂) of INFORMATIVE, +1 for the first two; others ±1."""
+    if n < 1 or d < 2:
+        raise ValueError(f"n = {n}, d = {d}: expected n of at least 1 and d of at least 2")
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(4, size=n)
+    X = np.empty((n, d))
+    X[:, :2] = INFORMATIVE[kind]
+    X[:, 2:] = rng.integers(2, size=(n, d - 2)) * 2.0 - 1
+    return X, np.where(kind < 2, 1.0, -1.0)
+
+
+def split_exact(kernel: ReluKernel, X: np.ndarray, coef: np.ndarray) -> Split:
+    """Signal and noise of f = Σ coef_i K(x_i, ·), coef (n,), x_i from D: exact up to rounding, O(n² d + d³)."""
+    d = X.shape[1]
+    _check(X, coef)
+    kappa = _profile(kernel, d)
+    informative = (X[:, :2] @ INFORMATIVE.T).astype(int)
+    pair = _pair_means(kappa, d - 2)
+    first = _single_means(kappa, d - 2)
+    means = np.array([coef @ first[informative[:, v] + 1] for v in range(4)])
+    distance = ((d - 2 - X[:, 2:] @ X[:, 2:].T) / 2).round().astype(int)
+    second = np.zeros(4)
+    for v in range(4):
+        a = informative[:, v] + 1
+        for s in range(3):
+            for t in range(3):
+                block = pair[s, t][distance[np.ix_(a == s, a == t)]] - first[s] * first[t]
+                second[v] += coef[a == s] @ block @ coef[a == t]
+    return Split(means, float(second.mean()))
+
+
+def split_sampled(kernel: ReluKernel, X: np.ndarray, coef: np.ndarray, *, samples: int = 4096, seed: int = 0) -> Split:
+    """The same from `samples` noise vectors at each of the four (x₁, x₂); unbiased, with standard errors."""
+    _check(X, coef)
+    if samples < 2:
+        raise ValueError(f"samples = {samples}: expected at least 2")
+    rng = np.random.default_rng(seed)
+    values = []
+    for pair in INFORMATIVE:
+        points = rng.integers(2, size=(samples, X.shape[1])) * 2.0 - 1
+        points[:, :2] = pair
+        values.append(kernel.dot(points, X, coef))
+    f = np.array(values)
+    means, variances = f.mean(axis=1), f.var(axis=1, ddof=1)
+    fourth = ((f - means[:, None]) ** 4).mean(axis=1)
+    noise_se = float(np.sqrt(((fourth - variances**2) / samples).sum()) / 4)
+    signal_se = float(np.sqrt(variances.sum() / samples)) / 4
+    return Split(means, float(variances.mean()), signal_se, noise_se)
+
+
+def margin_cap(K: np.ndarray, y: np.ndarray) -> float:
+    """‖(1/n) Σ y_i φ(x_i)‖ = √(yᵀ K y)/n: no function of norm 1 in the kernel's space has a larger margin on (K, y).
+
+    For any such f, min_i y_i f(x_i) ≤ mean_i y_i f(x_i) = ⟨f, (1/n) Σ y_i φ(x_i)⟩. Beside it stands `SVM.margin`.
+    """
+    return float(np.sqrt(max(y @ K @ y, 0.0)) / len(y))
+
+
+def _check(X: np.ndarray, coef: np.ndarray) -> None:
+    known = (X[:, None, :2] == INFORMATIVE).all(axis=2).any(axis=1).all() and (np.abs(X[:, 2:]) == 1).all()
+    if not known:
+        raise ValueError("X is not from the paper's distribution: expected one of (±1, 0), (0, ±1), then ±1")
+    if coef.shape != (len(X),):
+        raise ValueError(f"coef has shape {coef.shape}: expected ({len(X)},)")
+
+
+def _profile(kernel: ReluKernel, d: int) -> np.ndarray:
+    """K as a function of the product x·x' between points of norm √(d−1), for −(d−1) … d−1: (2d − 1,)."""
+    radius2 = d - 1
+    cosine = np.arange(-radius2, radius2 + 1) / radius2
+    circle = np.sqrt(radius2) * np.stack([cosine, np.sqrt(np.maximum(1 - cosine**2, 0))], axis=1)
+    return np.asarray(kernel.gram(circle, np.array([[np.sqrt(radius2), 0.0]]))[:, 0])
+
+
+def _single_means(kappa: np.ndarray, k: int) -> np.ndarray:
+    """E K(a + S) for a = −1, 0, 1 and S the sum of k independent signs: (3,)."""
+    signs, weights = _binomial(k)
+    return np.array([weights @ kappa[a + signs + k + 1] for a in (-1, 0, 1)])
+
+
+def _pair_means(kappa: np.ndarray, k: int) -> np.ndarray:
+    """E K(a + S) K(b + S') for two points that differ in h of k noise coordinates: (3, 3, k + 1) for a, b, h.
+
+    S = A + B and S' = A − B with A a sum of k − h and B of h independent signs.
+    """
+    out = np.empty((3, 3, k + 1))
+    for h in range(k + 1):
+        (same, p), (other, q) = _binomial(k - h), _binomial(h)
+        plus, minus = same[:, None] + other + k + 1, same[:, None] - other + k + 1
+        for a in range(3):
+            for b in range(3):
+                out[a, b, h] = p @ (kappa[plus + a - 1] * kappa[minus + b - 1]) @ q
+    return out
+
+
+def _binomial(k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values and probabilities of a sum of k independent signs."""
+    from scipy.stats import binom
+
+    heads = np.arange(k + 1)
+    return 2 * heads - k, binom.pmf(heads, k, 0.5)

@@ -1,0 +1,96 @@
+"""The command line: thin, and quick to start, since heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import click
+
+from .. import __version__
+from ..errors import DivergenceError, InputError
+
+_COMMANDS = {
+    "run": "run",
+    "resume": "run",
+    "info": "show",
+    "plot": "show",
+    "ntk": "show",
+    "doctor": "doctor",
+}
+_HELP = {
+    "run": "Simulate; without CONFIG the paper's problem.",
+    "resume": "Go on with a run exactly where it stopped.",
+    "info": "Configuration, progress, last measures and integrity of a run.",
+    "plot": "The convergence figures of a run.",
+    "ntk": "The kernel baseline on the same data.",
+    "doctor": "Versions, threads, vector width, cache, measured speed.",
+}
+
+
+class _Lazy(click.Group):
+    """Imports a command's module only when that command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        import importlib
+
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f".{_COMMANDS[name]}", __name__), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_COMMANDS)}"
+            raise click.UsageError(f"{args[0]}: unknown command; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_HELP.items()))
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.version_option(__version__, prog_name="meanfield")
+def group() -> None:
+    """Infinite-width two-layer ReLU networks as ensembles of particles."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command; ends the process. Exit status: 0 done, 2 bad input, 75 out of time, 128 + n a signal, 1 else."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a locale that cannot show λ must not end a run
+    try:
+        status = group.main(args, prog_name="meanfield", standalone_mode=False) or 0
+    except InputError as error:
+        status = _refuse(str(error))
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        status = 0
+    except click.ClickException as error:
+        status = _refuse(error.format_message())
+    except (DivergenceError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            sys.stderr.close()
+            sys.exit(1)
+        status = _refuse(str(error), 1)
+    except MemoryError as error:
+        status = _refuse(f"not enough memory: {error or 'reduce ensemble.m or data.n'}", 1)
+    except (KeyboardInterrupt, click.Abort):
+        status = 128 + signal.SIGINT
+    sys.exit(status)
+
+
+def _refuse(message: str, status: int = 2) -> int:
+    one_line = " ".join(message.split("\n"))
+    print(f"meanfield: error: {one_line}", file=sys.stderr)
+    return status

@@ -1,0 +1,95 @@
+"""`meanfield doctor`: what this machine is, and how fast the step runs on it."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import click
+
+from ._tables import print_json, table
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
+@click.option("--threads", type=click.IntRange(1, 4096), help="Threads to measure with.")
+def doctor(as_json: bool, threads: int | None) -> int:
+    """Versions, threads, vector width, cache folder, and measured speed."""
+    from ..compiling import cache_folder
+    from ..microkernels import has_wide_vectors
+    from ..runfile import describe_versions
+    from ..sweep import default_threads
+
+    threads = threads or default_threads()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    folder = cache_folder()
+    writable = _writable(folder)
+    step, product = _measure(threads)
+    facts = {
+        **describe_versions(),
+        "cores": cores,
+        "threads": threads,
+        "vector_bits": 512 if has_wide_vectors() else 256,
+        "cache_folder": str(folder),
+        "cache_writable": writable,
+        "step_gflops": round(step, 1),
+        "matrix_product_gflops": round(product, 1),
+        "fraction_of_matrix_product": round(step / product, 3),
+    }
+    advice = _advice(facts)
+    if as_json:
+        print_json({**facts, "advice": advice})
+        return 0
+    print(table([("meanfield doctor", ""), *[(name.replace("_", " "), str(value)) for name, value in facts.items()]]))
+    print("\n".join(["", *advice]) if advice else "\nnothing to set")
+    return 0
+
+
+def _advice(facts: dict) -> list[str]:
+    advice = []
+    if not facts["cache_writable"]:
+        advice.append(f"{facts['cache_folder']} cannot be written, so every start compiles again: set NUMBA_CACHE_DIR")
+    if facts["threads"] < facts["cores"]:
+        advice.append(f"{facts['threads']} of {facts['cores']} cores are used: set MEANFIELD_NUM_THREADS or --threads")
+    if facts["threads"] > facts["cores"]:
+        advice.append(f"{facts['threads']} threads on {facts['cores']} cores: set MEANFIELD_NUM_THREADS or --threads")
+    if facts["fraction_of_matrix_product"] < 0.5:
+        advice.append("the step is slower than half the matrix product: is something else running, or vectors narrow?")
+    return advice
+
+
+def _writable(folder: os.PathLike[str]) -> bool:
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def _measure(threads: int) -> tuple[float, float]:
+    """GFLOP/s of the particle step (m 16384, n 512, d 20, noise on) and of the float32 matrix product, warm medians."""
+    import numpy as np
+    from threadpoolctl import threadpool_limits
+
+    from ..ensemble import Ensemble
+    from ..sweep import Move, Sweep
+
+    m, n, d = 16384, 512, 20
+    rng = np.random.default_rng(0)
+    sweep, ensemble = Sweep(rng.standard_normal((n, d)), 1, "float32", threads), Ensemble.gaussian(m, d)
+    sweep.predict(ensemble.theta, m)
+    residual, move = rng.standard_normal((n, 1)) / n, Move(0.999, 0.01, 0.001)
+    square = rng.random((2048, 2048), dtype=np.float32)
+
+    def median(task: object, repetitions: int) -> float:
+        times = []
+        for _ in range(repetitions + 2):
+            began = time.perf_counter()
+            task()  # type: ignore[operator]
+            times.append(time.perf_counter() - began)
+        return float(np.median(times[2:]))
+
+    with threadpool_limits(threads):
+        product = 2 * 2048**3 / median(lambda: square @ square, 7) / 1e9
+    step = 4 * m * n * d / median(lambda: sweep.advance(ensemble.theta, m, residual, move, 0, 0), 15) / 1e9
+    return step, product

@@ -1,0 +1,160 @@
+"""`meanfield run` and `meanfield resume`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..config import load_config, parse_duration
+from ..errors import InputError
+from ._tables import network_table, print_json, result_keys
+
+
+class Duration(click.ParamType):
+    """Seconds, from "90", "30s", "10min", "2h", "1h30m"."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration(value if not value.replace(".", "", 1).isdigit() else value + "s")
+        except InputError as error:
+            raise InputError(f"--max-time {error}") from None
+
+
+_shared = [
+    click.option("--threads", type=click.IntRange(1, 4096), help="Threads (default: the cores this process may use)."),
+    click.option("--max-time", type=Duration(), help="Save and stop with status 75 after this long: 30s, 10min, 2h."),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there."),
+    click.option("--quiet", is_flag=True, help="No progress on stderr."),
+]
+
+
+def _options(function: Any) -> Any:
+    for option in reversed(_shared):
+        function = option(function)
+    return function
+
+
+@click.command()
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Run file to write (default: run-DATE-TIME.h5).")
+@click.option("--force", is_flag=True, help="Overwrite an existing file, or a lock left by another host.")
+@click.option("--set", "overrides", multiple=True, metavar="a.b=v", help="Override one key of the configuration.")
+@click.option("--ntk", is_flag=True, help="Fit the ReLU NTK to the same data and show it beside the network.")
+@click.option("--plot", is_flag=True, help="Draw the convergence figure beside the run file.")
+@_options
+def run(
+    config: Path | None, out: Path | None, force: bool, overrides: tuple[str, ...], ntk: bool, plot: bool,
+    threads: int | None, max_time: float | None, as_json: bool, quiet: bool,
+) -> int:  # fmt: skip
+    """Simulate what CONFIG.toml describes; without it, the paper's problem.
+
+    The run is kept in one HDF5 file. Ctrl-C saves and stops; `meanfield resume` goes on exactly there.
+    """
+    began = time.monotonic()
+    loaded = load_config(config, overrides)
+    from ..run import prepare
+    from ..runfile import check_output, new_name
+    from ..simulate import follow
+
+    out = out or new_name(".")
+    check_output(out, force)
+    prepared = prepare(loaded)
+    if loaded.record.measures:
+        raise InputError(f"record.measures = {loaded.record.measures!r}: functions can only be given from Python")
+    _remaining = None if max_time is None else max(0.0, max_time - (time.monotonic() - began))
+    result = follow(prepared, out, threads=threads, max_time=_remaining, progress=_progress(quiet, as_json))
+    return _finish(prepared, out, result, threads, as_json, ntk=ntk, plot=plot)
+
+
+@click.command()
+@click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
+@click.option("--until", type=click.IntRange(0, 2**48), metavar="STEP", help="Go on to this step.")
+@click.option("--more", type=click.IntRange(0, 2**48), metavar="N", help="Go on by N steps.")
+@click.option("--force", is_flag=True, help="Take over a lock left by another host.")
+@_options
+def resume(
+    path: Path, until: int | None, more: int | None, force: bool,
+    threads: int | None, max_time: float | None, as_json: bool, quiet: bool,
+) -> int:  # fmt: skip
+    """Go on with a run exactly where it stopped: same bits as if it never had."""
+    began = time.monotonic()
+    from ..run import load
+    from ..runfile import RunLock
+    from ..simulate import extend, follow
+
+    if until is not None and more is not None:
+        raise InputError("--until and --more: give one of them")
+    with RunLock(path, force):
+        loaded = load(path, fall_back=True)
+        if loaded.recovered:
+            print(f"meanfield: {loaded.recovered}", file=sys.stderr)
+        if until is not None and until < loaded.ensemble.step:
+            raise InputError(f"--until {until}: the run is at step {loaded.ensemble.step} already")
+        extend(loaded, until, more)
+        if loaded.ensemble.step >= loaded.config.run.steps:
+            print(f"{path}: finished at step {loaded.ensemble.step}; go further with --more N or --until STEP",
+                  file=sys.stderr if as_json else sys.stdout)  # fmt: skip
+            if as_json:
+                print_json(result_keys(loaded, path, threads))
+            return 0
+        _remaining = None if max_time is None else max(0.0, max_time - (time.monotonic() - began))
+        result = follow(loaded, path, lock=False, threads=threads, max_time=_remaining,
+                        progress=_progress(quiet, as_json))  # fmt: skip
+    return _finish(loaded, path, result, threads, as_json)
+
+
+def _progress(quiet: bool, as_json: bool) -> Any:
+    from ..progress import Silent, suitable
+
+    return Silent() if quiet else suitable()
+
+
+def _finish(
+    run: Any, out: Path, result: Any, threads: int | None, as_json: bool, *, ntk: bool = False, plot: bool = False
+) -> int:
+    """Show what came out, say how to go on, and turn the reason for stopping into an exit status."""
+    status = {"done": 0, "objective_change": 0, "callback": 0, "max_time": 75}.get(result.stopped)
+    if status is None:
+        status = 128 + int(signal.Signals[result.stopped])
+    if not result.saved:
+        print(f"meanfield: error: the last state could not be saved to {out}", file=sys.stderr)
+        status = 1
+    keys, baseline, figures = result_keys(run, out, threads), None, []
+    if ntk:
+        from ..comparison import kernel_baseline
+
+        baseline = kernel_baseline(run.problem)
+    if plot:
+        from ..plots import write
+
+        figures = write(run, out.parent, out.stem)
+    if as_json:
+        print_json({**keys, **({"ntk": vars(baseline)} if ntk else {}), **({"figures": figures} if plot else {})})
+        return status
+    finished = run.ensemble.step >= run.config.run.steps
+    print(network_table(run, keys, baseline))
+    print(f"\nrun file  {out}" + "".join(f"\nfigure    {figure}" for figure in figures))
+    print(f"go on     {_program()} resume {shlex.quote(str(out))}" + (" --more 1000" if finished else ""))
+    if result.stopped not in ("done", "callback"):
+        print(f"stopped   at step {run.ensemble.step} of {run.config.run.steps}: {result.stopped}", file=sys.stderr)
+    return status
+
+
+def _program() -> str:
+    """How this command was called, where its plain name would not find it: from an environment that is not active."""
+    found = shutil.which("meanfield")
+    called = Path(sys.argv[0])
+    same = found is not None and called.exists() and os.path.samefile(found, called)
+    return "meanfield" if same or called.name != "meanfield" else shlex.quote(str(called))

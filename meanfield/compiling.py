@@ -1,0 +1,1 @@
+../kernels/compiling.py

@@ -1,0 +1,126 @@
+"""A file replaced whole: whatever stops the writer, a complete generation is there."""
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+_NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
+
+
+class StorageError(OSError):
+    """A file could not be written; the generation before is intact. The message is one line."""
+
+
+def previous(path: str | Path) -> Path:
+    """Where ``replace_whole(path, ..., keep_previous=True)`` keeps the generation before."""
+    target = Path(os.path.realpath(path))
+    return target.with_name(target.name + ".prev")
+
+
+def replace_whole(path: str | Path, write: Callable[[Path], None], *, keep_previous: bool = False) -> None:
+    """Let `write` fill a temporary file in the folder of `path`, then put it in the place of `path`.
+
+    The order is: write, fsync the file, link the present generation to a second temporary name, rename the new file to
+    `path`, fsync the folder, rename the link to ``PATH.prev``, fsync the folder. Whatever part of that reaches the
+    disk, `path` is complete; and a damaged `path` displaces a good ``PATH.prev`` only once the new file is in place.
+    Without hard links (some network and FAT file systems) `path` is renamed to ``PATH.prev`` first, and for an instant
+    only ``PATH.prev`` exists. One process at a time may write to a path.
+
+    Raises StorageError for any OSError on the way; other exceptions of `write` pass. The temporary file is removed.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f"{_temporary_prefix(target)}{os.getpid()}")
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
+        _remove_stale(target)
+        try:
+            write(temporary)
+            _sync(temporary)
+            _publish(temporary, target, keep_previous)
+        except BaseException:
+            _discard(temporary)
+            _discard(_link_name(temporary))
+            raise
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
+        failure = StorageError(f"{path}: could not be written: {reason}")
+        failure.errno = error.errno
+        raise failure from error
+
+
+def _temporary_prefix(target: Path) -> str:
+    return f".{target.name}.tmp-{socket.gethostname()}-"
+
+
+def _link_name(temporary: Path) -> Path:
+    return temporary.with_name(temporary.name + ".prev")
+
+
+def _remove_stale(target: Path) -> None:
+    """Remove what killed writers of this host left beside the target."""
+    prefix = _temporary_prefix(target)
+    for name in os.listdir(target.parent):
+        pid = name.removeprefix(prefix).removesuffix(".prev")
+        if name.startswith(prefix) and pid.isdecimal() and (int(pid) == os.getpid() or not process_exists(int(pid))):
+            _discard(target.with_name(name))
+
+
+def process_exists(pid: int) -> bool:
+    """Whether a process of this number runs on this host."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _discard(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:  # some network file systems cannot, and need not
+            raise
+
+
+def _publish(temporary: Path, target: Path, keep_previous: bool) -> None:
+    link = _link_name(temporary)
+    linked = keep_previous and _hold(target, link)
+    os.replace(temporary, target)
+    _sync_folder(target.parent)
+    if linked:
+        os.replace(link, previous(target))
+        _sync_folder(target.parent)
+
+
+def _hold(target: Path, link: Path) -> bool:
+    """Give the present generation a second name; False if there is none to rename later."""
+    try:
+        os.link(target, link)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        os.replace(target, previous(target))
+        return False
+    return True

@@ -1,0 +1,152 @@
+"""Ensemble: the particles that stand for a measure over neurons, and all that their next step needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from . import sweep
+from .errors import InputError
+
+
+class Ensemble:
+    """m particles θ_j = (u_j, w_j): the measure ρ = (1/m) Σ δ_θj and the network f = (1/m) Σ_j w_j relu(u_j·x).
+
+    Attributes: `theta` (groups, d + C, GROUP), the particles as the compiled loops hold them; `m`, `d`, `outputs` (C);
+    `seed`, `step` (integers: with noise by address they are the whole random state); `time`; `memory`, the numbers an
+    automatic step size remembers. What is not here is not needed to go on.
+    """
+
+    def __init__(
+        self,
+        theta: np.ndarray,
+        m: int,
+        outputs: int,
+        *,
+        seed: int = 0,
+        step: int = 0,
+        time: float = 0.0,
+        memory: dict[str, float] | None = None,
+    ) -> None:
+        self.theta, self.m, self.outputs = theta, m, outputs
+        self.seed, self.step, self.time, self.memory = seed, step, time, dict(memory or {})
+
+    @classmethod
+    def sphere(
+        cls, m: int, d: int, outputs: int = 1, *, scale: float = 1.0, seed: int = 0, dtype: Any = "float32"
+    ) -> Ensemble:
+        """Uniform on the unit sphere of R^{d+C}, times `scale`: the paper's initial law. InputError: sizes, dtype."""
+        return cls._drawn(m, d, outputs, "sphere", scale, seed, dtype)
+
+    @classmethod
+    def gaussian(
+        cls, m: int, d: int, outputs: int = 1, *, scale: float = 1.0, seed: int = 0, dtype: Any = "float32"
+    ) -> Ensemble:
+        """Each component N(0, scale²). InputError: sizes, dtype."""
+        return cls._drawn(m, d, outputs, "gaussian", scale, seed, dtype)
+
+    @classmethod
+    def _drawn(cls, m: int, d: int, outputs: int, law: str, scale: float, seed: int, dtype: Any) -> Ensemble:
+        _check(m, d, outputs, seed, dtype)
+        if not 0 < scale < float("inf"):
+            raise InputError(f"scale = {scale!r}: must be positive and finite")
+        return cls(sweep.draw(m, d, outputs, law, scale, seed, dtype), m, outputs, seed=seed)
+
+    @classmethod
+    def from_arrays(cls, w: Any, u: Any, *, seed: int = 0, dtype: Any = None, **state: Any) -> Ensemble:
+        """Particles w (m,) or (m, C) and u (m, d), copied. InputError: shapes that do not fit, numbers not finite.
+
+        dtype: that of u if it is float32 or float64, unless given.
+        """
+        u, w = np.asarray(u), np.asarray(w)
+        if w.ndim == 1:
+            w = w[:, None]
+        if u.ndim != 2 or w.ndim != 2 or len(u) != len(w):
+            raise InputError(f"particles w {w.shape} and u {u.shape}: must have shapes (m, C) and (m, d)")
+        kind = np.dtype(dtype or (u.dtype if u.dtype in (np.float32, np.float64) else np.float64))
+        _check(len(u), u.shape[1], w.shape[1], seed, kind)
+        ensemble = cls.empty(len(u), u.shape[1], w.shape[1], kind, seed=seed, **state)
+        ensemble.fill(0, w, u)
+        for name, array in (("w", w), ("u", u)):
+            if not np.isfinite(array).all():
+                row, column = np.argwhere(~np.isfinite(array))[0]
+                raise InputError(f"particles {name}[{row}, {column}] = {array[row, column]}: must be finite")
+        return ensemble
+
+    @classmethod
+    def empty(cls, m: int, d: int, outputs: int, dtype: Any, **state: Any) -> Ensemble:
+        """All particles zero, to be filled by `fill`."""
+        group = sweep.group_size(dtype)
+        return cls(np.zeros((-(-m // group), d + outputs, group), dtype), m, outputs, **state)
+
+    def fill(self, first: int, w: np.ndarray, u: np.ndarray) -> None:
+        """Set the particles from `first` on; `first` must be a multiple of 64, and the count too, except at the end."""
+        group, count = self.theta.shape[2], len(u)
+        rows = np.zeros((-(-count // group) * group, self.d + self.outputs), self.dtype)
+        rows[:count, : self.d], rows[:count, self.d :] = u, w
+        g0 = first // group
+        self.theta[g0 : g0 + len(rows) // group] = rows.reshape(-1, group, rows.shape[1]).swapaxes(1, 2)
+
+    @property
+    def d(self) -> int:
+        return self.theta.shape[1] - self.outputs
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.theta.dtype
+
+    @property
+    def u(self) -> np.ndarray:
+        """Input weights (m, d), a copy."""
+        return self.rows(0, self.m)[1]
+
+    @property
+    def w(self) -> np.ndarray:
+        """Output weights (m, C), a copy."""
+        return self.rows(0, self.m)[0]
+
+    def rows(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """(w, u) of the particles first … last − 1, copied, C-contiguous."""
+        group = self.theta.shape[2]
+        g0, g1 = first // group, -(-last // group)
+        both = self.theta[g0:g1].swapaxes(1, 2).reshape(-1, self.theta.shape[1])[first - g0 * group : last - g0 * group]
+        return np.ascontiguousarray(both[:, self.d :]), np.ascontiguousarray(both[:, : self.d])
+
+    def blocks(self, size: int = 1 << 18) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(w, u) of `size` particles after the other: for what must not hold the ensemble twice."""
+        for first in range(0, self.m, size):
+            yield self.rows(first, min(first + size, self.m))
+
+    def copy(self) -> Ensemble:
+        return Ensemble(
+            self.theta.copy(), self.m, self.outputs,
+            seed=self.seed, step=self.step, time=self.time, memory=self.memory,
+        )  # fmt: skip
+
+    def predict(self, X: Any, *, threads: int | None = None) -> np.ndarray:
+        """The network at X (n, d): (n,) for one output, else (n, C), float64. InputError: another d."""
+        X = np.asarray(X, dtype=np.float64)
+        if X.ndim != 2 or X.shape[1] != self.d:
+            raise InputError(f"X {X.shape}: must have shape (n, {self.d})")
+        f = np.empty((len(X), self.outputs))
+        for start in range(0, len(X), 4096):  # bounds the memory of sums over rows
+            rows = X[start : start + 4096]
+            f[start : start + 4096] = (
+                sweep.Sweep(rows, self.outputs, self.dtype, threads).predict(self.theta, self.m, keep=False).f
+            )
+        return f[:, 0] if self.outputs == 1 else f
+
+    def __repr__(self) -> str:
+        return f"Ensemble(m={self.m}, d={self.d}, outputs={self.outputs}, dtype={self.dtype}, step={self.step})"
+
+
+def _check(m: int, d: int, outputs: int, seed: int, dtype: Any) -> None:
+    for name, value in (("m", m), ("d", d), ("outputs", outputs)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 < value < 2**48:
+            raise InputError(f"{name} = {value!r}: must be a whole number, at least 1")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+        raise InputError(f"seed = {seed!r}: must be a whole number from 0 to 2^64 − 1")
+    if np.dtype(dtype) not in (np.dtype("float32"), np.dtype("float64")):
+        raise InputError(f"dtype = {dtype!r}: must be float32 or float64")

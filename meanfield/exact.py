@@ -1,0 +1,171 @@
+"""Infinite-width references at zero temperature: the global minimum, found neuron by neuron.
+
+`optimum` is fully corrective conditional gradient over neurons: climb ‖G_r‖ from many starts, add the peaks above 2λ to
+the neurons at hand, refit all weights (a convex problem), repeat. Its lower bound is that of `dual_bound` for the best
+residual met, with the highest peak found in the place of the true maximum: an estimate, unless `certify` proves it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from .ascent import Peaks, climb, distinct, random_starts
+from .losses import Loss
+from .problem import Problem
+from .refit import Refit
+from .sweep import default_threads
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """A network of K neurons, f(x) = Σ_j w_j relu(u_j·x), and how close to the global minimum it is.
+
+    w (K, C) and u (K, d), float64, balanced: ‖w_j‖ = ‖u_j‖. There is no factor 1/m: as an ensemble the particles are
+    √m w_j, √m u_j. `value` is attained; `lower_bound` is an estimate of a lower bound, from the `dual` (n, C) with the
+    highest peak found, `peak` = max ‖G_dual‖, at `direction`; `gap` = value − lower_bound.
+    """
+
+    value: float
+    lower_bound: float
+    w: np.ndarray
+    u: np.ndarray
+    dual: np.ndarray
+    peak: float
+    direction: np.ndarray
+    rounds: int
+    seconds: float
+
+    @property
+    def gap(self) -> float:
+        return self.value - self.lower_bound
+
+    @property
+    def relative_gap(self) -> float:
+        return self.gap / self.value if self.value > 0 else 0.0
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """(n, C) float64 at X (n, d)."""
+        return np.maximum(X @ self.u.T, 0.0) @ self.w
+
+
+def dual_bound(loss: Loss, targets: np.ndarray, a: np.ndarray, peak: float, reg: float) -> tuple[float, float]:
+    """max_s −R*(s a) over 0 ≤ s ≤ 2λ/peak within the domain of R*, and the s; (0, 0) where only s = 0 will do.
+
+    A lower bound on min L if `peak` ≥ max ‖G_a(u)‖ over unit u. All three losses are nonnegative, so R*(0) ≤ 0.
+    """
+    largest = min(loss.largest_scale(a, targets), 2 * reg / peak if peak > 0 else np.inf)
+    if not np.isfinite(largest):
+        largest = 1e6
+    if not largest > 0:
+        return 0.0, 0.0
+    found = minimize_scalar(lambda s: loss.conjugate(s * a, targets), bounds=(0, largest), method="bounded",
+                            options={"xatol": 1e-12 * largest})  # fmt: skip
+    values = [(-loss.conjugate(s * a, targets), s) for s in (float(found.x), largest, largest * (1 - 1e-12))]
+    return max([*values, (0.0, 0.0)])
+
+
+class Search:
+    """Fully corrective conditional gradient on a problem at one λ, round by round.
+
+    Rescaled so that the longest input has norm 1: relu(u·x) is homogeneous, so X/s with λ/s is the same problem.
+    """
+
+    def __init__(self, problem: Problem, reg: float, *, seed: int = 0, threads: int | None = None) -> None:
+        self.problem = problem
+        self.scale = float(np.linalg.norm(problem.X, axis=1).max()) or 1.0
+        self.X, self.reg = problem.X / self.scale, reg / self.scale
+        self.loss, self.t, self.C = problem.loss, problem.targets, problem.outputs
+        self.fitter = Refit(self.loss, self.t, self.C, self.reg)
+        self.rng, self.threads = np.random.default_rng(seed), threads or default_threads()
+        self.u, self.c = np.zeros((0, problem.d)), np.zeros((0, self.C))
+        self.value = self.fitter.value(np.zeros((problem.n, 0)), self.c)
+        self.residual = self.loss.residual(np.zeros((problem.n, self.C)), self.t)
+        self.lower, self.peak, self.dual, self.direction = 0.0, np.inf, self.residual, np.zeros(problem.d)
+        self.rounds = 0
+
+    @property
+    def gap(self) -> float:
+        return self.value - self.lower
+
+    def features(self, U: np.ndarray) -> np.ndarray:
+        return np.maximum(self.X @ U.T, 0.0)
+
+    def peaks(self, starts: int, more: np.ndarray | None = None) -> Peaks:
+        """Peaks of ‖G_r‖ of the present residual, climbed to from random starts, the neurons at hand, and `more`."""
+        U = [random_starts(self.X, self.residual, starts, self.rng), self.u]
+        if more is not None:
+            U.append(more)
+        return climb(self.X, self.residual, np.concatenate(U), threads=self.threads)
+
+    def bound(self, peaks: Peaks) -> None:
+        """Keep the bound of the present residual if it is the best so far."""
+        peak = float(peaks.value[0]) if len(peaks.value) else 0.0
+        lower, _ = dual_bound(self.loss, self.t, self.residual, peak, self.reg)
+        if lower > self.lower or not np.isfinite(self.peak):
+            self.lower, self.dual, self.peak = lower, self.residual, peak
+            self.direction = peaks.u[0] if len(peaks.u) else self.direction
+
+    def round(self, peaks: Peaks, limit: int = 60) -> None:
+        """Add the peaks above 2λ, refit, drop neurons of no weight."""
+        above = peaks.value > 2 * self.reg * (1 + 1e-12)
+        new = distinct(Peaks(peaks.u[above], peaks.value[above]), limit)
+        self.u = np.concatenate([self.u, new.u])
+        self.c = np.concatenate([self.c, np.zeros((len(new.u), self.C))])
+        if len(self.u):
+            phi = self.features(self.u)
+            precision = max(1e-3 * self.gap, 1e-10 * self.value) / len(self.u)
+            self.c = self.fitter.fit(phi, self.c, max(1e-2 * self.value / len(self.u), precision), precision)
+            self.value, self.residual = self.fitter.value(phi, self.c), self.fitter.residual(phi, self.c)
+            pulls = np.linalg.norm(phi.T @ self.residual, axis=1)
+            weights = np.linalg.norm(self.c, axis=1)
+            keep = (pulls > 2 * self.reg * (1 - 1e-2)) | (weights > 1e-6 * weights.max())
+            self.u, self.c = self.u[keep], self.c[keep]
+        self.rounds += 1
+
+    def result(self, seconds: float) -> Optimum:
+        """What was found, in the units of the problem; neurons that carry nothing measurable are left out."""
+        weight = np.linalg.norm(self.c, axis=1)
+        keep = weight > 1e-9 * weight.max() if len(weight) else np.zeros(0, bool)
+        c = self.c[keep] / self.scale
+        root = np.sqrt(np.linalg.norm(c, axis=1))[:, None]
+        w, u = c / np.where(root > 0, root, 1.0), self.u[keep] * root
+        f = np.maximum(self.problem.X @ u.T, 0.0) @ w
+        reg = self.reg * self.scale
+        value = self.loss.value(f, self.t) + reg * float(np.sum(w * w) + np.sum(u * u))
+        return Optimum(value, self.lower, w, u, self.dual, self.peak * self.scale, self.direction, self.rounds, seconds)
+
+
+def optimum(
+    problem: Problem,
+    *,
+    reg: float | None = None,
+    tolerance: float = 1e-6,
+    seconds: float = 60.0,
+    starts: int = 200,
+    seed: int = 0,
+    threads: int | None = None,
+) -> Optimum:
+    """The global minimum of L at τ = 0, to a relative (estimated) gap of `tolerance`, or for as long as `seconds`.
+
+    `reg` is λ, by default the end of the problem's schedule; `starts` random starts a round, ten times as many in the
+    last. The gap it reports is an estimate: see `Optimum.lower_bound`.
+    """
+    began = time.monotonic()
+    search = Search(problem, problem.reg.end if reg is None else reg, seed=seed, threads=threads)
+    while True:
+        peaks = search.peaks(starts)
+        search.bound(peaks)
+        if search.gap <= tolerance * search.value:
+            peaks = search.peaks(10 * starts)
+            search.lower, search.peak = 0.0, np.inf
+            search.bound(peaks)
+            if search.gap <= tolerance * search.value:
+                break
+        if time.monotonic() - began > seconds:
+            break
+        search.round(peaks)
+    return search.result(time.monotonic() - began)

@@ -1,0 +1,328 @@
+"""The innermost loops, written in LLVM's vector types: a few register tiles that do all the arithmetic of a step.
+
+Particles lie along the lanes of 512-bit vectors (L = 16 float32 or 8 float64 lanes; LLVM splits a vector where the
+processor's are shorter), GROUP = 4·L particles side by side. Every particle is thus computed alone, in an order that
+neither the vector width nor the shape of a tile can change, and every multiply-add is an explicit `fma`: same bits
+wherever the code runs. What a compiler's own vectorizer reaches here is about half, since it keeps the accumulators of
+a product in memory; these tiles keep them in registers:
+
+    dots      A[i, lane] = Σ_k x[i, k] θ[k, lane]     4 rows × 4 vectors: 16 accumulators, 8 loads for 16 fma
+    products  G[k, lane] += Σ_i x[i, k] s[i, lane]    up to 24 features × 1 vector: one broadcast load for each fma
+
+With one output the product's s is a bit times the residual, so half of the features (even k) take a masked add of the
+precomputed r·x and the other half a masked fma: processors with separate adders (AMD Zen) run both at once, faster than
+a matrix product may.
+
+All functions here are numba intrinsics: arrays and flat element offsets in, results stored in place, nothing checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numba
+from llvmlite import binding, ir
+from numba.core import types
+from numba.extending import intrinsic
+
+VECTORS = 4  # vectors in a group of particles
+ROWS = 4  # data rows in a tile of dots
+
+
+def has_wide_vectors() -> bool:
+    """Whether compiled code may use 512-bit registers (the processor's features, or NUMBA_CPU_FEATURES)."""
+    features = numba.config.CPU_FEATURES
+    return "+avx512f" in features if features else bool(binding.get_host_cpu_features().get("avx512f", False))
+
+
+# 32 registers hold 24 accumulators or 4 × 4 of them; 16 half as wide ones hold a quarter.
+MAX_FEATURES = 24 if has_wide_vectors() else 6
+_TILE = VECTORS if has_wide_vectors() else 1
+
+_I64 = ir.IntType(64)
+
+
+def lanes(dtype: Any) -> int:
+    """Number of lanes of a 512-bit vector of `dtype` (a numpy or numba floating type)."""
+    return 512 // int(getattr(dtype, "bitwidth", 0) or 8 * dtype.itemsize)
+
+
+class _Emit:
+    """An LLVM builder with the few vector operations that the tiles need."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, dtype: Any) -> None:
+        self.b, self._context, self._signature = builder, context, signature
+        self.scalar = ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
+        self.lanes = lanes(dtype)
+        self.group = VECTORS * self.lanes
+        self.vector = ir.VectorType(self.scalar, self.lanes)
+        self.bits = ir.IntType(self.lanes)
+        self.zero = ir.Constant(self.vector, None)
+        name = f"llvm.fma.v{self.lanes}f{dtype.bitwidth}"
+        existing = builder.module.globals.get(name)
+        self._fma = existing or ir.Function(builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name)
+
+    def pointer(self, position: int, value: Any) -> Any:
+        """Address of the first element of the array that is argument number `position`."""
+        return self._context.make_array(self._signature.args[position])(self._context, self.b, value).data
+
+    def at(self, pointer: Any, *terms: Any) -> Any:
+        """Pointer moved by the sum of the terms (elements); a pair (a, b) stands for a·b."""
+        offset: Any = _I64(0)
+        for term in terms:
+            a, b = term if isinstance(term, tuple) else (term, 1)
+            a, b = (_I64(v) if isinstance(v, int) else v for v in (a, b))
+            offset = self.b.add(offset, self.b.mul(a, b))
+        return self.b.gep(pointer, [offset])
+
+    def load(self, pointer: Any, kind: Any = None) -> Any:
+        value = self.b.load(self.b.bitcast(pointer, (kind or self.vector).as_pointer()))
+        value.align = 1 if kind is self.bits else 4
+        return value
+
+    def store(self, value: Any, pointer: Any) -> None:
+        done = self.b.store(value, self.b.bitcast(pointer, value.type.as_pointer()))
+        done.align = 1 if value.type is self.bits else 4
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        return self.b.call(self._fma, [a, b, c])
+
+    def broadcast(self, pointer: Any) -> Any:
+        """The number at `pointer` in every lane."""
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        one = self.b.insert_element(undefined, self.b.load(pointer), ir.IntType(32)(0))
+        return self.b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None))
+
+    def mask(self, bits: Any) -> Any:
+        return self.b.bitcast(bits, ir.VectorType(ir.IntType(1), self.lanes))
+
+    def loop(self, count: Any, start: Sequence[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+        """`count` > 0 times start ← body(i, start), the values kept in registers; returns the last ones."""
+        before, inside = self.b.block, self.b.append_basic_block("loop")
+        after = self.b.append_basic_block("after")
+        self.b.branch(inside)
+        self.b.position_at_end(inside)
+        i = self.b.phi(_I64)
+        i.add_incoming(_I64(0), before)
+        held = [self.b.phi(value.type) for value in start]
+        for phi, value in zip(held, start, strict=True):
+            phi.add_incoming(value, before)
+        result = body(i, list(held))
+        following = self.b.add(i, _I64(1))
+        i.add_incoming(following, self.b.block)
+        for phi, value in zip(held, result, strict=True):
+            phi.add_incoming(value, self.b.block)
+        self.b.cbranch(self.b.icmp_signed("<", following, count), inside, after)
+        self.b.position_at_end(after)
+        return result
+
+    def nothing(self) -> Any:
+        return self._context.get_dummy_value()
+
+
+def _dots(e: _Emit, x: Any, theta: Any, d: Any, vectors: range) -> list[list[Any]]:
+    """A[row][vector] for ROWS rows: x points at (d, ROWS), theta at (d, GROUP)."""
+    width = len(vectors)
+
+    def body(k: Any, held: list[Any]) -> list[Any]:
+        t = [e.load(e.at(theta, (k, e.group), v * e.lanes)) for v in vectors]
+        xs = [e.broadcast(e.at(x, (k, ROWS), row)) for row in range(ROWS)]
+        return [e.fma(xs[i // width], t[i % width], held[i]) for i in range(ROWS * width)]
+
+    flat = e.loop(d, [e.zero] * (ROWS * width), body)
+    return [flat[row * width : (row + 1) * width] for row in range(ROWS)]
+
+
+def _subtiles() -> list[range]:
+    return [range(v, v + _TILE) for v in range(0, VECTORS, _TILE)]
+
+
+@intrinsic
+def forward(typingctx, X, x0, theta, t0, d, bits, b0, sums, s0):  # type: ignore[no-untyped-def]
+    """One output: activation bits of ROWS rows × GROUP particles, and sums[row, lane] += w relu(u·x).
+
+    X (…, d, ROWS); theta (…, d + 1, GROUP), the output weight last; bits (…, ROWS, VECTORS), L each; sums (…, ROWS, L).
+    """
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        e = _Emit(context, builder, signature, signature.args[2].dtype)
+        X, x0, theta, t0, d, bits, b0, sums, s0 = args
+        x, t = e.at(e.pointer(0, X), x0), e.at(e.pointer(2, theta), t0)
+        out, total = e.at(e.pointer(5, bits), b0), e.at(e.pointer(7, sums), s0)
+        out = builder.bitcast(out, e.bits.as_pointer())
+        for vectors in _subtiles():
+            a = _dots(e, x, t, d, vectors)
+            w = [e.load(e.at(t, (d, e.group), v * e.lanes)) for v in vectors]
+            for row in range(ROWS):
+                s = e.load(e.at(total, row * e.lanes))
+                for j, v in enumerate(vectors):
+                    on = builder.fcmp_ordered(">", a[row][j], e.zero)
+                    e.store(builder.bitcast(on, e.bits), e.at(out, row * VECTORS + v))
+                    s = e.fma(builder.select(on, a[row][j], e.zero), w[j], s)
+                e.store(s, e.at(total, row * e.lanes))
+        return e.nothing()
+
+    return types.void(X, x0, theta, t0, d, bits, b0, sums, s0), generate
+
+
+@intrinsic
+def rectified(typingctx, X, x0, theta, t0, d, Z, z0):  # type: ignore[no-untyped-def]
+    """Z[row, particle] = relu(u·x) for ROWS rows; X (…, d, ROWS), theta (…, d, GROUP), Z (…, ROWS, GROUP)."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        e = _Emit(context, builder, signature, signature.args[2].dtype)
+        X, x0, theta, t0, d, Z, z0 = args
+        x, t, z = e.at(e.pointer(0, X), x0), e.at(e.pointer(2, theta), t0), e.at(e.pointer(5, Z), z0)
+        for vectors in _subtiles():
+            a = _dots(e, x, t, d, vectors)
+            for row in range(ROWS):
+                for j, v in enumerate(vectors):
+                    on = builder.fcmp_ordered(">", a[row][j], e.zero)
+                    e.store(builder.select(on, a[row][j], e.zero), e.at(z, row * e.group + v * e.lanes))
+        return e.nothing()
+
+    return types.void(X, x0, theta, t0, d, Z, z0), generate
+
+
+@intrinsic
+def gated(typingctx, R, r0, theta, w0, C, Z, z0, S):  # type: ignore[no-untyped-def]
+    """S[row, particle] = 1[Z > 0] Σ_c r[row, c] w[c, particle]; R (…, C, ROWS), theta at its w (C, GROUP), S like Z."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        e = _Emit(context, builder, signature, signature.args[2].dtype)
+        R, r0, theta, w0, C, Z, z0, S = args
+        r, w = e.at(e.pointer(0, R), r0), e.at(e.pointer(2, theta), w0)
+        z, out = e.at(e.pointer(5, Z), z0), e.at(e.pointer(7, S), z0)
+        for vectors in _subtiles():
+            s = _dots(e, r, w, C, vectors)
+            for row in range(ROWS):
+                for j, v in enumerate(vectors):
+                    place = row * e.group + v * e.lanes
+                    on = builder.fcmp_ordered(">", e.load(e.at(z, place)), e.zero)
+                    e.store(builder.select(on, s[row][j], e.zero), e.at(out, place))
+        return e.nothing()
+
+    return types.void(R, r0, theta, w0, C, Z, z0, S), generate
+
+
+@intrinsic
+def readout(typingctx, Z, z0, theta, w0, C, sums, s0):  # type: ignore[no-untyped-def]
+    """sums[row, c, lane] += Σ_vectors Z[row] w[c] for ROWS rows; Z (…, ROWS, GROUP), sums (…, ROWS, C, L)."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        e = _Emit(context, builder, signature, signature.args[2].dtype)
+        Z, z0, theta, w0, C, sums, s0 = args
+        z, w, total = e.at(e.pointer(0, Z), z0), e.at(e.pointer(2, theta), w0), e.at(e.pointer(5, sums), s0)
+        for vectors in _subtiles():
+            held = [[e.load(e.at(z, row * e.group + v * e.lanes)) for v in vectors] for row in range(ROWS)]
+
+            def body(c: Any, _: list[Any], vectors: range = vectors, held: Any = held) -> list[Any]:
+                ws = [e.load(e.at(w, (c, e.group), v * e.lanes)) for v in vectors]
+                for row in range(ROWS):
+                    place = e.at(total, (C, row * e.lanes), (c, e.lanes))
+                    s = e.load(place)
+                    for one, weight in zip(held[row], ws, strict=True):
+                        s = e.fma(one, weight, s)
+                    e.store(s, place)
+                return []
+
+            e.loop(C, [], body)
+        return e.nothing()
+
+    return types.void(Z, z0, theta, w0, C, sums, s0), generate
+
+
+def _product(e: _Emit, width: Any, x: Any, rows: Any, G: Any, step: Callable[[Any, Any, list[Any]], list[Any]]) -> None:
+    """G[k, lane] += what `step(i, x_i, accumulators)` gathers over the rows, for `width` (even) features k at once."""
+    after = e.b.append_basic_block("gathered")
+    choose = e.b.switch(width, after)
+    for K in range(2, MAX_FEATURES + 1, 2):
+        block = e.b.append_basic_block(f"features{K}")
+        choose.add_case(_I64(K), block)
+        e.b.position_at_end(block)
+        # Each call starts from zero and adds to G at its end: sums over many rows are then taken in two levels.
+        total = e.loop(rows, [e.zero] * K, lambda i, held, K=K: step(i, e.at(x, (i, K)), held))  # type: ignore[misc]
+        for k in range(K):
+            place = e.at(G, k * e.group)
+            e.store(e.b.fadd(e.load(place), total[k]), place)
+        e.b.branch(after)
+    e.b.position_at_end(after)
+
+
+@intrinsic
+def masked_product(typingctx, width, X, x0, bits, b0, r, r0, rows, G, g0):  # type: ignore[no-untyped-def]
+    """G[k, lane] += Σ_i bit[i, lane] r_i x[i, k] for one vector of particles.
+
+    X (…, rows, width) holds r_i x_ik for even k and x_ik for odd k; bits (…, rows, VECTORS); G (…, width, GROUP).
+    """
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        e = _Emit(context, builder, signature, signature.args[8].dtype)
+        width, X, x0, bits, b0, r, r0, rows, G, g0 = args
+        residual = e.at(e.pointer(5, r), r0)
+        on = builder.bitcast(e.at(e.pointer(3, bits), b0), e.bits.as_pointer())
+
+        def step(i: Any, x: Any, held: list[Any]) -> list[Any]:
+            mask = e.mask(e.load(e.at(on, (i, VECTORS)), e.bits))
+            s = builder.select(mask, e.broadcast(e.at(residual, i)), e.zero)
+            xs = [e.broadcast(e.at(x, k)) for k in range(len(held))]
+            return [
+                e.fma(s, xs[k], held[k]) if k % 2 else builder.select(mask, builder.fadd(held[k], xs[k]), held[k])
+                for k in range(len(held))
+            ]
+
+        _product(e, width, e.at(e.pointer(1, X), x0), rows, e.at(e.pointer(8, G), g0), step)
+        return e.nothing()
+
+    return types.void(width, X, x0, bits, b0, r, r0, rows, G, g0), generate
+
+
+@intrinsic
+def dense_product(typingctx, width, X, x0, S, s0, rows, G, g0):  # type: ignore[no-untyped-def]
+    """G[k, lane] += Σ_i S[i, lane] x[i, k] for one vector of particles; X (…, rows, width), S (…, rows, GROUP)."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        e = _Emit(context, builder, signature, signature.args[6].dtype)
+        width, X, x0, S, s0, rows, G, g0 = args
+        s = e.at(e.pointer(3, S), s0)
+
+        def step(i: Any, x: Any, held: list[Any]) -> list[Any]:
+            value = e.load(e.at(s, (i, e.group)))
+            return [e.fma(value, e.broadcast(e.at(x, k)), held[k]) for k in range(len(held))]
+
+        _product(e, width, e.at(e.pointer(1, X), x0), rows, e.at(e.pointer(6, G), g0), step)
+        return e.nothing()
+
+    return types.void(width, X, x0, S, s0, rows, G, g0), generate
+
+
+@intrinsic
+def lane_sum(typingctx, sums, s0):  # type: ignore[no-untyped-def]
+    """Sum of the L lanes at offset s0, in float64, as a tree."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        e = _Emit(context, builder, signature, signature.args[0].dtype)
+        value, count = e.load(e.at(e.pointer(0, args[0]), args[1])), e.lanes
+        if e.scalar is not ir.DoubleType() and e.lanes == 16:
+            value = builder.fpext(value, ir.VectorType(ir.DoubleType(), count))
+        while count > 1:
+            count //= 2
+            index = ir.VectorType(ir.IntType(32), count)
+            halves = [ir.Constant(index, list(range(s, s + count))) for s in (0, count)]
+            undefined = ir.Constant(value.type, ir.Undefined)
+            value = builder.fadd(*[builder.shuffle_vector(value, undefined, half) for half in halves])
+        return builder.extract_element(value, ir.IntType(32)(0))
+
+    return types.float64(sums, s0), generate
+
+
+@intrinsic
+def take_ticket(typingctx, counter):  # type: ignore[no-untyped-def]
+    """counter[0]++ and its value before, in one indivisible operation: how threads share out blocks."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("add", data, _I64(1), "monotonic")
+
+    return types.int64(counter), generate

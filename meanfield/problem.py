@@ -1,0 +1,133 @@
+"""Problem: data, loss, regularization and temperature; together they define what is minimized."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from . import noise
+from .errors import InputError
+from .losses import get_loss
+from .schedules import Schedule
+
+if TYPE_CHECKING:
+    from .ensemble import Ensemble
+
+
+class Objective(NamedTuple):
+    """value = risk + penalty: L[ρ] = R(f_ρ) + λ ∫ ‖θ‖² dρ."""
+
+    value: float
+    risk: float
+    penalty: float
+
+
+class Problem:
+    """Inputs X (n, d), labels y (n,), a loss, λ (`reg`) and τ (`temperature`), each a number or a schedule.
+
+    L[ρ] = R(f_ρ) + λ ∫ ‖θ‖² dρ and F_τ[ρ] = L[ρ] + τ ∫ ρ log ρ (arXiv 1810.05369, section 3). Labels are encoded by the
+    loss (`targets`, `classes`). InputError: shapes, labels that do not suit the loss, λ ≤ 0, τ < 0, numbers not finite.
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        loss: str = "logistic",
+        reg: float | Mapping[str, Any] | Schedule = 5e-3,
+        temperature: float | Mapping[str, Any] | Schedule = 0.0,
+        X_test: Any = None,
+        y_test: Any = None,
+    ) -> None:
+        self.X, self.y = _inputs(X, "X"), np.asarray(y)
+        self.loss = get_loss(loss)
+        self.targets, self.classes = self.loss.encode(self.y, where="y")
+        if len(self.targets) != len(self.X):
+            raise InputError(f"y {self.y.shape}: must have one label for each of the {len(self.X)} rows of X")
+        self.outputs = self.loss.outputs(self.targets)
+        self.reg = Schedule.of(reg)
+        self.temperature = Schedule.of(temperature)
+        if min(self.reg.start, self.reg.end) <= 0:
+            raise InputError(f"reg = {min(self.reg.start, self.reg.end)!r}: must be positive")
+        if min(self.temperature.start, self.temperature.end) < 0:
+            raise InputError(f"temperature = {min(self.temperature.start, self.temperature.end)!r}: must be at least 0")
+        self.X_test: np.ndarray | None = None
+        self.y_test: np.ndarray | None = None
+        if X_test is not None:
+            self.X_test, self.y_test = _inputs(X_test, "X_test"), np.asarray(y_test)
+            if self.X_test.shape[1] != self.d:
+                raise InputError(f"X_test {self.X_test.shape}: must have shape (n, {self.d}) like X")
+            self.test_targets, _ = self.loss.encode(self.y_test, where="y_test", classes=self.classes)
+            if len(self.test_targets) != len(self.X_test):
+                raise InputError(f"y_test {self.y_test.shape}: must have one label for each row of X_test")
+
+    @property
+    def n(self) -> int:
+        return self.X.shape[0]
+
+    @property
+    def d(self) -> int:
+        return self.X.shape[1]
+
+    def objective(self, ensemble: Ensemble, *, threads: int | None = None) -> Objective:
+        """The objective of an ensemble at the λ that its step has. InputError: another d or number of outputs."""
+        from .sweep import Sweep
+
+        self.check(ensemble)
+        moments = Sweep(self.X, self.outputs, ensemble.dtype, threads).predict(ensemble.theta, ensemble.m, keep=False)
+        return self.evaluate(moments.f, moments.second, self.reg(ensemble.step))
+
+    def evaluate(self, f: np.ndarray, second: float, reg: float) -> Objective:
+        """The objective from predictions f (n, C) and ∫‖θ‖² dρ at λ = reg."""
+        risk = self.loss.value(f, self.targets)
+        return Objective(risk + reg * second, risk, reg * second)
+
+    def restricted(self, rows: np.ndarray) -> Problem:
+        """The same problem on some of its examples (indices (k,), repeats allowed), without a test set."""
+        part = copy.copy(self)
+        part.X, part.y, part.targets = self.X[rows], self.y[rows], self.targets[rows]
+        part.X_test = part.y_test = None
+        return part
+
+    def critical_reg(self, *, starts: int = 256, iterations: int = 20) -> float:
+        """Estimate (from below) of the λ above which no neuron pays: max_u ‖G_r(u)‖ / 2 on the sphere at f = 0.
+
+        u ← ∇‖G_r(u)‖, normalized, from random starts, on at most 2048 examples.
+        """
+        rows = np.arange(min(self.n, 2048)) * self.n // min(self.n, 2048)
+        X = self.X[rows]
+        r = self.loss.residual(np.zeros((self.n, self.outputs)), self.targets)[rows] * (self.n / len(rows))
+        u = noise.normals(0, 0, 0, starts, self.d, dtype="float64")
+        best = 0.0
+        for _ in range(iterations):
+            u /= np.maximum(np.linalg.norm(u, axis=1, keepdims=True), 1e-300)
+            activation = u @ X.T
+            G = np.maximum(activation, 0) @ r
+            best = max(best, float(np.linalg.norm(G, axis=1).max()))
+            u = ((G @ r.T) * (activation > 0)) @ X
+        return best / 2
+
+    def check(self, ensemble: Ensemble) -> None:
+        """InputError: an ensemble of another input dimension or number of outputs."""
+        if (ensemble.d, ensemble.outputs) != (self.d, self.outputs):
+            raise InputError(
+                f"ensemble with d = {ensemble.d}, outputs = {ensemble.outputs}: "
+                f"the problem needs d = {self.d}, outputs = {self.outputs}"
+            )
+
+
+def _inputs(X: Any, where: str) -> np.ndarray:
+    X = np.ascontiguousarray(X, dtype=np.float64)
+    if X.ndim != 2 or X.size == 0:
+        raise InputError(f"{where} {X.shape}: must have shape (n, d) with n and d at least 1")
+    if not np.isfinite(X).all():
+        row, column = np.argwhere(~np.isfinite(X))[0]
+        raise InputError(f"{where}[{row}, {column}] = {X[row, column]}: must be finite")
+    largest = np.abs(X).max()
+    if largest > 1e15:
+        raise InputError(f"{where}: holds {largest:.3g}; features beyond 1e15 must be rescaled")
+    return X

@@ -1,0 +1,160 @@
+"""Run: a simulation under way or kept in a file: configuration, problem, ensemble and trace in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import runfile
+from .config import Config, Data, Particles, parse_config, to_toml
+from .datasets import Dataset, checked_dataset, load_dataset, read_arrays
+from .dynamics import DYNAMICS, Dynamics
+from .ensemble import Ensemble
+from .errors import InputError, RunFileError
+from .problem import Problem
+from .storage import RowReader, Stream
+from .trace import Measure, Trace, affordable_test_every
+
+_ROWS = 1 << 18  # particles converted at a time when an ensemble goes to or comes from a file
+
+
+@dataclass
+class Run:
+    """What a run file holds. `config` is explicit: whatever a default decided is written out in it."""
+
+    config: Config
+    dataset: Dataset
+    problem: Problem
+    ensemble: Ensemble
+    recorder: Trace
+    attributes: dict[str, Any] = field(default_factory=dict)
+    recovered: str | None = None
+
+    @property
+    def trace(self) -> dict[str, np.ndarray]:
+        """Name -> (k,) array."""
+        return self.recorder.columns
+
+    @property
+    def dynamics(self) -> Dynamics:
+        return DYNAMICS[self.config.dynamics.method].of(self.config.dynamics)
+
+    def save(self, path: str | Path) -> None:
+        """Replace the run file whole. Raises StorageError if it cannot be written; nothing old is lost then."""
+        ensemble, dataset = self.ensemble, self.dataset
+        arrays = {"X": dataset.X, "y": dataset.y, "X_test": dataset.X_test, "y_test": dataset.y_test}
+
+        def stream(part: int, columns: int) -> Stream:
+            chunks = (rows[part] for rows in ensemble.blocks(_ROWS))
+            return Stream((ensemble.m, columns), ensemble.dtype, chunks)
+
+        runfile.save(path, runfile.RunContent(
+            config=to_toml(self.config),
+            data={name: values for name, values in arrays.items() if values is not None},
+            data_sha256=dataset.sha256,
+            w=stream(0, ensemble.outputs), u=stream(1, ensemble.d),
+            step=ensemble.step, time=ensemble.time, seed=ensemble.seed, memory=ensemble.memory,
+            trace=self.trace, timing=self.recorder.timing, attributes=self.attributes,
+        ))  # fmt: skip
+
+
+def load(path: str | Path, *, fall_back: bool = False) -> Run:
+    """The run kept at `path`, verified: `.config .problem .ensemble .trace`.
+
+    With `fall_back` the generation before takes the place of a damaged file, and `recovered` says so. RunFileError: a
+    file that is missing, damaged, not a run, of a newer format, or whose parts do not belong together.
+    """
+    content = runfile.load(path, lazy=True, fall_back=fall_back)
+    config = parse_config(content.config, f"{path}: config")
+    data = content.data
+    dataset = Dataset(data["X"], data["y"], data.get("X_test"), data.get("y_test"), config.data.source)
+    if dataset.sha256 != content.data_sha256:
+        raise RunFileError(f"{path}: the data are not those the run was started with (SHA-256 differs)")
+    problem = problem_of(config, dataset)
+    ensemble = _read_ensemble(content)
+    problem.check(ensemble)
+    trace = Trace(config.run.record_every, int(config.record.test_every), None, content.trace, content.timing)
+    return Run(config, dataset, problem, ensemble, trace, content.attributes, content.recovered)
+
+
+def problem_of(config: Config, dataset: Dataset) -> Problem:
+    """The problem that a configuration poses on these data."""
+    objective = config.objective
+    return Problem(
+        dataset.X, dataset.y, loss=objective.loss, reg=objective.reg, temperature=objective.temperature,
+        X_test=dataset.X_test, y_test=dataset.y_test,
+    )  # fmt: skip
+
+
+def prepare(config: Config, measures: Mapping[str, Measure] | None = None) -> Run:
+    """A new run as a configuration asks for it. InputError: data or particles that cannot be used."""
+    dataset = load_dataset(config.data)
+    problem = problem_of(config, dataset)
+    wanted = config.ensemble
+    if wanted.init in ("sphere", "gaussian"):
+        make = Ensemble.sphere if wanted.init == "sphere" else Ensemble.gaussian
+        ensemble = make(wanted.m, problem.d, problem.outputs, scale=wanted.scale, seed=wanted.seed, dtype=wanted.dtype)
+    else:
+        ensemble = _particles_from(wanted)
+    problem.check(ensemble)
+    config = explicit(config, problem, ensemble)
+    return Run(config, dataset, problem_of(config, dataset), ensemble, recorder(config, measures))
+
+
+def given(
+    problem: Problem, ensemble: Ensemble, config: Config, measures: Mapping[str, Measure] | None = None
+) -> Run:
+    """A new run of a problem and an ensemble made in Python; `config` says the rest."""
+    problem.check(ensemble)
+    dataset = checked_dataset(problem.X, problem.y, problem.X_test, problem.y_test, where="arrays")
+    config = config.model_copy(update={
+        "data": Data(source="arrays"),
+        "ensemble": Particles(init="given", seed=ensemble.seed, dtype=ensemble.dtype.name),  # type: ignore[arg-type]
+    })  # fmt: skip
+    config = explicit(config, problem, ensemble)
+    return Run(config, dataset, problem_of(config, dataset), ensemble, recorder(config, measures))
+
+
+def explicit(config: Config, problem: Problem, ensemble: Ensemble) -> Config:
+    """The configuration with every default decided and every size filled in."""
+    n_test = 0 if problem.X_test is None else len(problem.X_test)
+    config = config.resolved(problem.critical_reg()).with_sizes(n=problem.n, d=problem.d, n_test=n_test, m=ensemble.m)
+    if config.record.test_every == "auto":
+        every = affordable_test_every(problem.n, n_test, config.run.record_every)
+        config = config.model_copy(update={"record": config.record.model_copy(update={"test_every": every})})
+    return config
+
+
+def recorder(config: Config, measures: Mapping[str, Measure] | None) -> Trace:
+    return Trace(config.run.record_every, int(config.record.test_every), measures)
+
+
+def _read_ensemble(content: runfile.RunContent) -> Ensemble:
+    w, u = content.w, content.u
+    assert isinstance(w, RowReader)
+    assert isinstance(u, RowReader)
+    ensemble = Ensemble.empty(
+        u.shape[0], u.shape[1], w.shape[1], u.dtype,
+        seed=content.seed, step=content.step, time=content.time, memory=content.memory,
+    )  # fmt: skip
+    for first in range(0, ensemble.m, _ROWS):
+        last = min(first + _ROWS, ensemble.m)
+        ensemble.fill(first, w.rows(first, last), u.rows(first, last))
+    return ensemble
+
+
+def _particles_from(section: Particles) -> Ensemble:
+    """Particles from a user's file with arrays w (m, C) or (m,) and u (m, d), or from a run file's ensemble."""
+    path = section.init
+    arrays = read_arrays(path, ("w", "u"))
+    if path.endswith(".h5") and not arrays:
+        found = load(path).ensemble
+        arrays = {"w": found.w, "u": found.u}
+    missing = [name for name in ("w", "u") if name not in arrays]
+    if missing:
+        raise InputError(f"{path}: has no array {missing[0]!r}; particles are w (m, C) and u (m, d)")
+    return Ensemble.from_arrays(arrays["w"], arrays["u"], seed=section.seed, dtype=section.dtype)

@@ -1,0 +1,245 @@
+"""A run as a file: what a run keeps, and how it is found again. Text and arrays; their meaning is left to others.
+
+- /config: the configuration, TOML text
+- /data: X, y, X_test, y_test as far as there are any, and sha256, the digest of the data set
+- /ensemble: w (m, C), u (m, d), step, seed, time, and memory, what an automatic step size remembers
+- /trace: one column a measure, all of one length
+- /timing: wall-clock columns, the only ones that two equal runs may differ in
+- /snapshots: whatever was asked to be kept on the way
+- attributes: format, format_version, software versions and processor, and what the run adds (its parent, say)
+"""
+
+import functools
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import storage
+from .config import parse_config
+from .errors import InputError, RunFileError
+from .runlock import RunLock
+from .storage import RowReader, Stream
+
+__all__ = ["RunContent", "RunLock", "check_output", "describe_versions", "load", "new_name", "save"]
+
+FORMAT = "meanfield run"
+FORMAT_VERSION = 1
+PACKAGES = ("meanfield", "numpy", "numba", "llvmlite", "h5py")
+_LARGE = ("ensemble/w", "ensemble/u")
+_Particles = np.ndarray | Stream | RowReader
+
+
+@dataclass
+class RunContent:
+    """All that a run file holds.
+
+    w (m, C) and u (m, d) are float32 or float64, and may be streams (to save) or readers (after a lazy load).
+    `step` counts steps done, `time` is the flow's time, `memory` is what an automatic step size remembers.
+    `recovered` is set by ``load(..., fall_back=True)`` to what was wrong with the newest generation.
+    """
+
+    config: str
+    data: dict[str, np.ndarray]
+    data_sha256: str
+    w: _Particles
+    u: _Particles
+    step: int
+    time: float
+    seed: int
+    memory: dict[str, float] = field(default_factory=dict)
+    trace: dict[str, np.ndarray] = field(default_factory=dict)
+    timing: dict[str, np.ndarray] = field(default_factory=dict)
+    snapshots: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+    recovered: str | None = None
+
+
+def save(path: str | Path, content: RunContent) -> None:
+    """Replace the run file at `path` whole; the generation before stays as ``PATH.prev``.
+
+    The versions recorded are those of the process that writes. Raises `StorageError` where the file cannot be written,
+    ValueError for columns of unequal length or names that HDF5 cannot have.
+    """
+    for name in ("trace", "timing"):
+        _check_columns(name, getattr(content, name))
+    ensemble = {"w": content.w, "u": content.u, "step": int(content.step), "seed": int(content.seed)}
+    tree = {
+        storage.ATTRIBUTES: {
+            **content.attributes,
+            **describe_versions(),
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+        },
+        "config": content.config,
+        "data": {**content.data, "sha256": content.data_sha256},
+        "ensemble": {**ensemble, "time": float(content.time), "memory": content.memory},
+        "trace": content.trace,
+        "timing": content.timing,
+    }
+    if content.snapshots:
+        tree["snapshots"] = content.snapshots
+    storage.write(path, tree, keep_previous=True)
+
+
+def load(path: str | Path, *, lazy: bool = False, fall_back: bool = False) -> RunContent:
+    """The run kept at `path`, verified; with `lazy`, w and u stay in the file as `RowReader`.
+
+    With `fall_back`, a missing or damaged file is replaced by the generation before, if that is good, and `recovered`
+    says so. Raises RunFileError for a file that is missing, damaged, not a run, or of a newer format.
+    """
+    try:
+        return _content(path, storage.read(path, rows=_LARGE if lazy else (), accept=_accept(path)))
+    except _ForeignError:
+        raise
+    except RunFileError as error:
+        if not fall_back:
+            raise
+        damage = error
+    try:
+        older = load(storage.previous(path), lazy=lazy)
+    except RunFileError:
+        raise damage from None
+    older.recovered = f"{damage}; went back to {storage.previous(path).name}, step {older.step}"
+    return older
+
+
+class _ForeignError(RunFileError):
+    """A good file, but not one to be read here."""
+
+
+def _accept(path: str | Path) -> Any:
+    def check(attributes: Mapping[str, Any]) -> None:
+        if attributes.get("format") != FORMAT:
+            raise _ForeignError(f"{path}: is an HDF5 file but not a meanfield run")
+        version = attributes.get("format_version")
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise _ForeignError(
+                f"{path}: has run format {version}, written by meanfield {attributes.get('meanfield', '?')}; this one, "
+                f"{describe_versions()['meanfield']}, reads formats up to {FORMAT_VERSION}"
+            )
+
+    return check
+
+
+def _content(path: str | Path, tree: Mapping[str, Any]) -> RunContent:
+    """Pick a run out of what was read, or say what is missing."""
+    attributes = dict(tree[storage.ATTRIBUTES])
+    for name in ("format", "format_version"):
+        attributes.pop(name)
+    try:
+        data, ensemble = dict(tree["data"]), tree["ensemble"]
+        content = RunContent(
+            config=_typed(tree["config"], str),
+            data_sha256=_typed(data.pop("sha256"), str),
+            data=data,
+            w=ensemble["w"],
+            u=ensemble["u"],
+            step=_typed(ensemble["step"], int),
+            seed=_typed(ensemble["seed"], int),
+            time=_typed(ensemble["time"], float),
+            memory=_typed(ensemble["memory"], dict),
+            trace=_typed(tree["trace"], dict),
+            timing=_typed(tree["timing"], dict),
+            snapshots=_typed(tree.get("snapshots", {}), dict),
+            attributes=attributes,
+        )
+        _check_particles(content.w, content.u)
+        for name in ("trace", "timing"):
+            _check_columns(name, getattr(content, name))
+    except KeyError as error:
+        raise RunFileError(f"{path}: is not a whole run, {error} is missing") from None
+    except (TypeError, ValueError) as error:
+        raise RunFileError(f"{path}: is not a whole run, {error}") from None
+    return content
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"a {type(value).__name__} stands in the place of a {kind.__name__}")
+    return value
+
+
+def _check_particles(w: Any, u: Any) -> None:
+    for array in (w, u):
+        if not isinstance(array, np.ndarray | RowReader) or len(array.shape) != 2 or array.dtype.kind != "f":
+            raise ValueError("w and u are not matrices of floats")
+    if w.shape[0] != u.shape[0] or w.dtype != u.dtype:
+        raise ValueError(f"w {w.shape} {w.dtype} and u {u.shape} {u.dtype} do not belong together")
+
+
+def _check_columns(name: str, columns: Mapping[str, Any]) -> None:
+    lengths = {column: len(values) for column, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the columns of {name} have unequal lengths: {lengths}")
+
+
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "unknown"
+    return tuple({**found, "processor": _processor()}.items())
+
+
+def describe_versions() -> dict[str, str]:
+    """The versions of Python and of `PACKAGES`, and the processor model: all on which the last bits may depend."""
+    return dict(_versions())
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def new_name(folder: str | Path = ".") -> Path:
+    """A name by the date for a new run in `folder`, "run-YYYYMMDD-HHMMSS.h5", that no file there has yet."""
+    stem = datetime.now().strftime("run-%Y%m%d-%H%M%S")
+    taken = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+    number, name = 1, f"{stem}.h5"
+    while name in taken or f"{name}.lock" in taken:
+        number += 1
+        name = f"{stem}-{number}.h5"
+    return Path(folder) / name
+
+
+def check_output(path: str | Path, force: bool = False) -> None:
+    """Raise InputError, with the way out, unless a run can be written to `path`; over a present file only by force."""
+    target = Path(os.path.realpath(path))
+    if not target.parent.exists():
+        raise InputError(f"--out {path}: the folder {target.parent} does not exist; make it first")
+    if not target.parent.is_dir():
+        raise InputError(f"--out {path}: {target.parent} is not a folder")
+    if target.is_dir():
+        raise InputError(f"--out {path}: is a folder; give the name of a file, such as {new_name(path)}")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise InputError(f"--out {path}: the folder {target.parent} is not writable")
+    if not force and target.exists():
+        progress = _unfinished(path)
+        resume = f"it is unfinished ({progress}): go on with `meanfield resume {path}`, or " if progress else ""
+        raise InputError(f"--out {path}: exists already; {resume}overwrite it with --force")
+
+
+def _unfinished(path: str | Path) -> str | None:
+    """ "step 500 of 4000", if the file is a run that has steps to go."""
+    try:
+        tree = storage.read(path, names=("config", "ensemble/step"), accept=_accept(path))
+        step, steps = tree["ensemble"]["step"], parse_config(tree["config"], str(path)).run.steps
+        return f"step {step} of {steps}" if step < steps else None
+    except (ValueError, KeyError, TypeError):  # of which RunFileError is one
+        return None

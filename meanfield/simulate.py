@@ -1,0 +1,279 @@
+"""The loop: predict → residual → advance, and on the way record and checkpoint. Everything else is around it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import run as runs
+from .config import Config, Record, default_annealing, parse_duration
+from .config import Run as RunSection
+from .diagnostics import all_finite
+from .durable import StorageError
+from .dynamics import Dynamics, Field, Langevin
+from .ensemble import Ensemble
+from .errors import DivergenceError, InputError
+from .problem import Problem
+from .progress import Silent
+from .runfile import RunLock, check_output
+from .schedules import Schedule
+from .sweep import Moments
+from .trace import Measure
+
+Callback = Callable[[Ensemble, dict[str, float]], Any]
+
+
+@dataclass
+class Result:
+    """`ensemble` and `trace` (name -> (k,) array) where the run stopped, and why: "done", "callback", a signal's name,
+    "max_time" or "objective_change". `saved` is False if a run file was wanted and could not be written at the end."""
+
+    ensemble: Ensemble
+    trace: dict[str, np.ndarray]
+    stopped: str
+    saved: bool = True
+
+
+def simulate(
+    problem: Problem,
+    ensemble: Ensemble,
+    dynamics: Dynamics | None = None,
+    *,
+    steps: int = 4000,
+    record_every: int = 20,
+    test_every: int | str = "auto",
+    out: str | Path | None = None,
+    checkpoint_every: int | str = 500,
+    measures: Mapping[str, Measure] | None = None,
+    callback: Callback | None = None,
+    anneal: bool | None = None,
+    max_time: float | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Silent | None = None,
+) -> Result:
+    """Move a copy of `ensemble` by `steps` steps of `dynamics` (Langevin with an automatic step size).
+
+    With `out` the run is kept in a run file, the same as the command's. `measures` (name -> function of the ensemble)
+    are recorded beside the others; `callback(ensemble, row)` sees every recorded row and stops the run by returning
+    True. Where the problem's λ is a single number, `anneal` lowers λ to it from above as the command does by default;
+    None means: if the step size is automatic. A signal (Ctrl-C) ends the run after the step, checkpointed.
+    InputError: arguments, or an `out` that cannot be written; DivergenceError: numbers out of range.
+    """
+    dynamics = dynamics or Langevin()
+    reg = problem.reg
+    if reg.shape == "constant" and (dynamics.step_size == "auto" if anneal is None else anneal):
+        reg = default_annealing(reg.end, steps, problem.critical_reg())
+    config = Config.model_validate({
+        "objective": {"loss": problem.loss.name, "reg": reg, "temperature": problem.temperature},
+        "dynamics": dynamics.section(),
+        "run": RunSection(steps=steps, record_every=record_every, checkpoint_every=checkpoint_every),
+        "record": Record(test_every=test_every),
+    })  # fmt: skip
+    run = runs.given(problem, ensemble.copy(), config, measures)
+    if out is not None:
+        check_output(out, force)
+    return follow(run, out, callback=callback, max_time=max_time, threads=threads, progress=progress)
+
+
+def resume(
+    path: str | Path,
+    *,
+    until: int | None = None,
+    more: int | None = None,
+    measures: Mapping[str, Measure] | None = None,
+    callback: Callback | None = None,
+    max_time: float | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Silent | None = None,
+) -> Result:
+    """Go on with the run in a file exactly where it stopped, to its own end, to step `until`, or by `more` steps.
+
+    Measures given by functions must be given again; their columns are NaN where they are not.
+    InputError: both until and more, or an until that lies behind; RunFileError: a file that cannot be resumed.
+    """
+    with RunLock(path, force):
+        run = runs.load(path, fall_back=True)
+        extend(run, until, more)
+        run.recorder.measures.update(measures or {})
+        return follow(
+            run, path, lock=False, callback=callback, max_time=max_time, threads=threads, progress=progress
+        )  # fmt: skip
+
+
+def extend(run: runs.Run, until: int | None, more: int | None) -> None:
+    """Set the step at which a run is to end. InputError: both given, or an end that lies behind."""
+    step = run.ensemble.step
+    if until is not None and more is not None:
+        raise InputError("until and more: give one of them")
+    target = step + more if more is not None else until
+    if target is None:
+        return
+    if target < step:
+        raise InputError(f"until = {target}: the run is at step {step} already")
+    run.config = run.config.model_copy(update={"run": run.config.run.model_copy(update={"steps": target})})
+
+
+def follow(
+    run: runs.Run,
+    out: str | Path | None,
+    *,
+    lock: bool = True,
+    callback: Callback | None = None,
+    max_time: float | None = None,
+    threads: int | None = None,
+    progress: Silent | None = None,
+) -> Result:
+    """Take a run from where it is to its end, with its file, its signals and its progress around the loop."""
+    progress, ensemble = progress or Silent(), run.ensemble
+    keeper: _Keeper = _Keeper(run, out) if out is not None else _NoKeeper()
+    if out is not None and lock:
+        with RunLock(out):
+            return follow(run, out, lock=False, callback=callback, max_time=max_time, threads=threads,
+                          progress=progress)  # fmt: skip
+    with _Stop(max_time) as stop:
+        progress.start(ensemble.step, run.config.run.steps)
+        try:
+            stopped = _loop(run, Field(run.problem, ensemble.dtype, threads), keeper, stop, callback, progress)
+        finally:
+            progress.close()
+        saved = keeper.finish()
+    return Result(ensemble, run.trace, stopped, saved)
+
+
+def _loop(
+    run: runs.Run, field: Field, keeper: _Keeper, stop: _Stop, callback: Callback | None, progress: Silent
+) -> str:
+    """Step until the end or a reason to stop; the ensemble, the trace and the file are never out of step."""
+    ensemble, recorder, dynamics = run.ensemble, run.recorder, run.dynamics
+    began = time.monotonic() - recorder.seconds
+    moments = field.predict(ensemble)
+    while True:
+        require_finite(moments, ensemble.step)
+        recorder.record(field, ensemble, moments, time.monotonic() - began)
+        row = recorder.last
+        if callback is not None and row.get("step") == ensemble.step and callback(ensemble, row):
+            return "callback"
+        keeper.checkpoint(ensemble.step)
+        progress.update(ensemble.step, {name: row[name] for name in ("objective", "train_error") if name in row})
+        if ensemble.step >= run.config.run.steps:
+            return "done"
+        if reason := stop.reason() or _settled(run):
+            return reason
+        moments = dynamics.step(field, ensemble, moments)
+
+
+def require_finite(moments: Moments, step: int) -> None:
+    """DivergenceError, unless the predictions and ∫‖θ‖² are finite numbers."""
+    if not all_finite(moments):
+        raise DivergenceError(
+            f"step {step}: predictions or ∫‖θ‖² dρ left the range of finite numbers; the last checkpoint is intact. "
+            'Try dynamics.step_size = "auto" or a smaller step, or rescale the features'
+        )
+
+
+def _settled(run: runs.Run) -> str | None:
+    """ "objective_change" once the objective changed by less than the bound, relatively, over the last ten rows, with λ
+    and τ at rest."""
+    bound = run.config.run.stop_when.objective_change
+    objective, k = run.recorder.last_values("objective", 10), run.ensemble.step
+    if bound is None or len(objective) < 10 or k % run.config.run.record_every:
+        return None
+    at_rest = all(k >= s.steps for s in (run.problem.reg, run.problem.temperature) if s.shape != "c_over_log_t")
+    return "objective_change" if at_rest and max(objective) - min(objective) <= bound * abs(objective[-1]) else None
+
+
+class _Keeper:
+    """Writes checkpoints: every so many steps or seconds, and at the end. A failed write is told and tried again."""
+
+    def __init__(self, run: runs.Run, out: str | Path) -> None:
+        every = run.config.run.checkpoint_every
+        self._run, self._out = run, out
+        self._steps = every if isinstance(every, int) else None
+        self._seconds = parse_duration(every) if isinstance(every, str) else None
+        self._written, self._at = run.ensemble.step if Path(out).exists() and run.trace else -1, time.monotonic()
+        self._failed = False
+
+    def checkpoint(self, step: int) -> None:
+        by_time = self._seconds is not None and time.monotonic() - self._at >= self._seconds
+        if step != self._written and (by_time or self._written < 0 or (self._steps and step % self._steps == 0)):
+            self._save(step)
+
+    def _save(self, step: int) -> None:
+        self._at = time.monotonic()
+        try:
+            self._run.save(self._out)
+        except StorageError as error:
+            announce_failure(f"step {step}: checkpoint failed, the run goes on and tries again later: {error}")
+            self._failed = True
+        else:
+            self._written, self._failed = step, False
+
+    def finish(self) -> bool:
+        """Save the last state; whether the file holds it now."""
+        self._save(self._run.ensemble.step)
+        return not self._failed
+
+
+class _NoKeeper(_Keeper):
+    """No file: nothing to write, nothing to fail."""
+
+    def __init__(self) -> None:
+        pass
+
+    def checkpoint(self, step: int) -> None:
+        pass
+
+    def finish(self) -> bool:
+        return True
+
+
+def announce_failure(message: str) -> None:
+    """Tell the user of a fault that does not end the run."""
+    import sys
+
+    print(f"meanfield: {message}", file=sys.stderr, flush=True)
+
+
+class _Stop:
+    """Reasons from outside to end a run after the present step: a signal, or the time allowed.
+
+    The first signal asks; its handler is then put back, so that a second one ends the process at once.
+    """
+
+    SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+    def __init__(self, max_time: float | None) -> None:
+        self._until = time.monotonic() + max_time if max_time is not None else float("inf")
+        self._reason: str | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        if threading.current_thread() is threading.main_thread():
+            for name in self.SIGNALS:
+                if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
+                    number = getattr(signal, name)
+                    self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self._reason = signal.Signals(number).name
+        signal.signal(number, self._before[number])
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def reason(self) -> str | None:
+        return self._reason or ("max_time" if time.monotonic() >= self._until else None)
+
+
+__all__ = ["Result", "Schedule", "extend", "follow", "resume", "simulate"]

@@ -1,0 +1,87 @@
+"""The slow, obvious twin of the engine: float64, one particle or one formula at a time, no cleverness.
+
+Particles are w (m, C) and u (m, d); inputs X (n, d); residuals r (n, C). Everything fast is held against this.
+"""
+
+import math
+
+import numpy as np
+
+
+def predict(w, u, X):
+    """f (n, C) = (1/m) Σ_j w_j relu(u_j·x_i)."""
+    w, u, X = (np.asarray(a, np.float64) for a in (w, u, X))
+    f = np.zeros((len(X), w.shape[1]))
+    for w_j, u_j in zip(w, u, strict=True):
+        f += np.outer(np.maximum(X @ u_j, 0), w_j)
+    return f / len(w)
+
+
+def second(w, u):
+    """∫‖θ‖² dρ."""
+    return (np.sum(np.asarray(w, np.float64) ** 2) + np.sum(np.asarray(u, np.float64) ** 2)) / len(w)
+
+
+def pull(w, u, X, r):
+    """∇⟨r, Φ(θ_j)⟩ for every particle: (m, C) by w and (m, d) by u."""
+    w, u, X, r = (np.asarray(a, np.float64) for a in (w, u, X, r))
+    by_w, by_u = np.zeros_like(w), np.zeros_like(u)
+    for j in range(len(w)):
+        z = X @ u[j]
+        on = z > 0
+        by_w[j] = r[on].T @ z[on]
+        by_u[j] = X[on].T @ (r[on] @ w[j])
+    return by_w, by_u
+
+
+def near_kink(u, X, within):
+    """(m,) bool: particles for which |u·x| ≤ within·‖u‖‖x‖ for some x, where rounding may decide the activation."""
+    u, X = np.asarray(u, np.float64), np.asarray(X, np.float64)
+    sizes = np.linalg.norm(u, axis=1)[:, None] * np.linalg.norm(X, axis=1)
+    return (np.abs(u @ X.T) <= within * sizes).any(axis=1)
+
+
+def drift(w, u, X, r, reg):
+    """∇L'(θ_j) = ∇⟨r, Φ⟩ + 2λθ_j, by w and by u."""
+    by_w, by_u = pull(w, u, X, r)
+    return by_w + 2 * reg * np.asarray(w, np.float64), by_u + 2 * reg * np.asarray(u, np.float64)
+
+
+def potentials(w, u, X, r, reg):
+    """L'(θ_j) = ⟨r, Φ(θ_j)⟩ + λ‖θ_j‖² (m,)."""
+    w, u = np.asarray(w, np.float64), np.asarray(u, np.float64)
+    values = []
+    for w_j, u_j in zip(w, u, strict=True):
+        phi = np.outer(np.maximum(X @ u_j, 0), w_j)
+        values.append(np.sum(r * phi) + reg * (w_j @ w_j + u_j @ u_j))
+    return np.array(values)
+
+
+def step(w, u, X, r, eta, reg, temperature=0.0, xi=None):
+    """One step of the exponential scheme; xi (m, d + C) are the normals, those of u first."""
+    by_w, by_u = pull(w, u, X, r)
+    decay = math.exp(-2 * reg * eta)
+    slide = (1 - decay) / (2 * reg)
+    spread = math.sqrt(temperature * (1 - math.exp(-4 * reg * eta)) / (2 * reg))
+    if xi is None:
+        xi = np.zeros((len(w), u.shape[1] + w.shape[1]))
+    d = u.shape[1]
+    return decay * w - slide * by_w + spread * xi[:, d:], decay * u - slide * by_u + spread * xi[:, :d]
+
+
+def risk(f, y, loss):
+    """R(f) = (1/n) Σ ℓ(y_i, f_i); y are ±1, numbers (n, C), or classes 0 … C − 1."""
+    total = 0.0
+    for f_i, y_i in zip(f, y, strict=True):
+        if loss == "logistic":
+            total += math.log(1 + math.exp(-y_i * f_i[0]))
+        elif loss == "squared":
+            total += 0.5 * np.sum((f_i - y_i) ** 2)
+        else:
+            total += math.log(np.sum(np.exp(f_i))) - f_i[y_i]
+    return total / len(f)
+
+
+def objective(w, u, X, y, loss, reg):
+    """L[ρ] = R(f_ρ) + λ ∫‖θ‖² dρ."""
+    return risk(predict(w, u, X), y, loss) + reg * second(w, u)

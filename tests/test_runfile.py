@@ -1,0 +1,297 @@
+"""A run survives its process and its machine, and one process at a time writes to it."""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from meanfield import runfile, runlock, storage
+from meanfield.errors import InputError, RunFileError
+from meanfield.runfile import RunContent, RunLock
+
+
+def content(step=7, steps=100):
+    rng = np.random.default_rng(step)
+    return RunContent(
+        config=f"[run]\nsteps = {steps}\n",
+        data={"X": np.eye(3), "y": np.ones(3)},
+        data_sha256="ab" * 32,
+        w=rng.standard_normal((50, 1)).astype(np.float32),
+        u=rng.standard_normal((50, 3)).astype(np.float32),
+        step=step,
+        time=0.1 * step,
+        seed=2**40,
+        memory={"step_size": 0.1, "rejected": 3},
+        trace={"step": np.arange(step + 1), "risk": np.ones(step + 1), "margin": np.zeros(step + 1)},
+        timing={"seconds": np.linspace(0, 1, step + 1)},
+        snapshots={"0": {"w": np.zeros((2, 1))}},
+        attributes={"parent": "ab12"},
+    )
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.h5"
+
+
+def test_load_gives_back_what_save_was_given(path):
+    """Bit for bit, in the order of the columns, with the versions added."""
+    runfile.save(path, content())
+    loaded = runfile.load(path)
+    versions = runfile.describe_versions()
+    assert loaded.attributes == {"parent": "ab12", **versions}
+    assert set(versions) == {"python", "meanfield", "numpy", "numba", "llvmlite", "h5py", "processor"}
+    for entry in dataclasses.fields(RunContent):
+        if entry.name != "attributes":
+            np.testing.assert_equal(getattr(loaded, entry.name), getattr(content(), entry.name))
+    assert list(loaded.trace) == ["step", "risk", "margin"]
+    assert loaded.u.dtype == np.float32
+
+
+def test_a_lazy_load_can_be_saved_again_over_itself(path):
+    runfile.save(path, content())
+    before = path.read_bytes()
+    lazy = runfile.load(path, lazy=True)
+    assert isinstance(lazy.u, storage.RowReader)
+    runfile.save(path, lazy)
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_or_missing_run_falls_back_one_generation_only_when_asked(path):
+    for step in (6, 7):
+        runfile.save(path, content(step))
+    raw = bytearray(path.read_bytes())
+    place = raw.index(content(7).u.tobytes())
+    raw[place + 5] ^= 1
+    for spoil in (lambda: path.write_bytes(raw), lambda: path.write_bytes(b""), path.unlink):
+        spoil()
+        with pytest.raises(RunFileError):
+            runfile.load(path)
+        older = runfile.load(path, fall_back=True)
+        assert older.step == 6
+        assert "run.h5.prev, step 6" in older.recovered
+        assert "\n" not in older.recovered
+    runfile.save(path, content(8))
+    assert runfile.load(path, fall_back=True).recovered is None
+
+
+def test_damage_in_both_generations_names_the_newest(path):
+    for step in (6, 7):
+        runfile.save(path, content(step))
+    for victim in (path, storage.previous(path)):
+        victim.write_bytes(victim.read_bytes()[:500])
+    with pytest.raises(RunFileError, match=r"run\.h5: is not an HDF5 file"):
+        runfile.load(path, fall_back=True)
+
+
+def test_foreign_and_newer_files_are_told_from_damaged_ones(path):
+    """And never replaced by the generation before."""
+    runfile.save(path, content())
+    for attributes, message in (
+        ({"format": "other"}, "is an HDF5 file but not a meanfield run"),
+        ({}, "is an HDF5 file but not a meanfield run"),
+        ({"format": "meanfield run", "format_version": 2, "meanfield": "9.9"}, r"format 2.*9\.9.*up to 1"),
+        ({"format": "meanfield run", "format_version": 1}, "not a whole run, 'data' is missing"),
+    ):
+        storage.write(path, {"@attrs": attributes}, keep_previous=False)
+        with pytest.raises(RunFileError, match=message):
+            runfile.load(path)
+    storage.write(path, {"@attrs": {"format": "other"}})
+    with pytest.raises(RunFileError, match="not a meanfield run"):
+        runfile.load(path, fall_back=True)
+
+
+@pytest.mark.parametrize("change", [{"u": np.zeros((49, 3), "f4")}, {"u": np.zeros((50, 3))}, {"w": np.zeros(50)}])
+def test_particles_that_do_not_belong_together_are_refused(path, change):
+    runfile.save(path, dataclasses.replace(content(), **change))
+    with pytest.raises(RunFileError, match="not a whole run, w"):
+        runfile.load(path)
+
+
+def test_columns_of_unequal_length_are_never_saved(path):
+    with pytest.raises(ValueError, match="unequal"):
+        runfile.save(path, dataclasses.replace(content(), trace={"a": np.zeros(2), "b": np.zeros(3)}))
+
+
+WRITER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_runfile import content
+from meanfield import runfile
+step = 0
+while True:
+    step += 1
+    runfile.save(sys.argv[1], content(step % 50))
+    if step == 2:
+        print("ready", flush=True)
+"""
+
+
+def kill_at_random(path, times, seed):
+    chance = random.Random(seed)
+    for _ in range(times):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, path, os.path.dirname(__file__)], stdout=subprocess.PIPE
+        )
+        writer.stdout.readline()
+        time.sleep(chance.uniform(0, 0.03))
+        writer.kill()
+        writer.wait()
+        writer.stdout.close()
+        loaded = runfile.load(path)
+        np.testing.assert_equal(loaded.u, content(loaded.step).u)
+        assert len(loaded.trace["step"]) == loaded.step + 1
+        runfile.load(storage.previous(path))
+    runfile.save(path, content())
+    assert sorted(os.listdir(path.parent)) == ["run.h5", "run.h5.prev"]
+
+
+def test_a_run_killed_while_saving_is_whole(path):
+    """SIGKILL at random moments: both generations load, state and trace agree, and the next save cleans up."""
+    kill_at_random(path, 6, seed=0)
+
+
+@pytest.mark.slow
+def test_a_run_killed_two_hundred_times_is_whole(path):
+    kill_at_random(path, 200, seed=1)
+
+
+# ---- the lock --------------------------------------------------------------------------------------------------------
+
+HOLDER = """
+import sys
+from meanfield.runfile import RunLock
+with RunLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_writer_is_refused_until_the_first_has_ended(path):
+    with holder(path) as process:
+        for force in (False, True):
+            with pytest.raises(RunFileError, match=f"process {process.pid} on {socket.gethostname()}"):
+                RunLock(path, force).__enter__()
+        process.stdin.close()
+        process.wait()
+    with RunLock(path), pytest.raises(RunFileError, match=str(os.getpid())):
+        RunLock(path).__enter__()
+    assert os.listdir(path.parent) == []
+
+
+@pytest.mark.parametrize("flock", [True, False])
+def test_the_lock_of_a_killed_process_counts_for_nothing(path, flock, monkeypatch):
+    with holder(path) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    if not flock:
+        monkeypatch.setattr(runlock, "_flock", lambda descriptor: None)
+    with RunLock(path) as lock:
+        assert json.loads(lock.path.read_text())["pid"] == os.getpid()
+    assert os.listdir(path.parent) == []
+
+
+def test_without_flock_a_living_process_is_known_by_number_and_start(path, monkeypatch):
+    monkeypatch.setattr(runlock, "_flock", lambda descriptor: None)
+    with RunLock(path) as lock, pytest.raises(RunFileError, match=str(os.getpid())):
+        RunLock(path).__enter__()
+    signed = {"host": socket.gethostname(), "pid": os.getpid(), "started": 1}  # the number, used again
+    lock.path.write_text(json.dumps(signed))
+    with RunLock(path):
+        pass
+
+
+def test_the_lock_of_another_host_is_respected_and_yields_to_force(path):
+    lock = path.with_name("run.h5.lock")
+    lock.write_text(json.dumps({"host": "node17", "pid": 1, "when": "2020-01-01T00:00:00+00:00"}))
+    with pytest.raises(RunFileError, match=r"process 1 on node17, for \d+ d; .*--force takes the lock over"):
+        RunLock(path).__enter__()
+    with RunLock(path, force=True):
+        assert json.loads(lock.read_text())["host"] == socket.gethostname()
+    assert not lock.exists()
+
+
+def test_a_lock_lost_to_force_is_not_removed(path):
+    with RunLock(path) as lock:
+        lock.path.write_text(json.dumps({"host": "node17", "pid": 1}))
+    assert json.loads(lock.path.read_text())["host"] == "node17"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"pid": "x"}', "[" * 4000])
+def test_a_lock_that_nobody_signed_is_taken(path, text):
+    path.with_name("run.h5.lock").write_text(text)
+    with RunLock(path):
+        pass
+
+
+RACER = """
+import sys, time
+from meanfield.errors import RunFileError
+from meanfield.runfile import RunLock
+log = open(sys.argv[1] + ".log", "a", buffering=1)
+end = time.time() + 1.5
+while time.time() < end:
+    try:
+        with RunLock(sys.argv[1]):
+            log.write("+"); log.flush()
+            log.write("-"); log.flush()
+    except RunFileError:
+        pass
+"""
+
+
+def test_racing_writers_hold_the_lock_one_at_a_time(path):
+    """Three processes take and leave the lock as fast as they can; entries and exits alternate."""
+    racers = [subprocess.Popen([sys.executable, "-c", RACER, path]) for _ in range(3)]
+    assert [racer.wait() for racer in racers] == [0, 0, 0]
+    log = path.with_name("run.h5.log").read_text()
+    assert len(log) > 20
+    assert log == "+-" * (len(log) // 2)
+
+
+# ---- where to write --------------------------------------------------------------------------------------------------
+
+
+def test_an_output_that_cannot_be_written_is_refused_with_the_way_out(path):
+    runfile.check_output(path)
+    runfile.save(path, content(step=7, steps=7))
+    (path.parent / "text").write_text("mine")
+    runfile.save(path.parent / "unfinished", content(step=7, steps=100))
+    for name, message in {
+        "run.h5": "exists already; overwrite it with --force",
+        "text": "exists already; overwrite it with --force",
+        "unfinished": r"step 7 of 100.*meanfield resume .*unfinished`",
+        "gone/run.h5": "gone does not exist",
+        "text/run.h5": "is not a folder",
+        ".": "is a folder",
+    }.items():
+        with pytest.raises(InputError, match=message) as caught:
+            runfile.check_output(path.parent / name)
+        assert "\n" not in str(caught.value)
+    runfile.check_output(path, force=True)
+
+
+def test_new_names_are_new(tmp_path):
+    names = []
+    for _ in range(3):
+        names.append(runfile.new_name(tmp_path))
+        names[-1].touch()
+    assert len({*names}) == 3
+    assert all(name.name.startswith("run-2") and name.suffix == ".h5" for name in names)

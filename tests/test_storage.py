@@ -1,0 +1,491 @@
+"""Files are replaced whole, verified whole, and nothing that a file holds can do harm."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meanfield import durable, storage
+from meanfield.errors import InputError, RunFileError
+
+
+def content(step=3):
+    return {
+        "@attrs": {"format": "test", "version": 1, "scale": 0.1},
+        "config": "[run]\nsteps = 10  # é\n",
+        "empty text": "",
+        "step": step,
+        "seed": 2**63 + 1,
+        "raw": b"a\0\0",
+        "data": {"@attrs": {"origin": "é"}, "z": np.arange(12.0).reshape(3, 4), "a": np.array([True, False])},
+        "labels": np.array(["cat", "ñandú"]),
+        "big endian": np.arange(6, dtype=">i4").reshape(2, 3).T,
+        "none": np.zeros((0, 3), np.float32),
+        "group": {"inner": {}},
+    }
+
+
+def same(a, b):
+    if isinstance(a, dict):
+        return isinstance(b, dict) and list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, np.ndarray):
+        return isinstance(b, np.ndarray) and (a.dtype, a.shape) == (b.dtype, b.shape) and a.tobytes() == b.tobytes()
+    return type(a) is type(b) and a == b
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.h5"
+
+
+def leftovers(folder):
+    return [name for name in os.listdir(folder) if ".tmp-" in name]
+
+
+def test_read_gives_back_what_write_was_given(path):
+    """Types, bits, shapes, text and the order of names all come back."""
+    storage.write(path, content())
+    assert same(storage.read(path), content())
+    assert leftovers(path.parent) == []
+
+
+def test_equal_content_gives_equal_bytes(path):
+    """No clock enters a file: one written a second later is the same."""
+    storage.write(path, content())
+    first = path.read_bytes()
+    time.sleep(1.1)
+    storage.write(path, content())
+    assert path.read_bytes() == first
+
+
+def test_a_stream_writes_what_the_array_writes(path):
+    array = np.random.default_rng(0).standard_normal((1000, 3)).astype(np.float32)
+    chunks = (array[start : start + 170] for start in range(0, 1000, 170))
+    storage.write(path, {"u": storage.Stream((1000, 3), np.dtype("f4"), chunks)})
+    streamed = path.read_bytes()
+    storage.write(path, {"u": array})
+    assert path.read_bytes() == streamed
+
+
+@pytest.mark.parametrize("rows", [[3, 3], [3, 3, 5]])
+def test_a_stream_of_another_length_is_refused_and_the_old_file_stays(path, rows):
+    storage.write(path, content())
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="u: "):
+        storage.write(path, {"u": storage.Stream((10, 2), np.dtype("f4"), (np.zeros((k, 2), "f4") for k in rows))})
+    assert path.read_bytes() == before
+    assert leftovers(path.parent) == []
+
+
+def test_a_reader_keeps_its_generation(path):
+    """Rows read after the file was replaced twice are those verified before."""
+    array = np.arange(3000.0).reshape(1000, 3)
+    storage.write(path, {"g": {"u": array}})
+    reader = storage.read(path, rows={"g/u"})["g"]["u"]
+    for _ in range(2):
+        storage.write(path, {"g": {"u": -array}}, keep_previous=True)
+    assert (reader.shape, reader.dtype) == (array.shape, array.dtype)
+    assert np.array_equal(np.concatenate(list(reader.blocks(170))), array)
+    assert np.array_equal(reader.rows(990, 2000), array[990:])
+    storage.write(path, {"g": {"u": reader}})
+    assert np.array_equal(storage.read(path)["g"]["u"], array)
+
+
+def test_a_lazy_read_verifies_first(path):
+    array = np.arange(3000.0).reshape(1000, 3)
+    storage.write(path, {"u": array})
+    path.write_bytes(path.read_bytes().replace(np.float64(1234).tobytes(), np.float64(1235).tobytes()))
+    with pytest.raises(RunFileError, match="u does not match its checksum"):
+        storage.read(path, rows={"u"})
+
+
+def test_names_limit_what_is_read_and_verified(path):
+    storage.write(path, content())
+    assert same(storage.read(path, names={"data/z"})["data"]["z"], content()["data"]["z"])
+    assert "step" not in storage.read(path, names={"data"})
+
+
+def test_an_open_h5py_file_in_the_same_process_is_no_hindrance(path):
+    """HDF5 refuses to open a file twice with different lock settings; that must not look like damage."""
+    storage.write(path, content())
+    with h5py.File(path, "r"):
+        assert storage.read(path)["step"] == 3
+        storage.write(path, content(4))
+        assert storage.read(path)["step"] == 4
+
+
+# ---- durability ------------------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_on_disk_before_its_name_and_the_name_before_write_returns(path, monkeypatch):
+    """fsync(file), link(old), rename(new), fsync(folder), rename(old -> .prev), fsync(folder)."""
+    storage.write(path, content(1))
+    log = []
+
+    def record(name, describe):
+        original = getattr(os, name)
+
+        def wrapped(*args):
+            log.append((name, *describe(*args)))
+            return original(*args)
+
+        monkeypatch.setattr(os, name, wrapped)
+
+    def short(p):
+        return Path(p).name.replace(f"{os.uname().nodename}-{os.getpid()}", "X")
+
+    record("fsync", lambda fd: (short(os.readlink(f"/proc/self/fd/{fd}")),))
+    record("link", lambda a, b: (short(a), short(b)))
+    record("replace", lambda a, b: (short(a), short(b)))
+    storage.write(path, content(2), keep_previous=True)
+    folder = path.parent.name
+    assert log == [
+        ("fsync", ".run.h5.tmp-X"),
+        ("link", "run.h5", ".run.h5.tmp-X.prev"),
+        ("replace", ".run.h5.tmp-X", "run.h5"),
+        ("fsync", folder),
+        ("replace", ".run.h5.tmp-X.prev", "run.h5.prev"),
+        ("fsync", folder),
+    ]
+
+
+class PowerCuts:
+    """Keeps, after every file operation, what a disk may hold then: contents without fsync are lost."""
+
+    def __init__(self, folder, shots, monkeypatch):
+        self.folder, self.shots, self.safe, self.count = folder, shots, set(), 0
+        self.safe = {os.stat(folder / name).st_ino for name in os.listdir(folder)}
+        for name in ("fsync", "link", "replace"):
+            monkeypatch.setattr(os, name, self.wrap(getattr(os, name), name))
+
+    def wrap(self, original, name):
+        def wrapped(*args):
+            self.shoot()
+            result = original(*args)
+            if name == "fsync":
+                self.safe.add(os.fstat(args[0]).st_ino)
+            self.shoot()
+            return result
+
+        return wrapped
+
+    def shoot(self):
+        shot = self.shots / str(self.count)
+        shutil.copytree(self.folder, shot)
+        for name in os.listdir(self.folder):
+            if os.stat(self.folder / name).st_ino not in self.safe:
+                (shot / name).write_bytes(b"")
+        self.count += 1
+
+
+def generation(path):
+    for candidate in (path, durable.previous(path)):
+        try:
+            return storage.read(candidate)["step"]
+        except RunFileError:
+            continue
+    return None
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_whenever_the_power_goes_a_good_generation_is_there(tmp_path, monkeypatch, damaged, hard_links):
+    """Also when the file in place is damaged and only .prev is good, where the file system has hard links."""
+    folder, shots = tmp_path / "folder", tmp_path / "shots"
+    folder.mkdir()
+    path = folder / "run.h5"
+    for step in (1, 2):
+        storage.write(path, content(step), keep_previous=True)
+    if damaged:
+        path.write_bytes(path.read_bytes()[:1000])
+    cuts = PowerCuts(folder, shots, monkeypatch)
+    if not hard_links:
+        monkeypatch.setattr(os, "link", lambda a, b: (_ for _ in ()).throw(PermissionError(1, "no links")))
+    storage.write(path, content(3), keep_previous=True)
+    monkeypatch.undo()
+    seen = [generation(shots / str(k) / "run.h5") for k in range(cuts.count)]
+    assert cuts.count >= 8
+    assert seen[-1] == 3
+    if not (damaged and not hard_links):
+        assert None not in seen
+    if hard_links:
+        assert all((shots / str(k) / "run.h5").exists() for k in range(cuts.count))
+
+
+FULL_DISK = """
+import resource, signal, sys, numpy as np
+from meanfield import storage
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path, start, stop, step = sys.argv[1], *map(int, sys.argv[2:])
+for limit in range(start, stop, step):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        storage.write(path, {"u": np.ones(2000), "g": {f"x{k}": np.arange(k) for k in range(20)}}, keep_previous=True)
+    except storage.StorageError as error:
+        assert "\\n" not in str(error) and "File too large" in str(error), str(error)
+    else:
+        sys.exit(f"a limit of {limit} bytes went unnoticed")
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+storage.write(path, {"step": 7}, keep_previous=True)
+"""
+
+
+def test_a_full_disk_costs_nothing_but_the_new_generation(path):
+    """At whichever byte the disk is full: the old file stays, no temporary file, and the same process can go on."""
+    storage.write(path, content(1))
+    before = path.read_bytes()
+    code = FULL_DISK.replace("storage.write(path, {\"step\": 7}, keep_previous=True)", "")
+    subprocess.run([sys.executable, "-c", code, path, "100", "24000", "977"], check=True, timeout=60)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == ["run.h5"]
+    subprocess.run([sys.executable, "-c", FULL_DISK, path, "16000", "16001", "1"], check=True, timeout=60)
+    assert storage.read(path)["step"] == 7
+
+
+def test_a_vanished_folder_or_one_in_the_place_of_the_file_is_one_line(tmp_path):
+    for path in (tmp_path / "gone" / "run.h5", tmp_path):
+        with pytest.raises(storage.StorageError, match="could not be written") as caught:
+            storage.write(path, content(), keep_previous=True)
+        assert "\n" not in str(caught.value)
+        assert caught.value.errno
+    assert tmp_path.is_dir()
+
+
+def test_an_interrupted_write_leaves_the_old_file_alone(path):
+    storage.write(path, content(1))
+
+    def chunks():
+        yield np.zeros((1, 2))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        storage.write(path, {"u": storage.Stream((9, 2), np.dtype("f8"), chunks())}, keep_previous=True)
+    assert storage.read(path)["step"] == 1
+    assert os.listdir(path.parent) == ["run.h5"]
+
+
+def test_what_dead_writers_left_is_removed_and_what_live_ones_write_is_not(path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    host = os.uname().nodename
+    stale, live, foreign = f".run.h5.tmp-{host}-{dead.pid}", f".run.h5.tmp-{host}-1", ".run.h5.tmp-elsewhere-1234567"
+    for name in (stale, stale + ".prev", live, foreign):
+        (path.parent / name).touch()
+    storage.write(path, content())
+    assert sorted(os.listdir(path.parent)) == sorted([live, foreign, "run.h5"])
+
+
+def test_a_symbolic_link_is_written_through(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run.h5").symlink_to(tmp_path / "disk" / "real.h5")
+    for step in (1, 2):
+        storage.write(tmp_path / "run.h5", content(step), keep_previous=True)
+    assert (tmp_path / "run.h5").is_symlink()
+    assert sorted(os.listdir(tmp_path / "disk")) == ["real.h5", "real.h5.prev"]
+    assert storage.read(tmp_path / "run.h5")["step"] == 2
+
+
+# ---- damage and malice -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    path = tmp_path_factory.mktemp("good") / "good.h5"
+    storage.write(path, content())
+    return path.read_bytes()
+
+
+DAMAGE = st.one_of(
+    st.tuples(st.just("flip"), st.integers(0, 10**9), st.integers(0, 7)),
+    st.tuples(st.just("set"), st.integers(0, 10**9), st.sampled_from([0, 1, 127, 128, 255])),
+    st.tuples(st.just("cut"), st.integers(0, 10**9), st.just(0)),
+    st.tuples(st.just("zero"), st.integers(0, 10**9), st.integers(1, 10**9)),
+    st.tuples(st.just("copy"), st.integers(0, 10**9), st.integers(0, 10**9)),
+)
+
+
+def spoil(good, damages):
+    raw = bytearray(good)
+    for kind, at, value in damages:
+        at %= len(raw) or 1
+        if kind == "cut" or not raw:
+            raw = raw[:at]
+        elif kind == "flip":
+            raw[at] ^= 1 << value
+        elif kind == "set":
+            raw[at] = value
+        elif kind == "zero":
+            raw[at : at + value] = bytes(len(raw[at : at + value]))
+        else:
+            piece = raw[value % len(raw) :][:64][: len(raw) - at]
+            raw[at : at + len(piece)] = piece
+    return bytes(raw)
+
+
+def check_harmless(good, damages, folder):
+    path = folder / "bad.h5"
+    path.write_bytes(spoil(good, damages))
+    try:
+        found = storage.read(path)
+    except RunFileError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert same(found, content())
+
+
+@settings(max_examples=250, deadline=None, derandomize=True, database=None)
+@given(damages=st.lists(DAMAGE, min_size=1, max_size=4))
+def test_damage_is_reported_or_changes_nothing(good, tmp_path_factory, damages):
+    """Whatever happens to the bytes, the content read is the content written, or RunFileError is raised."""
+    check_harmless(good, damages, tmp_path_factory.getbasetemp())
+
+
+@pytest.mark.slow
+@settings(max_examples=20000, deadline=None, derandomize=True, database=None)
+@given(damages=st.lists(DAMAGE, min_size=1, max_size=4))
+def test_much_damage_is_reported_or_changes_nothing(good, tmp_path_factory, damages):
+    check_harmless(good, damages, tmp_path_factory.getbasetemp())
+
+
+@pytest.mark.parametrize("raw", [b"", b"x", b"\x89HDF\r\n\x1a\n", b"\x89HDF\r\n\x1a\n" * 500, bytes(5000)])
+def test_other_bytes_are_not_hdf5(path, raw):
+    path.write_bytes(raw)
+    with pytest.raises(RunFileError, match="not an HDF5 file"):
+        storage.read(path)
+
+
+def test_every_dataset_and_attribute_is_under_its_own_checksum(path):
+    """A change by somebody else's HDF5 library, good in itself, is reported by name."""
+    changes = {
+        "step": lambda f: f["step"].write_direct(np.array(4)),
+        "data/z": lambda f: f["data/z"].write_direct(np.zeros((3, 4))),
+        "config": lambda f: f["config"].__setitem__((), "[run]\nsteps = 11  # é\n"),
+        "@scale": lambda f: f.attrs.modify("scale", 0.2),
+        "data/@origin": lambda f: f["data"].attrs.create("origin", np.bytes_(b"e")),
+        "the table": lambda f: f.attrs.create("checksums", np.bytes_(b"{}")),
+    }
+    for name, change in changes.items():
+        storage.write(path, content())
+        with h5py.File(path, "r+") as file:
+            change(file)
+        with pytest.raises(RunFileError, match=f"{name}.* does not match its checksum"):
+            storage.read(path)
+
+
+def test_objects_added_or_taken_away_are_reported(path):
+    changes = {
+        "new is not under a checksum": lambda f: f.create_dataset("new", data=1.0),
+        "group/more/ is not under a checksum": lambda f: f.create_group("group/more"),
+        "@new is not under a checksum": lambda f: f.attrs.create("new", 1),
+        "step has attributes": lambda f: f["step"].attrs.create("unit", 1),
+        "step is missing": lambda f: f.__delitem__("step"),
+        "group/inner/ is missing": lambda f: f.__delitem__("group/inner"),
+        "@scale is missing": lambda f: f.attrs.__delitem__("scale"),
+    }
+    for message, change in changes.items():
+        storage.write(path, content())
+        with h5py.File(path, "r+") as file:
+            change(file)
+        with pytest.raises(RunFileError, match=message):
+            storage.read(path)
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((3, 4), "f8")
+    layout[...] = h5py.VirtualSource("other.h5", "x", (3, 4))
+    file.create_virtual_dataset("bad", layout)
+
+
+MALICE = {
+    "soft link": lambda f: f.__setitem__("bad", h5py.SoftLink("/step")),
+    "external link": lambda f: f.__setitem__("bad", h5py.ExternalLink("other.h5", "/x")),
+    "second name": lambda f: f.__setitem__("bad", f["step"]),
+    "cycle": lambda f: f["group"].__setitem__("bad", f["/"]),
+    "external storage": lambda f: f.create_dataset("bad", (9,), "u1", external=[("/etc/passwd", 0, 9)]),
+    "virtual dataset": virtual,
+    "absurd shape": lambda f: f.create_dataset("bad", (10**15,), "f8"),
+    "absurd chunked shape": lambda f: f.create_dataset("bad", (10**15,), "f8", chunks=(10,)),
+    "filter": lambda f: f.create_dataset("bad", (1000,), "f8", compression="gzip"),
+    "compound": lambda f: f.create_dataset("bad", (3,), [("a", "f8"), ("b", "i4")]),
+    "variable text": lambda f: f.create_dataset("bad", data="text"),
+    "reference": lambda f: f.create_dataset("bad", data=f["step"].ref),
+    "enum": lambda f: f.create_dataset("bad", (3,), h5py.enum_dtype({"A": 1})),
+    "array type": lambda f: f.create_dataset("bad", (3,), "(2,)f8"),
+    "complex": lambda f: f.create_dataset("bad", (3,), "c16"),
+    "named type": lambda f: f.__setitem__("bad", np.dtype("f8")),
+    "no space": lambda f: f.create_dataset("bad", data=h5py.Empty("f8")),
+    "large attribute": lambda f: f.attrs.create("bad", np.zeros(10**6)),
+    "object attribute": lambda f: f.attrs.create("bad", "text", dtype=h5py.string_dtype()),
+}
+
+
+@pytest.mark.parametrize("kind", MALICE)
+def test_what_write_never_writes_is_refused_by_name(path, kind):
+    """Even with a table of checksums that knows the name."""
+    storage.write(path, {**content(), "bad": 1})
+    text = json.dumps(dict.fromkeys(("bad", "@bad", "group/bad/"), ""))
+    with h5py.File(path, "r+") as file:
+        del file["bad"]
+        MALICE[kind](file)
+        file.attrs["checksums"] = np.bytes_(text.encode())
+        file.attrs["checksums_sha256"] = np.bytes_(hashlib.sha256(text.encode()).hexdigest().encode())
+    with pytest.raises(RunFileError, match=r"(bad|step).*(link|name|piece|type|hold|neither|shape|number)"):
+        storage.read(path)
+
+
+def test_a_fifo_a_folder_and_nothing_are_one_line(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    opened = os.open(tmp_path / "fifo", os.O_RDWR)  # otherwise opening it to read would wait for a writer
+    for name, reason in {"gone.h5": "no such file", ".": "directory", "fifo": "is not a file"}.items():
+        with pytest.raises(RunFileError, match=reason):
+            storage.read(tmp_path / name)
+    os.close(opened)
+
+
+def test_names_and_values_without_a_plain_form_are_refused(path):
+    for bad in ({"a/b": 1}, {"": 1}, {"@x": 1}, {".": 1}, {"x": "end\0"}, {"@attrs": {"checksums": 1}}):
+        with pytest.raises(ValueError, match=r"name|stored|no plain form|has no"):
+            storage.write(path, bad)
+    for bad in ({"x": None}, {"x": b""}, {"x": np.zeros(3, complex)}, {"x": np.array([object()])}):
+        with pytest.raises(TypeError):
+            storage.write(path, bad)
+    assert os.listdir(path.parent) == []
+
+
+def test_a_thousand_datasets_outgrow_no_limit(path):
+    many = {f"snapshot {k}": np.full(3, k) for k in range(1000)}
+    storage.write(path, {"snapshots": many})
+    assert same(storage.read(path)["snapshots"], many)
+
+
+# ---- the user's own files --------------------------------------------------------------------------------------------
+
+
+def test_a_users_arrays_are_read_with_gzip_and_text(path):
+    X = np.arange(12.0).reshape(4, 3)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", data=X, compression="gzip", shuffle=True)
+        file["y"] = ["a", "é", "a", "b"]
+    arrays = storage.read_arrays(path, ["X", "y", "X_test"])
+    assert same(arrays, {"X": X, "y": np.array(["a", "é", "a", "b"])})
+
+
+@pytest.mark.parametrize("kind", [k for k in MALICE if k not in {"second name", "cycle", "filter", "large attribute",
+                                                                 "variable text", "object attribute"}])
+def test_a_users_file_cannot_reach_elsewhere_or_ask_for_the_absurd(path, kind):
+    with h5py.File(path, "w") as file:
+        file["step"] = 1
+        MALICE[kind](file)
+    with pytest.raises(InputError, match="bad") as caught:
+        storage.read_arrays(path, ["bad"])
+    assert "\n" not in str(caught.value)
