@@ -10,7 +10,9 @@ import struct
 import zipfile
 import zlib
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -205,7 +207,11 @@ def _standardized(dataset: Dataset) -> Dataset:
     constant = X.min(axis=0) == X.max(axis=0)
     mean[constant], scale[constant] = X[0, constant], 1.0
     scale[scale == 0.0] = 1.0
-    X_test = None if dataset.X_test is None else (dataset.X_test - mean) / scale
+    X_test = None
+    if dataset.X_test is not None:
+        with np.errstate(over="ignore"):
+            X_test = (dataset.X_test - mean) / scale
+        _refuse_unusable(X_test, lambda place: f"{dataset.name}: standardized X_test[{place[0]}, {place[1]}]")
     return replace(dataset, X=(X - mean) / scale, X_test=X_test)
 
 
@@ -264,25 +270,35 @@ def _refuse_long_labels(labels: Sequence[Any] | np.ndarray, where: str) -> None:
 # Files
 
 def _from_file(source: str, label: str | None) -> Dataset:
-    try:
-        if source.endswith(".csv"):
+    if source.endswith(".csv"):
+        with _readable(source):
             return _read_csv(source, label)
-        found = read_arrays(source, ("X", "y", "X_test", "y_test"))
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read: {error.strerror or error}") from None
+    found = read_arrays(source, ("X", "y", "X_test", "y_test"))
     for name in ("X", "y"):
         if name not in found:
             raise InputError(f"{source}: has no array {name!r}: must hold X (n, d) and y (n,)")
     return checked_dataset(**found, where=source)  # type: ignore[arg-type]
 
 
+@contextmanager
+def _readable(source: str) -> Iterator[None]:
+    """InputError for a path that the system cannot open or read."""
+    if "\0" in source:
+        raise InputError(f"{source!r}: cannot be read: a path cannot hold the character NUL")
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read: {error.strerror or error}") from None
+
+
 def read_arrays(source: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Those arrays of an .npz or .h5 file that are there; InputError for a file that is not what it says."""
     if str(source).endswith(".h5"):
         from .storage import read_arrays as read_h5
-        return read_h5(source, names)
+        with _readable(str(source)):
+            return read_h5(source, names)
     try:
-        with zipfile.ZipFile(source) as archive:
+        with _readable(str(source)), zipfile.ZipFile(source) as archive:
             present = set(archive.namelist())
             return {name: _read_npy(archive, name, str(source)) for name in names if f"{name}.npy" in present}
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error, zlib.error) as error:
@@ -298,26 +314,34 @@ def _read_npy(archive: zipfile.ZipFile, name: str, source: str) -> np.ndarray:
             version = np.lib.format.read_magic(file)
             header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = header(file)
-        except ValueError as error:
-            raise InputError(f"{source}: array {name!r} has a damaged header: {str(error).splitlines()[0]}") from None
+        except (zipfile.BadZipFile, zlib.error):
+            raise
+        except Exception as error:  # NumPy hands the text to Python's parser, which fails in many ways
+            raise InputError(f"{source}: array {name!r} has a damaged header: {_one_line(error)}") from None
+        content = info.file_size - file.tell()
     if dtype.hasobject:
         raise InputError(f"{source}: array {name!r} holds pickled objects: must be plain numbers or strings")
-    declared = math.prod(shape) * dtype.itemsize
-    if declared > min(LARGEST_BYTES, info.file_size, _DEFLATE_RATIO * info.compress_size + 4096):
+    declared = math.prod(shape) * max(dtype.itemsize, 1)
+    possible = _DEFLATE_RATIO * info.compress_size + 4096
+    if min(shape, default=0) < 0 or declared != content or declared > min(LARGEST_BYTES, possible):
         raise InputError(f"{source}: array {name!r} declares shape {shape}, {declared} bytes: "
-                         "more than the file holds, or than 64 GiB")
+                         f"must be the {content} that the file holds, and at most 64 GiB")
     with archive.open(info) as file:
         try:
             return np.lib.format.read_array(file, allow_pickle=False)
         except ValueError as error:
-            raise InputError(f"{source}: array {name!r} cannot be read: {str(error).splitlines()[0]}") from None
+            raise InputError(f"{source}: array {name!r} cannot be read: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _read_csv(source: str, label: str | None) -> Dataset:
     """A header of distinct names, then one example a row; blank lines are skipped."""
     values, labels, lines = array("d"), [], array("q")
     with open(source, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(_short_lines(file, source))
+        reader = csv.reader(_short_lines(file, source), strict=True)  # or an open quote swallows the rest
         try:
             header, column = _header(next(reader, None), label, source)
             names = header[:column] + header[column + 1:]
@@ -331,7 +355,7 @@ def _read_csv(source: str, label: str | None) -> Dataset:
                 values.extend(_numbers(row, names, source, reader.line_num))
                 lines.append(reader.line_num)
         except csv.Error as error:
-            raise InputError(f"{source}: line {reader.line_num}: {error}") from None
+            raise InputError(f"{source}: line {reader.line_num}: {error}: must be comma-separated, quotes closed") from None
         except UnicodeDecodeError:
             raise InputError(f"{source}: not UTF-8 text after line {reader.line_num}: must be saved as UTF-8") from None
     if not labels:
@@ -356,9 +380,9 @@ def _header(row: list[str] | None, label: str | None, source: str) -> tuple[list
     header = [cell.strip() for cell in row]
     if all(map(_is_number, header)):
         raise InputError(f"{source}: no header: the first line holds numbers, but must name the columns")
-    for name in header:
-        if not name or header.count(name) > 1:
-            what = f"column name {name!r} appears {header.count(name)} times" if name else "a column has no name"
+    for name, times in Counter(header).items():
+        if not name or times > 1:
+            what = f"column name {name!r} appears {times} times" if name else "a column has no name"
             raise InputError(f"{source}: {what}: names must be given and distinct")
     if len(header) < 2:
         raise InputError(f"{source}: one column only, {header[0]!r}: must be features and a label, comma-separated")
@@ -372,6 +396,8 @@ def _header(row: list[str] | None, label: str | None, source: str) -> tuple[list
 
 def _numbers(row: list[str], names: list[str], source: str, line: int) -> list[float]:
     try:
+        if "_" in "".join(row):  # Python would read 1_0 as 10
+            raise ValueError
         return [float(cell) for cell in row]
     except ValueError:
         place = next(i for i, cell in enumerate(row) if not _is_number(cell))
@@ -384,7 +410,7 @@ def _is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return True
+    return "_" not in cell
 
 
 def _csv_labels(labels: list[str], lines: array, where: str, column: str) -> np.ndarray:

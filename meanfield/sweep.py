@@ -260,7 +260,7 @@ def _next_block(ticket: Any, theta: Any, m: Any) -> Any:
 
 @register_jitable
 def _observe_group(theta: Any, g: Any, G: Any, gap: Any, d: Any, reg: Any, limbs: Any, potential: Any) -> None:
-    """limbs[0] += Σ ‖∇L'‖² over the group, potential ← L' of each particle where there is room; G as in `_move_group`."""
+    """limbs[0] += Σ ‖∇L'‖² over the group, potential ← L' of each particle if there is room; G as in `_move_group`."""
     group = theta.shape[2]
     squares, value = np.zeros(group), np.zeros(group)
     for k in range(theta.shape[1]):
@@ -367,17 +367,19 @@ class Workers:
         workers = max(1, min(self.threads, blocks))
         ticket = np.zeros(1, np.int64)
         limbs = np.zeros((workers, limbs_rows + 1, 3), np.int64)
-        if workers > 1 and (self._pool is None or self._owner != os.getpid()):
-            self._pool, self._owner = ThreadPoolExecutor(self.threads - 1, "meanfield"), os.getpid()
-        waiting = []
-        for one in limbs[1:] if self._pool else ():
-            waiting.append(self._pool.submit(function, *(*arguments, ticket, one)))
+        waiting = [self._executor().submit(function, *(*arguments, ticket, one)) for one in limbs[1:]]
         try:
             function(*arguments, ticket, limbs[0])
         finally:
             for one in waiting:
                 one.result()
         return limbs.sum(axis=0)
+
+    def _executor(self) -> ThreadPoolExecutor:
+        """The helping threads, started on first use, and again after a fork."""
+        if self._pool is None or self._owner != os.getpid():
+            self._pool, self._owner = ThreadPoolExecutor(self.threads - 1, "meanfield"), os.getpid()
+        return self._pool
 
 
 def _tiles_of_columns(A: np.ndarray, dtype: Any) -> np.ndarray:

@@ -204,6 +204,29 @@ def test_standardizing_uses_the_training_set_alone(tmp_path):
     np.testing.assert_array_equal(data.X_test[:, 1:], np.column_stack([X_test[:, 1] - 0.1, np.ones(9)]))
 
 
+def test_standardizing_cannot_blow_up_the_test_set(tmp_path):
+    """A training column of scale 1e-150 would send the test set's 1 beyond all bounds."""
+    source = npz_file(tmp_path, X=[[0.0], [1e-150]], y=[0, 1], X_test=[[0.0], [1.0]], y_test=[0, 1])
+    assert "standardized X_test[1, 0]" in failure(source=source, standardize=True)
+
+
+def test_random_tables_are_read_or_refused(tmp_path):
+    """Any text of a table's characters gives finite arrays or one line of InputError, nothing else."""
+    rng, letters, read = np.random.default_rng(2), list("12.,-,\n,\"e_xny \r\0\ufeff;é"), 0
+    for _ in range(2000):
+        text = "a,y\n1,2\n" + "".join(rng.choice(letters, size=rng.integers(12)))
+        source = csv_file(tmp_path, text)
+        try:
+            data = load(source=source, test_fraction=0.0)
+        except InputError as error:
+            assert len(str(error).splitlines()) == 1
+        else:
+            assert np.isfinite(data.X).all()
+            assert len(data.y) <= text.count("\n") + text.count("\r")
+            read += 1
+    assert 100 < read < 1900
+
+
 def test_the_digest_sees_every_array():
     """Values, shapes, dtypes and absence all count; the name does not."""
     X, y = np.arange(6.0).reshape(3, 2), np.array([0, 1, 0])
@@ -267,10 +290,10 @@ def npy(shape, content=b"", descr="<f8"):
     return buffer.getvalue() + content
 
 
-@pytest.mark.parametrize("shape", [(10**6, 10**6), (2, 2), (2**62, 2**62), (-1, 2)])
+@pytest.mark.parametrize("shape", [(10**6, 10**6), (2, 2), (2**62, 2**62), (-1, 2), (-1, -1), (0, 1)])
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_an_npz_that_declares_more_than_it_holds_is_refused_unread(tmp_path, shape, compression):
-    """Before any memory is taken: 8 bytes of content for up to 2^127."""
+    """Before any memory is taken: 8 bytes of content for up to 2^127, and none of it silently left over."""
     path = tmp_path / "data.npz"
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("X.npy", npy(shape, b"\0" * 8))
@@ -318,6 +341,10 @@ def test_missing_files_and_folders_are_named(tmp_path, ending):
     folder.mkdir()
     for path in (missing, folder):
         assert str(path) in failure(source=str(path))
+    failure(source=f"a\0b.{ending}")
+    if ending != "csv":
+        with pytest.raises(InputError, match="cannot be read"):
+            read_arrays(missing, ("w", "u"))
 
 
 def test_read_arrays_leaves_absent_names_out(tmp_path):
@@ -355,6 +382,8 @@ def test_a_csv_is_read_by_column_name(tmp_path):
     ("a,y\n1," + "k" * 300 + "\n", "longer than 256 characters"),
     ("a,y\n1," + "k" * 200_000 + "\n", "line 2: field larger than field limit"),
     ("a,y\n1,\"2\n3,4\n" + "5,6\n" * 50_000, "field larger than field limit"),
+    ("a,y\n1,0\n2,\"1\n3,0\n", "line 4: unexpected end of data"), ("a,y\n1,0\n\"2\"x,1\n", "line 3: ',' expected"),
+    ("a,y\n1,0\n1_0,1\n", "line 3, column 'a' is '1_0': must be a number"),
     (b"a,y\n1,\xff\n", "not UTF-8"), (b"\x89HDF\r\n\x1a\n\0\0", "not UTF-8"), ("a;b\n1;2\n", "one column only, 'a;b'")])
 def test_bad_tables_name_the_line_and_the_column(tmp_path, content, words):
     """Lines count as in the file, the header being line 1."""

@@ -1,6 +1,9 @@
 """A run survives its process and its machine, and one process at a time writes to it."""
 
+import contextlib
 import dataclasses
+import functools
+import itertools
 import json
 import os
 import random
@@ -121,32 +124,35 @@ def test_columns_of_unequal_length_are_never_saved(path):
         runfile.save(path, dataclasses.replace(content(), trace={"a": np.zeros(2), "b": np.zeros(3)}))
 
 
-WRITER = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from test_runfile import content
-from meanfield import runfile
-step = 0
-while True:
-    step += 1
-    runfile.save(sys.argv[1], content(step % 50))
-    if step == 2:
-        print("ready", flush=True)
-"""
+def forked(action):
+    """The number of a process that does `action` and nothing else."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action()
+        finally:
+            os._exit(0)
+    return pid
+
+
+def save_for_ever(path, ready):
+    for count in itertools.count(1):
+        runfile.save(path, content(count % 50))
+        if count == 2:
+            os.write(ready, b"x")
 
 
 def kill_at_random(path, times, seed):
     chance = random.Random(seed)
     for _ in range(times):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, path, os.path.dirname(__file__)], stdout=subprocess.PIPE
-        )
-        writer.stdout.readline()
+        wait, ready = os.pipe()
+        writer = forked(functools.partial(save_for_ever, path, ready))
+        os.read(wait, 1)
         time.sleep(chance.uniform(0, 0.03))
-        writer.kill()
-        writer.wait()
-        writer.stdout.close()
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
+        os.close(wait)
+        os.close(ready)
         loaded = runfile.load(path)
         np.testing.assert_equal(loaded.u, content(loaded.step).u)
         assert len(loaded.trace["step"]) == loaded.step + 1
@@ -157,7 +163,7 @@ def kill_at_random(path, times, seed):
 
 def test_a_run_killed_while_saving_is_whole(path):
     """SIGKILL at random moments: both generations load, state and trace agree, and the next save cleans up."""
-    kill_at_random(path, 6, seed=0)
+    kill_at_random(path, 12, seed=0)
 
 
 @pytest.mark.slow
@@ -241,29 +247,23 @@ def test_a_lock_that_nobody_signed_is_taken(path, text):
         pass
 
 
-RACER = """
-import sys, time
-from meanfield.errors import RunFileError
-from meanfield.runfile import RunLock
-log = open(sys.argv[1] + ".log", "a", buffering=1)
-end = time.time() + 1.5
-while time.time() < end:
-    try:
-        with RunLock(sys.argv[1]):
-            log.write("+"); log.flush()
-            log.write("-"); log.flush()
-    except RunFileError:
-        pass
-"""
-
-
 def test_racing_writers_hold_the_lock_one_at_a_time(path):
     """Three processes take and leave the lock as fast as they can; entries and exits alternate."""
-    racers = [subprocess.Popen([sys.executable, "-c", RACER, path]) for _ in range(3)]
-    assert [racer.wait() for racer in racers] == [0, 0, 0]
-    log = path.with_name("run.h5.log").read_text()
-    assert len(log) > 20
-    assert log == "+-" * (len(log) // 2)
+    log = path.with_name("run.h5.log")
+
+    def race():
+        end = time.monotonic() + 1
+        with open(log, "a", buffering=1) as file:
+            while time.monotonic() < end:
+                with contextlib.suppress(RunFileError), RunLock(path):
+                    file.write("+\n")
+                    file.write("-\n")
+
+    for pid in [forked(race) for _ in range(3)]:
+        assert os.waitpid(pid, 0)[1] == 0
+    marks = log.read_text().split()
+    assert len(marks) > 20
+    assert marks == ["+", "-"] * (len(marks) // 2)
 
 
 # ---- where to write --------------------------------------------------------------------------------------------------
