@@ -355,7 +355,8 @@ def _read_csv(source: str, label: str | None) -> Dataset:
                 values.extend(_numbers(row, names, source, reader.line_num))
                 lines.append(reader.line_num)
         except csv.Error as error:
-            raise InputError(f"{source}: line {reader.line_num}: {error}: must be comma-separated, quotes closed") from None
+            raise InputError(f"{source}: line {reader.line_num}: {error}: "
+                             "must be comma-separated values, every quote closed") from None
         except UnicodeDecodeError:
             raise InputError(f"{source}: not UTF-8 text after line {reader.line_num}: must be saved as UTF-8") from None
     if not labels:

@@ -26,7 +26,18 @@ from .problem import Problem
 from .schedules import Schedule
 from .sweep import BLOCK, Moments, Move, Sweep, Workers, exchange
 
-SAFETY = 0.5  # the automatic step is this fraction of 1/(curvature), a quarter of what stability needs
+
+def safety(reg: Schedule, k: int) -> float:
+    """The automatic step as a fraction of 1/(curvature); stability needs less than 2.
+
+    Particles that come to rest on a kink step over it and back, which costs the objective a part linear in η. So the
+    fraction is 1 while λ is being lowered, and falls like 1/k after that, the steps of a subgradient method; under a
+    constant λ it is ¼ throughout.
+    """
+    if reg.steps == 0:
+        return 0.25
+    rest = reg.steps / 20
+    return rest / (rest + max(0, k - reg.steps))
 
 
 class Field:
@@ -100,7 +111,7 @@ class Field:
 class Dynamics:
     """What all dynamics share: a step size ("auto", a number or a schedule) and, if wanted, minibatches of the data.
 
-    "auto" is η = SAFETY / (κ B + P + 2λ), each term a bound on a part of the objective's curvature in the space of
+    "auto" is η = s / (κ B + P + 2λ), s from `safety` and each term a bound on a part of the objective's curvature in the space of
     measures: B = (1/n) Σ ℓ''_i ‖x_i‖² ∫‖θ‖² dρ bounds the coupling of the particles, κ (re-estimated at powers of two
     and every 50 steps, remembered between) corrects it to the top eigenvalue of the tangent kernel,
     P ≥ ‖Σ r_i 1[·] x_iᵀ‖ bounds the pull on one particle, 2λ is the ℓ2 term's. It depends on the state alone and
@@ -139,7 +150,7 @@ class Dynamics:
         if "curvature_ratio" not in ensemble.memory or k % 50 == 0 or (k < 50 and k & (k - 1) == 0):
             ensemble.memory["curvature_ratio"] = field.curvature_ratio(ensemble, moments)
         coupling = ensemble.memory["curvature_ratio"] * field.curvature_bound(moments)
-        return SAFETY / (coupling + field.pull_bound(residual) + 2 * field.problem.reg(k))
+        return safety(field.problem.reg, k) / (coupling + field.pull_bound(residual) + 2 * field.problem.reg(k))
 
     def step(self, field: Field, ensemble: Ensemble, moments: Moments) -> Moments:
         """Advance the ensemble in place by one step; its new moments (with a minibatch: on the batch's examples)."""

@@ -65,14 +65,16 @@ class Ensemble:
             w = w[:, None]
         if u.ndim != 2 or w.ndim != 2 or len(u) != len(w):
             raise InputError(f"particles w {w.shape} and u {u.shape}: must have shapes (m, C) and (m, d)")
-        kind = np.dtype(dtype or (u.dtype if u.dtype in (np.float32, np.float64) else np.float64))
+        kind = dtype if dtype is not None else u.dtype if u.dtype in (np.float32, np.float64) else np.float64
         _check(len(u), u.shape[1], w.shape[1], seed, kind)
+        with np.errstate(over="ignore"):
+            w, u = w.astype(kind, copy=False), u.astype(kind, copy=False)
         ensemble = cls.empty(len(u), u.shape[1], w.shape[1], kind, seed=seed, **state)
         ensemble.fill(0, w, u)
         for name, array in (("w", w), ("u", u)):
             if not np.isfinite(array).all():
                 row, column = np.argwhere(~np.isfinite(array))[0]
-                raise InputError(f"particles {name}[{row}, {column}] = {array[row, column]}: must be finite")
+                raise InputError(f"particles {name}[{row}, {column}] = {array[row, column]}: must be finite in {array.dtype}")
         return ensemble
 
     @classmethod
@@ -148,5 +150,5 @@ def _check(m: int, d: int, outputs: int, seed: int, dtype: Any) -> None:
             raise InputError(f"{name} = {value!r}: must be a whole number, at least 1")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
         raise InputError(f"seed = {seed!r}: must be a whole number from 0 to 2^64 − 1")
-    if np.dtype(dtype) not in (np.dtype("float32"), np.dtype("float64")):
+    if dtype not in (np.float32, np.float64, "float32", "float64"):
         raise InputError(f"dtype = {dtype!r}: must be float32 or float64")

@@ -19,13 +19,46 @@ class Refit:
     def __init__(self, loss: Loss, targets: np.ndarray, outputs: int, reg: float) -> None:
         self.loss, self.t, self.C, self.reg = loss, targets, outputs, reg
 
-    def fit(self, phi: np.ndarray, c: np.ndarray, mu: float, mu_end: float) -> np.ndarray:
-        """Coefficients (K, C) for features phi (n, K), from c, lowering μ from `mu` to `mu_end`."""
-        while True:
-            c = self._newton(phi, c, mu)
-            if mu <= mu_end:
-                return c
-            mu = max(mu_end, 0.1 * mu)
+    def fit(self, phi: np.ndarray, c: np.ndarray, mu: float, mu_end: float, iterations: int = 100) -> np.ndarray:
+        """Coefficients (K, C) for features phi (n, K), from c, lowering μ from `mu` to `mu_end`.
+
+        Newton on c and y = 2λ c/t as separate unknowns (Chan, Golub and Mulet 1999), which converges where Newton on c
+        alone crawls: close to the kink of the norm.
+        """
+        t, _ = self._radii(c, mu)
+        y = 2 * self.reg * c / t[:, None]
+        for _ in range(iterations):
+            self.count = getattr(self, "count", 0) + 1
+            value, (t, q) = self._smoothed(phi, c, mu), self._radii(c, mu)
+            gradient = phi.T @ self.residual(phi, c) + 2 * self.reg * c / t[:, None]
+            step = -self._solve(self._hessian(phi, c, y, t, q), gradient)
+            slope = -float(np.sum(step * gradient))
+            if slope <= 1e-2 * mu * len(c):
+                if mu <= mu_end:
+                    break
+                mu = max(mu_end, 0.1 * mu)
+                if slope <= 1e-14 * value:
+                    continue
+            along = np.sum(c * step, axis=1) * 2 * self.reg / q / t
+            change = (2 * self.reg * (c + step) - y * along[:, None] * t[:, None]) / t[:, None] - y
+            c = self._search(phi, c, step, mu, slope)
+            y = self._shorten(y, change)
+        return c
+
+    def _search(self, phi: np.ndarray, c: np.ndarray, step: np.ndarray, mu: float, slope: float) -> np.ndarray:
+        """The first of c + step, c + step/2, … that lowers the smoothed objective enough; c if none does."""
+        value, eta = self._smoothed(phi, c, mu), 1.0
+        while eta > 1e-9:
+            if self._smoothed(phi, c + eta * step, mu) <= value - 1e-4 * eta * slope:
+                return c + eta * step
+            eta *= 0.5
+        return c
+
+    def _shorten(self, y: np.ndarray, change: np.ndarray) -> np.ndarray:
+        """y + change, each row cut back to a length below 2λ."""
+        moved = y + change
+        size = np.linalg.norm(moved, axis=1) / (2 * self.reg)
+        return moved / np.maximum(1.0, size / 0.9999)[:, None]
 
     def value(self, phi: np.ndarray, c: np.ndarray) -> float:
         """R + 2λ Σ ‖c_j‖, nothing smoothed."""
@@ -33,27 +66,6 @@ class Refit:
 
     def residual(self, phi: np.ndarray, c: np.ndarray) -> np.ndarray:
         return self.loss.residual(phi @ c, self.t)
-
-    def _newton(self, phi: np.ndarray, c: np.ndarray, mu: float) -> np.ndarray:
-        value = self._smoothed(phi, c, mu)
-        for _ in range(50):
-            t, q = self._radii(c, mu)
-            gradient = phi.T @ self.residual(phi, c) + 2 * self.reg * c / t[:, None]
-            step = self._solve(self._hessian(phi, c, t, q, mu), gradient)
-            slope = float(np.sum(step * gradient))
-            if not slope > 1e-3 * mu:
-                break
-            eta = 1.0
-            while eta > 1e-8:
-                moved = c - eta * step
-                new = self._smoothed(phi, moved, mu)
-                if new <= value - 1e-4 * eta * slope:
-                    break
-                eta *= 0.5
-            else:
-                break
-            c, value = moved, new
-        return c
 
     def _radii(self, c: np.ndarray, mu: float) -> tuple[np.ndarray, np.ndarray]:
         q = np.hypot(mu, 2 * self.reg * np.linalg.norm(c, axis=1))
@@ -63,22 +75,21 @@ class Refit:
         t, _ = self._radii(c, mu)
         return self.loss.value(phi @ c, self.t) + float(np.sum(2 * self.reg * t - mu * np.log(mu * t / self.reg)))
 
-    def _hessian(self, phi: np.ndarray, c: np.ndarray, t: np.ndarray, q: np.ndarray, mu: float) -> np.ndarray:
-        """(K C, K C); the smoothed norm has curvature 2λ/t across c and 2λ/t · μ/q along it."""
+    def _hessian(self, phi: np.ndarray, c: np.ndarray, y: np.ndarray, t: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """(K C, K C); the smoothed norm contributes (2λ I − t' (y ĉᵀ + ĉ yᵀ)/2)/t, t' ĉ = ∇t = 2λ c/q."""
         n, K = phi.shape
+        down = 2 * self.reg * c / q[:, None]
         if self.C == 1:
             H = (phi.T * (self.loss.curvature(phi @ c, self.t) / n)) @ phi
-            H[np.arange(K), np.arange(K)] += 2 * self.reg / t * (mu / q)
+            H[np.arange(K), np.arange(K)] += (2 * self.reg - (y * down)[:, 0]) / t
             return H
         blocks = hessians(self.loss, phi @ c, self.t) / n
         H = np.empty((K, self.C, K, self.C))
         for i in range(self.C):
             for j in range(i, self.C):
                 H[:, i, :, j] = H[:, j, :, i] = (phi.T * blocks[:, i, j]) @ phi
-        along = c / np.maximum(np.linalg.norm(c, axis=1), 1e-300)[:, None]
-        k = np.arange(K)
-        shape = np.eye(self.C) - ((1 - mu / q)[:, None] * along)[:, :, None] * along[:, None, :]
-        H[k, :, k, :] += (2 * self.reg / t)[:, None, None] * shape
+        k, outer = np.arange(K), y[:, :, None] * down[:, None, :]
+        H[k, :, k, :] += (2 * self.reg * np.eye(self.C) - 0.5 * (outer + outer.swapaxes(1, 2))) / t[:, None, None]
         return H.reshape(K * self.C, K * self.C)
 
     @staticmethod

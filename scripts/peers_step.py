@@ -322,7 +322,8 @@ def check(options):
                 step()
             found = np.concatenate(state(), axis=1)
             expected = found if expected is None else expected
-            print(f"{outputs:2d} outputs  {name:14s} differs from NumPy by at most {np.abs(found - expected).max():.1e}")
+            worst = np.abs(found - expected).max()
+            print(f"{outputs:2d} outputs  {name:14s} differs from NumPy by at most {worst:.1e}")
 
 
 def main():

@@ -212,19 +212,19 @@ def test_standardizing_cannot_blow_up_the_test_set(tmp_path):
 
 def test_random_tables_are_read_or_refused(tmp_path):
     """Any text of a table's characters gives finite arrays or one line of InputError, nothing else."""
-    rng, letters, read = np.random.default_rng(2), list("12.,-,\n,\"e_xny \r\0\ufeff;é"), 0
-    for _ in range(2000):
+    rng, letters, refusals = np.random.default_rng(2), list("12.,-,\n,\"e_xny \r\0\ufeff;é"), []
+    for _ in range(300):
         text = "a,y\n1,2\n" + "".join(rng.choice(letters, size=rng.integers(12)))
         source = csv_file(tmp_path, text)
         try:
             data = load(source=source, test_fraction=0.0)
         except InputError as error:
-            assert len(str(error).splitlines()) == 1
+            refusals.append(str(error))
         else:
             assert np.isfinite(data.X).all()
             assert len(data.y) <= text.count("\n") + text.count("\r")
-            read += 1
-    assert 100 < read < 1900
+    assert 50 < len(refusals) < 290
+    assert all(len(refusal.splitlines()) == 1 for refusal in refusals)
 
 
 def test_the_digest_sees_every_array():
@@ -343,7 +343,7 @@ def test_missing_files_and_folders_are_named(tmp_path, ending):
         assert str(path) in failure(source=str(path))
     failure(source=f"a\0b.{ending}")
     if ending != "csv":
-        with pytest.raises(InputError, match="cannot be read"):
+        with pytest.raises(InputError, match=str(missing)):
             read_arrays(missing, ("w", "u"))
 
 

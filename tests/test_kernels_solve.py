@@ -154,14 +154,21 @@ def test_svm_margin_meets_its_bound_and_the_cap(problem):
     np.testing.assert_allclose(inside[svm.support], svm.margin_bound, rtol=1e-2)
 
 
-@pytest.mark.parametrize("nu", [0.2, 0.6])
-def test_nu_bounds_the_points_inside_the_margin(problem, nu):
-    """At least nu n support vectors; at most nu n points strictly inside the margin."""
+@pytest.mark.parametrize("nu", [0.6, 0.9])
+def test_nu_caps_the_weight_of_every_point(problem, nu):
+    """No point holds more than 1/(nu n) of the weight, and every point inside the margin holds exactly that."""
     K, y = problem
     svm = SVM(nu).fit(K, y)
-    rho = np.sort(margins(svm.fitted, y)[svm.support])[-1]
-    assert len(svm.support) >= nu * len(y) - 1e-9
-    assert (margins(svm.fitted, y) < rho * (1 - 1e-3)).sum() <= nu * len(y)
+    share, functional = np.abs(svm.coef) / np.abs(svm.coef).sum(), margins(svm.fitted, y)
+    cap = 1 / (nu * len(y))
+    assert share.max() == pytest.approx(cap, rel=1e-9)
+    free = (share > 1e-6 * cap) & (share < (1 - 1e-6) * cap)
+    rho = functional[free].mean()
+    np.testing.assert_allclose(functional[free], rho, rtol=1e-4)
+    assert (functional[share <= 1e-6 * cap] > rho * (1 - 1e-4)).all()
+    inside = functional < rho * (1 - 1e-4)
+    assert inside.any()
+    np.testing.assert_allclose(share[inside], cap, rtol=1e-6)
 
 
 def test_random_features_approach_the_last_layer_kernel():

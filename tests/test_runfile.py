@@ -107,7 +107,9 @@ def test_foreign_and_newer_files_are_told_from_damaged_ones(path):
         storage.write(path, {"@attrs": attributes}, keep_previous=False)
         with pytest.raises(RunFileError, match=message):
             runfile.load(path)
-    storage.write(path, {"@attrs": {"format": "other"}})
+    runfile.save(path, content())
+    storage.write(path, {"@attrs": {"format": "other"}}, keep_previous=True)
+    assert runfile.load(storage.previous(path)).step == 7
     with pytest.raises(RunFileError, match="not a meanfield run"):
         runfile.load(path, fall_back=True)
 
@@ -245,6 +247,24 @@ def test_a_lock_that_nobody_signed_is_taken(path, text):
     path.with_name("run.h5.lock").write_text(text)
     with RunLock(path):
         pass
+
+
+def test_a_lock_file_removed_underneath_is_not_mistaken_for_the_lock(path, monkeypatch):
+    """The holder before leaves between our opening of its file and our flock on it."""
+    original, calls = runlock._flock, []
+
+    def late(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 1:
+            os.unlink(lock.path)
+        return original(descriptor)
+
+    monkeypatch.setattr(runlock, "_flock", late)
+    lock = RunLock(path)
+    with lock:
+        assert lock.path.exists()
+        with pytest.raises(RunFileError, match="is being written"):
+            RunLock(path).__enter__()
 
 
 def test_racing_writers_hold_the_lock_one_at_a_time(path):

@@ -1,0 +1,164 @@
+"""The order of the house, as data: who may import whom, what is imported when, and what the wheel holds."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "meanfield"
+ORDER = """
+    errors compiling schedules config losses noise durable runlock storage microkernels kernels
+    sweep
+    datasets ensemble problem
+    exact
+    certificate dynamics diagnostics
+    trace runfile run
+    progress simulate
+    comparison plots
+    cli
+""".split()  # a module imports only what stands before it
+ONLY = {  # who may import what is heavy, or is another's business
+    "h5py": {"storage"},
+    "matplotlib": {"plots"},
+    "meanfield.kernels": {"comparison"},
+    "tomllib": {"config"},
+}
+LONGEST = 60  # lines of a function
+LAZY = ("numba", "scipy", "sklearn", "h5py", "matplotlib", "pydantic", "numpy")
+
+
+def sources():
+    """(module's dotted name, path) of every file of the package, the kernels included."""
+    for folder, prefix in ((PACKAGE, "meanfield"), (ROOT / "kernels", "meanfield.kernels")):
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            if prefix == "meanfield" and parts[0] == "kernels":
+                continue  # the link, where rglob follows it
+            yield ".".join([prefix, *parts]).removesuffix(".__init__"), path
+
+
+def imports(name, path):
+    """Absolute dotted names of all that a file imports, at the top or inside functions."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            base = parts[: len(parts) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def room(dotted):
+    """The part of the house that meanfield.room.… belongs to; None outside, "" for the package itself."""
+    parts = dotted.split(".")
+    return None if parts[0] != "meanfield" else parts[1] if len(parts) > 1 else ""
+
+
+ENGINE = [(name, path) for name, path in sources() if not name.startswith("meanfield.kernels")]
+KERNELS = [(name, path) for name, path in sources() if name.startswith("meanfield.kernels")]
+
+
+def test_the_house_is_seen_whole():
+    """The walk finds both folders, and every module has its place in the order."""
+    assert len(ENGINE) > 15
+    assert len(KERNELS) > 5
+    assert {room(name) for name, _ in ENGINE} - {""} <= set(ORDER)
+
+
+@pytest.mark.parametrize(("name", "path"), [pytest.param(*one, id=one[0]) for one in ENGINE if room(one[0])])
+def test_a_module_imports_only_what_stands_before_it(name, path):
+    """Within the engine; a package such as cli may import within itself."""
+    allowed = {"", *ORDER[: ORDER.index(room(name)) + (1 if "." in name.partition(".")[2] else 0)]}
+    if path.name == "__init__.py":
+        allowed.add(room(name))
+    for imported in imports(name, path):
+        place = room(imported)
+        if place in ("__version__", "__path__"):
+            continue
+        assert place is None or place in allowed, f"{name} imports {imported}"
+
+
+def test_the_package_itself_imports_nothing_of_its_own():
+    """`import meanfield` loads no module of the engine; names come on first use."""
+    assert not [one for one in imports("meanfield", PACKAGE / "__init__.py") if room(one)]
+
+
+def test_only_one_module_imports_what_is_its_business():
+    """h5py, matplotlib, TOML and the kernels each have one door."""
+    for name, path in ENGINE:
+        for imported in imports(name, path):
+            for what, who in ONLY.items():
+                if imported == what or imported.startswith(what + "."):
+                    assert room(name) in who, f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize(("name", "path"), [pytest.param(*one, id=one[0]) for one in KERNELS])
+def test_kernels_import_nothing_of_the_engine(name, path):
+    """Matrices in, predictions out."""
+    for imported in imports(name, path):
+        assert room(imported) in (None, "kernels"), f"{name} imports {imported}"
+        assert imported.split(".")[0] not in ("kernels", "h5py", "matplotlib"), f"{name} imports {imported}"
+
+
+def test_the_two_compiling_modules_are_one_file():
+    """meanfield/compiling.py is a link, or at least the same text, so that the kernels stand alone."""
+    assert (PACKAGE / "compiling.py").read_bytes() == (ROOT / "kernels" / "compiling.py").read_bytes()
+
+
+@pytest.mark.parametrize("module", ["meanfield", "meanfield.cli", "meanfield.kernels"])
+def test_importing_is_cheap(module):
+    """Neither the package nor its command line pulls in what takes long to load before it is needed."""
+    code = f"import sys, {module}; print(*(name for name in {LAZY} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_the_public_names_all_exist():
+    """Everything that `meanfield` and `meanfield.kernels` announce can be imported, and `simulate` is the function."""
+    code = (
+        "import meanfield, meanfield.kernels as k, meanfield.run, importlib; importlib.import_module('meanfield.simulate');"
+        "[getattr(meanfield, n) for n in meanfield.__all__]; [getattr(k, n) for n in k.__all__];"
+        "assert callable(meanfield.simulate)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_function_fits_on_a_screen():
+    """At most 60 lines, docstring included; modules stay below 500."""
+    for name, path in sources():
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") < 500, name
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno - node.lineno < LONGEST, f"{name}.{node.name}"
+
+
+def test_the_wheel_holds_the_kernels_under_our_name_alone(tmp_path):
+    """No top-level `kernels` (another publisher's name); meanfield/kernels/*.py and meanfield/compiling.py as real files."""
+    copy = tmp_path / "source"
+    copy.mkdir()
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "meanfield", "kernels"):
+        if (ROOT / name).exists():
+            subprocess.run(["cp", "-a", str(ROOT / name), str(copy)], check=True)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check", "--outdir", str(tmp_path), str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode and ("No module named build" in done.stderr or "Missing dependencies" in done.stdout):
+        pytest.skip("needs the build package")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = archive.namelist()
+        compiling = archive.read("meanfield/compiling.py")
+    tops = {entry.split("/")[0] for entry in held}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"meanfield"}
+    expected = {name.replace(".", "/") for name, path in sources() if path.name != "__init__.py"}
+    assert {f"{name}.py" for name in expected} <= set(held)
+    assert {"meanfield/__init__.py", "meanfield/kernels/__init__.py", "meanfield/cli/__init__.py"} <= set(held)
+    assert compiling == (ROOT / "kernels" / "compiling.py").read_bytes()
