@@ -36,7 +36,10 @@ def kernel_baseline(problem: Problem, *, w_std: float = 1.0, u_std: float = 1.0)
     path = RidgePath(loss="error" if classes else "squared").fit(K, targets)
 
     def error(f: np.ndarray, t: np.ndarray) -> float:
-        return problem.loss.error(f.reshape(len(f), -1), t)
+        f = f.reshape(len(f), -1)
+        if f.shape[1] < problem.outputs:  # two classes: one column, where cross-entropy has two
+            f = np.hstack([-f, f])
+        return problem.loss.error(f, t)
 
     fitted = path.predict(K)
     test_error = math.nan

@@ -272,7 +272,12 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
 
 def parse_config(text: str, where: str) -> Config:
     """The configuration in TOML text, as `to_toml` writes it; `where` names its origin in messages."""
-    return _validated(_tables(text, where), lambda key: where)
+    return check_config(_tables(text, where), where)
+
+
+def check_config(tables: Mapping[str, Any], where: str) -> Config:
+    """The configuration in tables such as those of a TOML file; `where` names their origin in messages."""
+    return _validated(tables, lambda key: where)
 
 
 def to_toml(config: Config) -> str:

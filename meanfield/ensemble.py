@@ -74,7 +74,8 @@ class Ensemble:
         for name, array in (("w", w), ("u", u)):
             if not np.isfinite(array).all():
                 row, column = np.argwhere(~np.isfinite(array))[0]
-                raise InputError(f"particles {name}[{row}, {column}] = {array[row, column]}: must be finite in {array.dtype}")
+                value = f"{name}[{row}, {column}] = {array[row, column]}"
+                raise InputError(f"particles {value}: must be finite in {array.dtype}")
         return ensemble
 
     @classmethod

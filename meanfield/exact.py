@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from .ascent import Peaks, climb, distinct, random_starts
+from .kernels.threads import single_threaded_blas
 from .losses import Loss
 from .problem import Problem
 from .refit import Refit
@@ -126,6 +127,24 @@ class Search:
             self.u, self.c = self.u[keep], self.c[keep]
         self.rounds += 1
 
+    def run(self, until: float, tolerance: float, starts: int) -> None:
+        """Rounds until the relative gap is at most `tolerance`, then a last look from ten times as many starts.
+
+        Stops in any case once time.monotonic() has passed `until`.
+        """
+        while True:
+            peaks = self.peaks(starts)
+            self.bound(peaks)
+            if self.gap <= tolerance * self.value:
+                peaks = self.peaks(10 * starts)
+                self.lower, self.peak = 0.0, np.inf
+                self.bound(peaks)
+                if self.gap <= tolerance * self.value:
+                    return
+            if time.monotonic() > until:
+                return
+            self.round(peaks)
+
     def result(self, seconds: float) -> Optimum:
         """What was found, in the units of the problem; neurons that carry nothing measurable are left out."""
         weight = np.linalg.norm(self.c, axis=1)
@@ -156,16 +175,6 @@ def optimum(
     """
     began = time.monotonic()
     search = Search(problem, problem.reg.end if reg is None else reg, seed=seed, threads=threads)
-    while True:
-        peaks = search.peaks(starts)
-        search.bound(peaks)
-        if search.gap <= tolerance * search.value:
-            peaks = search.peaks(10 * starts)
-            search.lower, search.peak = 0.0, np.inf
-            search.bound(peaks)
-            if search.gap <= tolerance * search.value:
-                break
-        if time.monotonic() - began > seconds:
-            break
-        search.round(peaks)
+    with single_threaded_blas():  # the matrices are small: threads of the BLAS would cost more than they bring
+        search.run(began + seconds, tolerance, starts)
     return search.result(time.monotonic() - began)

@@ -28,7 +28,6 @@ class Refit:
         t, _ = self._radii(c, mu)
         y = 2 * self.reg * c / t[:, None]
         for _ in range(iterations):
-            self.count = getattr(self, "count", 0) + 1
             value, (t, q) = self._smoothed(phi, c, mu), self._radii(c, mu)
             gradient = phi.T @ self.residual(phi, c) + 2 * self.reg * c / t[:, None]
             step = -self._solve(self._hessian(phi, c, y, t, q), gradient)

@@ -43,8 +43,11 @@ class Run:
     def dynamics(self) -> Dynamics:
         return DYNAMICS[self.config.dynamics.method].of(self.config.dynamics)
 
-    def save(self, path: str | Path) -> None:
-        """Replace the run file whole. Raises StorageError if it cannot be written; nothing old is lost then."""
+    def save(self, path: str | Path, *, keep_previous: bool = True) -> None:
+        """Replace the run file whole. Raises StorageError if it cannot be written; nothing old is lost then.
+
+        keep_previous=False is for the first file of a run: what stood there before belongs to another one.
+        """
         ensemble, dataset = self.ensemble, self.dataset
         arrays = {"X": dataset.X, "y": dataset.y, "X_test": dataset.X_test, "y_test": dataset.y_test}
 
@@ -59,7 +62,7 @@ class Run:
             w=stream(0, ensemble.outputs), u=stream(1, ensemble.d),
             step=ensemble.step, time=ensemble.time, seed=ensemble.seed, memory=ensemble.memory,
             trace=self.trace, timing=self.recorder.timing, attributes=self.attributes,
-        ))  # fmt: skip
+        ), keep_previous=keep_previous)  # fmt: skip
 
 
 def load(path: str | Path, *, fall_back: bool = False) -> Run:

@@ -61,8 +61,8 @@ class RunContent:
     recovered: str | None = None
 
 
-def save(path: str | Path, content: RunContent) -> None:
-    """Replace the run file at `path` whole; the generation before stays as ``PATH.prev``.
+def save(path: str | Path, content: RunContent, *, keep_previous: bool = True) -> None:
+    """Replace the run file at `path` whole; the generation before stays as ``PATH.prev``, or none does.
 
     The versions recorded are those of the process that writes. Raises `StorageError` where the file cannot be written,
     ValueError for columns of unequal length or names that HDF5 cannot have.
@@ -85,7 +85,9 @@ def save(path: str | Path, content: RunContent) -> None:
     }
     if content.snapshots:
         tree["snapshots"] = content.snapshots
-    storage.write(path, tree, keep_previous=True)
+    storage.write(path, tree, keep_previous=keep_previous)
+    if not keep_previous:
+        storage.previous(path).unlink(missing_ok=True)
 
 
 def load(path: str | Path, *, lazy: bool = False, fall_back: bool = False) -> RunContent:

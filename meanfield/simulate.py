@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import run as runs
-from .config import Config, Record, default_annealing, parse_duration
-from .config import Run as RunSection
+from .config import check_config, default_annealing, parse_duration
 from .diagnostics import all_finite
 from .durable import StorageError
 from .dynamics import Dynamics, Field, Langevin
@@ -71,12 +70,12 @@ def simulate(
     reg = problem.reg
     if reg.shape == "constant" and (dynamics.step_size == "auto" if anneal is None else anneal):
         reg = default_annealing(reg.end, steps, problem.critical_reg())
-    config = Config.model_validate({
+    config = check_config({
         "objective": {"loss": problem.loss.name, "reg": reg, "temperature": problem.temperature},
         "dynamics": dynamics.section(),
-        "run": RunSection(steps=steps, record_every=record_every, checkpoint_every=checkpoint_every),
-        "record": Record(test_every=test_every),
-    })  # fmt: skip
+        "run": {"steps": steps, "record_every": record_every, "checkpoint_every": checkpoint_every},
+        "record": {"test_every": test_every},
+    }, "simulate")  # fmt: skip
     run = runs.given(problem, ensemble.copy(), config, measures)
     if out is not None:
         check_output(out, force)
@@ -210,7 +209,7 @@ class _Keeper:
     def _save(self, step: int) -> None:
         self._at = time.monotonic()
         try:
-            self._run.save(self._out)
+            self._run.save(self._out, keep_previous=self._written >= 0)
         except StorageError as error:
             announce_failure(f"step {step}: checkpoint failed, the run goes on and tries again later: {error}")
             self._failed = True

@@ -10,9 +10,9 @@ import there is listed as missing. The project's steps are those of its own `sim
 Everyone is a process of its own that lives through the whole run and is asked for turns: one step untimed, then so many
 timed ones that a turn takes --turn seconds. Turns go round and round, every second round backwards, so that a drift of
 the machine favours nobody. In `simulate` a step is timed from one report of progress to the next, so set-up is not
-counted. A figure is the median over rounds of each turn's mean. "of product" is useful operations (4mnd; with C
-outputs 4mnd + 6mnC; nothing computed twice counts) over those of NumPy's matrix product in the same dtype, the better of
-its turns before and after the row. "x peer" above 1 means faster than the fastest peer.
+counted. A figure is the median over rounds of each turn's mean. "of product" is the rate of useful operations (4mnd;
+with C outputs 4mnd + 6mnC; nothing computed twice counts) over that of NumPy's matrix product in the same dtype, the
+better of its turns before and after the row. "x peer" above 1 means faster than the fastest peer of the same dtype.
 
 A row is m,n,d or m,n,d,C, with :float64 (where float32 is timed beside it) or :threads (one thread beside all; no
 peers), or normals,COUNT: nanoseconds for each normal number.
@@ -21,6 +21,7 @@ peers), or normals,COUNT: nanoseconds for each normal number.
 """
 
 import argparse
+import contextlib
 import functools
 import json
 import os
@@ -129,9 +130,9 @@ def our_normals(spec):
     group, components = sweep.group_size(spec["dtype"]), 64
     m = -(-spec["count"] // components)
     theta = np.zeros((-(-m // group), components, group), spec["dtype"])
-    workers = sweep._Workers(spec["threads"])
-    before = (theta, m, 1, theta.dtype.type(1), np.uint64(0))
-    return repeated(lambda: workers.run(sweep._drawn, -(-m // sweep.BLOCK), before, 1))
+    workers = sweep.Workers(spec["threads"])
+    arguments = (theta, m, 1, theta.dtype.type(1), np.uint64(0))
+    return repeated(lambda: workers.run(sweep._draw, -(-m // sweep.BLOCK), arguments, 1))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -157,11 +158,12 @@ class Contestant:
         return json.loads(line) if line else {"missing": f"ended with exit status {self._process.wait()}"}
 
     def close(self):
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
 
 
-class Field:
+class Contest:
     """All contestants, started when first needed."""
 
     def __init__(self, options):
@@ -187,14 +189,16 @@ class Field:
             contestant.close()
 
 
-def measure(row, field, options):
+def measure(row, contest, options):
     """One row: a list of results, one for each contestant, in the order of row.contestants."""
     listed = row.contestants(options.threads, options.peers)
     missing, counts, turns = {}, {}, {name: [] for name, _, _ in listed}
-    rates = {spec["dtype"]: field.product_rate(spec["dtype"]) for _, _, spec in listed if row.operations}
+    rates = {spec["dtype"]: contest.product_rate(spec["dtype"]) for _, _, spec in listed if row.operations}
     for name, who, spec in listed:
-        answer = field[who].ask(make=spec)
-        first = answer if "missing" in answer else field[who].ask(turn=1)
+        answer = contest[who].ask(make=spec)
+        first = answer if "missing" in answer else contest[who].ask(turn=1)
+        if "missing" in first and who not in PEERS:
+            raise SystemExit(f"{row.label}: {name}: {first['missing']}")
         if "missing" in first:
             missing[name] = first["missing"]
         else:
@@ -203,27 +207,28 @@ def measure(row, field, options):
     for k in range(options.reps):
         for name, who in runners if k % 2 == 0 else runners[::-1]:
             time.sleep(0.05)  # idle threads of whoever came before spin for a while
-            answer = field[who].ask(turn=counts[name])
+            answer = contest[who].ask(turn=counts[name])
             if "missing" in answer:
                 raise SystemExit(f"{row.label}: {name}: {answer['missing']}")
             turns[name].append(float(np.mean(answer["seconds"])))
-    rates = {dtype: max(rate, field.product_rate(dtype)) for dtype, rate in rates.items()}
+    rates = {dtype: max(rate, contest.product_rate(dtype)) for dtype, rate in rates.items()}
     return summary(row, listed, missing, turns, rates)
 
 
 def summary(row, listed, missing, turns, rates):
     medians = {name: float(np.median(seconds)) for name, seconds in turns.items() if seconds}
-    peers = [medians[name] for name, who, _ in listed if who in PEERS and name in medians]
+    peers = {name: medians[name] for name, who, _ in listed if who in PEERS and name in medians}
     results = []
     for name, _, spec in listed:
         result = {"name": name, "dtype": spec["dtype"], "threads": spec["threads"]}
         if name in missing:
             results.append({**result, "missing": missing[name]})
             continue
-        rate = row.operations / medians[name] / 1e9
+        rate, ms = row.operations / medians[name] / 1e9, [1e3 * seconds for seconds in turns[name]]
+        comparable = peers and spec["dtype"] == listed[-1][2]["dtype"]
         results.append({
-            **result, "ms": 1e3 * medians[name], "ms_min": 1e3 * min(turns[name]), "ms_turns": [1e3 * t for t in turns[name]],
-            "faster_than_peers": min(peers) / medians[name] if peers else None,
+            **result, "ms": 1e3 * medians[name], "ms_min": min(ms), "ms_turns": ms,
+            "faster_than_peers": min(peers.values()) / medians[name] if comparable else None,
             "gflops": rate if row.operations else None,
             "of_product": rate / rates[spec["dtype"]] if row.operations else None,
             "product_gflops": rates.get(spec["dtype"]),
@@ -236,7 +241,7 @@ def shown(row, results):
     """The table of one row."""
     rates = {r["dtype"]: r["product_gflops"] for r in results if r.get("product_gflops")}
     products = ", ".join(f"{dtype} matrix product {rate:.0f} GFLOP/s" for dtype, rate in rates.items())
-    lines = [f"\n{row.label}   {products}", f"{'':20s} {'ms':>10s} {'min':>10s} {'x peer':>8s} "
+    lines = [f"\n{row.label}   {products}".rstrip(" "), f"{'':20s} {'ms':>10s} {'min':>10s} {'x peer':>8s} "
              + (f"{'ns each':>8s}" if row.variant == "normals" else f"{'GFLOP/s':>8s} {'of product':>10s}")]
     for r in results:
         if "missing" in r:
@@ -257,7 +262,7 @@ def shown(row, results):
 
 @functools.cache
 def part_drivers():
-    """Compiled loops over all blocks, each with one part of a step; not cached on disk, as they hold the engine's code."""
+    """Compiled loops over all blocks, one part of a step each. Not cached on disk: they hold code of the engine's."""
     import numba
 
     from meanfield import noise, sweep
@@ -297,7 +302,7 @@ def part_drivers():
 
 
 def profile_calls(m, n, d):
-    """Name -> what to call: the five parts of a step on one thread, and the whole of it, all on the same particles."""
+    """(calls, moved): name -> the five parts of a step on one thread and the whole of it, and what "update" moves."""
     from meanfield import Ensemble, sweep
     from meanfield.dynamics import exponential_move
 
@@ -306,7 +311,7 @@ def profile_calls(m, n, d):
     engine, move = sweep.Sweep(task.X, 1, theta.dtype, 1), exponential_move(ETA, REG, TAU)
     residual = np.where(np.arange(n)[:, None] % 2, 0.5, -0.5) / n
     engine.predict(theta, m)
-    (_, _, X, _, _, bits), (columns, r, _, _) = engine._backward(theta, m, residual)
+    X, bits, (columns, r, _, _) = engine._data.by_row, engine._bits.copy(), engine._residual_side(residual)
     group, per, rows = theta.shape[2], sweep.BLOCK // theta.shape[2], X.shape[0] * X.shape[2]
     L, U = group // sweep.VECTORS, columns.shape[0] * columns.shape[2]
     sums, Z = np.zeros((rows, 1, L), theta.dtype), np.zeros((X.shape[2], group), theta.dtype)
@@ -315,9 +320,7 @@ def profile_calls(m, n, d):
     limbs, moved, whole = np.zeros((n + 2, 3), np.int64), theta.copy(), theta.copy()
     quiet = np.array(move._replace(noise=0.0), theta.dtype)
     forward, product, normals, update, reduction = part_drivers()
-    engine.predict(whole, m)
-    bits = bits.copy()  # the whole step overwrites the engine's own
-    return {
+    calls = {
         "forward": lambda: forward(theta, per, X, bits, sums, Z),
         "masked product": lambda: product(theta, per, columns, bits, r, G),
         "noise": lambda: normals(theta, seed, w, z),
@@ -325,11 +328,12 @@ def profile_calls(m, n, d):
         "reduction": lambda: reduction(theta, per, n, sums, limbs),
         "whole step": lambda: engine.advance(whole, m, residual, move, 0, 0),
     }
+    return calls, moved
 
 
 def profile(row, reps):
     """The table of the parts of a step, and its numbers in milliseconds."""
-    calls = profile_calls(*row.numbers)
+    calls, _ = profile_calls(*row.numbers)
     times = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -341,10 +345,9 @@ def profile(row, reps):
             times[name].append(time.perf_counter() - start)
     ms = {name: 1e3 * float(np.median(seconds)) for name, seconds in times.items()}
     whole, half = ms["whole step"], useful_flops(*row.numbers) / 2
-    lines = [f"\n{row.label}   one thread, each part alone over the same blocks",
-             f"{'':16s} {'ms':>10s} {'of whole':>9s} {'GFLOP/s':>8s}"]  # fmt: skip
-    ms = {**{name: value for name, value in ms.items() if name != "whole step"},
-          "sum of parts": sum(value for name, value in ms.items() if name != "whole step"), "whole step": whole}  # fmt: skip
+    lines = [f"\n{row.label}   one thread, each part alone over the same blocks"]
+    lines.append(f"{'':16s} {'ms':>10s} {'of whole':>9s} {'GFLOP/s':>8s}")
+    ms["sum of parts"] = sum(ms.values()) - whole
     work = {"forward": half, "masked product": half, "whole step": 2 * half}
     for name, value in ms.items():
         rate = f"{work[name] / value / 1e6:8.1f}" if name in work else ""
@@ -400,7 +403,7 @@ def main():
     if options.serve:
         serve(our_turn)
         return
-    facts, rows, field = machine(options), {}, Field(options)
+    facts, rows, contest = machine(options), {}, Contest(options)
     if hasattr(os, "sched_setaffinity"):  # inherited by every contestant: JAX has no other limit on its threads
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     print(f"{facts['processor']}, {options.threads} threads, medians of {options.reps} rounds")
@@ -411,11 +414,11 @@ def main():
             if options.profile:
                 text, rows[row.label] = profile(row, options.reps)
             else:
-                rows[row.label] = measure(row, field, options)
+                rows[row.label] = measure(row, contest, options)
                 text = shown(row, rows[row.label])
             print(text, flush=True)
     finally:
-        field.close()
+        contest.close()
     if options.json:
         options.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n")
 

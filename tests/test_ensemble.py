@@ -18,7 +18,7 @@ def both(ensemble):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("d", "outputs", "scale"), [(1, 1, 1.0), (5, 3, 0.25), (20, 1, 3.0)])
 def test_sphere_is_uniform_on_the_sphere(dtype, d, outputs, scale):
-    """Radius `scale` to rounding; components and their squares have the moments of U(S^{D−1}), D = d + C; |u|² is Beta."""
+    """Radius `scale` to rounding; components and squares have the moments of U(S^{D−1}), D = d + C; |u|² is Beta."""
     m, D = 60_000, d + outputs
     theta = both(Ensemble.sphere(m, d, outputs, scale=scale, seed=1, dtype=dtype)) / scale
     assert np.abs(np.linalg.norm(theta, axis=1) - 1).max() < (5e-7 if dtype == "float32" else 1e-15)

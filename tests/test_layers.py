@@ -10,17 +10,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "meanfield"
-ORDER = """
-    errors compiling schedules config losses noise durable runlock storage microkernels kernels
-    sweep
-    datasets ensemble problem
-    exact
-    certificate dynamics diagnostics
-    trace runfile run
-    progress simulate
-    comparison plots
-    cli
-""".split()  # a module imports only what stands before it
+ORDER = [  # a module imports only what stands before it
+    "errors", "compiling", "schedules", "config", "losses", "noise", "durable", "runlock", "storage", "threads",
+    "microkernels",
+    "ascent", "arrangement", "relaxation", "refit", "kernels",
+    "sweep",
+    "datasets", "ensemble", "problem",
+    "exact",
+    "certificate", "dynamics", "diagnostics",
+    "trace", "runfile", "run",
+    "progress", "simulate",
+    "comparison", "plots",
+    "cli",
+]  # fmt: skip
 ONLY = {  # who may import what is heavy, or is another's business
     "h5py": {"storage"},
     "matplotlib": {"plots"},
@@ -74,6 +76,7 @@ def test_the_house_is_seen_whole():
 @pytest.mark.parametrize(("name", "path"), [pytest.param(*one, id=one[0]) for one in ENGINE if room(one[0])])
 def test_a_module_imports_only_what_stands_before_it(name, path):
     """Within the engine; a package such as cli may import within itself."""
+    assert room(name) in ORDER, f"{name} has no place in the order yet"
     allowed = {"", *ORDER[: ORDER.index(room(name)) + (1 if "." in name.partition(".")[2] else 0)]}
     if path.name == "__init__.py":
         allowed.add(room(name))
@@ -91,11 +94,14 @@ def test_the_package_itself_imports_nothing_of_its_own():
 
 def test_only_one_module_imports_what_is_its_business():
     """h5py, matplotlib, TOML and the kernels each have one door."""
-    for name, path in ENGINE:
-        for imported in imports(name, path):
-            for what, who in ONLY.items():
-                if imported == what or imported.startswith(what + "."):
-                    assert room(name) in who, f"{name} imports {imported}"
+    strangers = [
+        f"{name} imports {imported}"
+        for name, path in ENGINE
+        for imported in imports(name, path)
+        for what, who in ONLY.items()
+        if (imported == what or imported.startswith(what + ".")) and room(name) not in who
+    ]
+    assert strangers == []
 
 
 @pytest.mark.parametrize(("name", "path"), [pytest.param(*one, id=one[0]) for one in KERNELS])
@@ -103,7 +109,7 @@ def test_kernels_import_nothing_of_the_engine(name, path):
     """Matrices in, predictions out."""
     for imported in imports(name, path):
         assert room(imported) in (None, "kernels"), f"{name} imports {imported}"
-        assert imported.split(".")[0] not in ("kernels", "h5py", "matplotlib"), f"{name} imports {imported}"
+        assert imported.split(".")[0] not in ("kernels", "matplotlib"), f"{name} imports {imported}"
 
 
 def test_the_two_compiling_modules_are_one_file():
@@ -122,7 +128,7 @@ def test_importing_is_cheap(module):
 def test_the_public_names_all_exist():
     """Everything that `meanfield` and `meanfield.kernels` announce can be imported, and `simulate` is the function."""
     code = (
-        "import meanfield, meanfield.kernels as k, meanfield.run, importlib; importlib.import_module('meanfield.simulate');"
+        "import importlib, meanfield, meanfield.kernels as k; importlib.import_module('meanfield.simulate');"
         "[getattr(meanfield, n) for n in meanfield.__all__]; [getattr(k, n) for n in k.__all__];"
         "assert callable(meanfield.simulate)"
     )
@@ -132,24 +138,28 @@ def test_the_public_names_all_exist():
 
 def test_every_function_fits_on_a_screen():
     """At most 60 lines, docstring included; modules stay below 500."""
+    too_long = []
     for name, path in sources():
         text = path.read_text(encoding="utf-8")
-        assert text.count("\n") < 500, name
+        if text.count("\n") >= 500:
+            too_long.append(name)
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                assert node.end_lineno - node.lineno < LONGEST, f"{name}.{node.name}"
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= LONGEST:
+                too_long.append(f"{name}.{node.name}")
+    assert too_long == []
 
 
 def test_the_wheel_holds_the_kernels_under_our_name_alone(tmp_path):
-    """No top-level `kernels` (another publisher's name); meanfield/kernels/*.py and meanfield/compiling.py as real files."""
+    """No top-level `kernels` (another publisher's name); meanfield/kernels/*.py and compiling.py are files in it."""
     copy = tmp_path / "source"
     copy.mkdir()
     for name in ("setup.cfg", "pyproject.toml", "README.md", "meanfield", "kernels"):
         if (ROOT / name).exists():
             subprocess.run(["cp", "-a", str(ROOT / name), str(copy)], check=True)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check", "--outdir", str(tmp_path), str(copy)]
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check"]
+    command += ["--outdir", str(tmp_path), str(copy)]
     done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode and ("No module named build" in done.stderr or "Missing dependencies" in done.stdout):
+    if done.returncode and "No module named build" in done.stderr:
         pytest.skip("needs the build package")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     (wheel,) = tmp_path.glob("*.whl")

@@ -1,4 +1,4 @@
-"""Laws of the noise: the published generator, normals that are normal, and numbers that depend on their address alone."""
+"""Laws of the noise: the published generator, normals that are normal, numbers that depend on their address alone."""
 
 import itertools
 
@@ -67,7 +67,7 @@ def test_normals_do_not_depend_on_how_particles_are_split(dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_normals_have_the_normal_law(dtype):
-    """Four moments within 4.5 standard errors of 0, 1, 0, 3, and Kolmogorov–Smirnov, for every component of two blocks."""
+    """Four moments within 4.5 standard errors of 0, 1, 0, 3 for every component, and Kolmogorov–Smirnov for four."""
     z = normals(11, Purpose.LANGEVIN, 0, MANY, 8, dtype=dtype).astype(np.float64)
     for component in z.T:
         for power, mean, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):

@@ -252,7 +252,7 @@ print(hashlib.sha256(b"".join(history(2, C, t, m=1100) for C in (1, 3) for t in 
 
 @pytest.mark.slow
 def test_the_vector_width_changes_no_bit(tmp_path):
-    """A process held to 256-bit registers, with smaller tiles, computes the same bits as this processor at its widest."""
+    """A process held to 256-bit registers, with smaller tiles, computes the same bits as one at full width."""
     from llvmlite import binding
 
     features = binding.get_host_cpu_features()

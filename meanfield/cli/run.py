@@ -157,4 +157,7 @@ def _program() -> str:
     found = shutil.which("meanfield")
     called = Path(sys.argv[0])
     same = found is not None and called.exists() and os.path.samefile(found, called)
-    return "meanfield" if same or called.name != "meanfield" else shlex.quote(str(called))
+    if same or called.name != "meanfield":
+        return "meanfield"
+    near = called.absolute().is_relative_to(Path.cwd())
+    return shlex.quote(os.path.relpath(called) if near else str(called))

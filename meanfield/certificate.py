@@ -1,0 +1,240 @@
+"""The duality gap of an ensemble: how far above the global minimum it can be at most.
+
+Every residual-like a (n, C) is a dual point: with N ≥ max_u ‖G_a(u)‖ on the unit sphere, −R*(s a) bounds min L from below
+for 0 ≤ s ≤ 2λ/N. `certify` takes the ensemble's residual, improves it by refitting neurons (exact.Search), and bounds N:
+
+  exact      the cells of the hyperplane arrangement, until nothing can hold more (arrangement.bound_on_sphere): rigorous
+  proven     the same stopped early, or a semidefinite relaxation (relaxation.relaxed_bound): rigorous, possibly loose
+  estimate   the highest peak found from many starts, a lower estimate of N: what it yields is an estimate, not a bound
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .arrangement import MAX_DIMENSION, SphereBound, bound_on_sphere
+from .ascent import Peaks, distinct, pull
+from .ensemble import Ensemble
+from .errors import InputError
+from .exact import Search, dual_bound
+from .kernels.threads import single_threaded_blas
+from .problem import Problem
+from .relaxation import relaxed_bound
+from .sweep import Sweep, default_threads
+
+METHODS = ("auto", "exact", "proven", "estimate")
+_EPS = float(np.finfo(float).eps)
+_TIGHT = 1e-3  # a proven bound on ‖G‖ this close to the highest peak is preferred to an estimate
+_DOUBLE = 3e10  # multiplications beyond which predictions are taken in the ensemble's own precision
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """primal: L of the ensemble at λ = reg. lower_bound: below min L if `rigorous`, otherwise an estimate of such a bound.
+
+    max_norm: what was used in the place of max_u ‖G_a(u)‖ for the dual point `dual` (n, C); best_norm: the highest value
+    found, attained at the unit vector `direction` (d,); looseness = max_norm/best_norm − 1. allowance: what max_norm and
+    lower_bound hold for rounding, as parts of lower_bound. proven_bound: the best rigorous lower bound computed, None if
+    there was none; estimated_bound: the estimate, whatever lower_bound is. violation: ‖G_r‖/2λ − 1 at the worst direction
+    for the ensemble's own residual; positive proves that the ensemble is not optimal.
+    """
+
+    primal: float
+    lower_bound: float
+    method: str
+    rigorous: bool
+    reg: float
+    direction: np.ndarray = field(repr=False)
+    max_norm: float
+    best_norm: float
+    violation: float
+    allowance: float
+    proven_bound: float | None
+    proven_norm: float | None
+    estimated_bound: float
+    dual: np.ndarray = field(repr=False)
+    seconds: float
+
+    @property
+    def gap(self) -> float:
+        return self.primal - self.lower_bound
+
+    @property
+    def relative_gap(self) -> float:
+        return self.gap / self.primal if self.primal > 0 else 0.0
+
+    @property
+    def looseness(self) -> float:
+        return self.max_norm / self.best_norm - 1 if self.best_norm > 0 else 0.0
+
+
+def certify(
+    problem: Problem,
+    ensemble: Ensemble,
+    *,
+    seconds: float = 5.0,
+    method: str = "auto",
+    threads: int | None = None,
+    seed: int = 0,
+) -> Certificate:
+    """Bound the distance of an ensemble from the global minimum of L at the λ of its step, in about `seconds`.
+
+    method: "auto" takes an exact or tight proven bound where it can be had, else the estimate, with the proven bound
+    beside it; "exact" and "proven" insist; "estimate" skips the proof. InputError: an unknown method, a temperature
+    above zero, predictions that are not finite, "exact" where it did not finish.
+    """
+    began = time.monotonic()
+    if method not in METHODS:
+        raise InputError(f"method = {method!r}: must be one of {', '.join(METHODS)}")
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"seconds = {seconds!r}: must be positive")
+    problem.check(ensemble)
+    if problem.temperature(ensemble.step) > 0:
+        raise InputError("temperature: certify bounds L at temperature 0; this ensemble is at "
+                         f"{problem.temperature(ensemble.step):g}")  # fmt: skip
+    threads = threads or default_threads()
+    f, second = predictions(problem, ensemble, threads)
+    reg = problem.reg(ensemble.step)
+    primal = problem.evaluate(f, second, reg).value
+    if not np.isfinite(primal):
+        raise InputError("ensemble: its predictions are not finite")
+    with single_threaded_blas():
+        return _certify(problem, ensemble, f, primal, reg, began, seconds, method, threads, seed)
+
+
+def predictions(problem: Problem, ensemble: Ensemble, threads: int | None = None) -> tuple[np.ndarray, float]:
+    """f (n, C) and ∫‖θ‖² dρ, in float64 where that is affordable, else as the engine has them."""
+    if ensemble.m * problem.n * problem.d > _DOUBLE:
+        return tuple(Sweep(problem.X, problem.outputs, ensemble.dtype, threads).predict(
+            ensemble.theta, ensemble.m, keep=False))  # type: ignore[return-value]  # fmt: skip
+    f, second = np.zeros((problem.n, problem.outputs)), 0.0
+    for w, u in ensemble.blocks(1 << 12):
+        w, u = w.astype(np.float64), u.astype(np.float64)
+        f += np.maximum(problem.X @ u.T, 0.0) @ w
+        second += float(np.sum(w * w) + np.sum(u * u))
+    return f / ensemble.m, second / ensemble.m
+
+
+def _certify(
+    problem: Problem, ensemble: Ensemble, f: np.ndarray, primal: float, reg: float,
+    began: float, seconds: float, method: str, threads: int, seed: int,
+) -> Certificate:  # fmt: skip
+    search = Search(problem, reg, seed=seed, threads=threads)
+    search.residual = problem.loss.residual(f, problem.targets)
+    own = _own_directions(search, ensemble)
+    peaks = search.peaks(400, own)
+    search.bound(peaks)
+    violation = float(peaks.value[0]) / (2 * search.reg) - 1 if len(peaks.value) else -1.0
+    search.u, search.c = (few := distinct(peaks, 100, 1e-4)).u, np.zeros((len(few.u), problem.outputs))
+    _polish(search, peaks, primal, began + 0.5 * seconds)
+    _last_look(search, own, began + (1.0 if method == "estimate" else 0.7) * seconds)
+    estimated = search.lower
+    sphere = None if method == "estimate" else _proof(search, max(0.2 * seconds, began + seconds - time.monotonic()))
+    proven, allowance = _proven_bound(search, sphere) if sphere is not None else (None, 0.0)
+    closed = sphere is not None and sphere.closed
+    if method == "exact" and not closed:
+        raise InputError(f"method = 'exact': the arrangement was not enumerated within {seconds:g} s; "
+                         "give it more seconds, or use 'proven' or 'estimate'")  # fmt: skip
+    tight = sphere is not None and (closed or sphere.upper <= (1 + _TIGHT) * max(sphere.lower, search.peak))
+    rigorous = proven is not None and (tight or method == "proven")
+    best = max(search.peak, sphere.lower if sphere is not None else 0.0)
+    if sphere is not None and sphere.lower > search.peak:  # the proof came across a higher peak than the search
+        search.direction = sphere.u
+        estimated, _ = dual_bound(search.loss, search.t, search.dual, sphere.lower, search.reg)
+    return Certificate(
+        primal=primal, reg=reg, rigorous=rigorous,
+        lower_bound=proven if rigorous and proven is not None else estimated,
+        method=("exact" if closed else "proven") if rigorous else "estimate",
+        direction=search.direction,
+        max_norm=(sphere.upper if rigorous and sphere is not None else best) * search.scale,
+        best_norm=best * search.scale, violation=violation, allowance=allowance if rigorous else 0.0,
+        proven_bound=proven, proven_norm=None if sphere is None else sphere.upper * search.scale,
+        estimated_bound=estimated, dual=search.dual, seconds=time.monotonic() - began,
+    )  # fmt: skip
+
+
+def _own_directions(search: Search, ensemble: Ensemble, count: int = 300) -> np.ndarray:
+    """Directions of particles: those that the residual pulls most, and some by their weight."""
+    kept_u, kept_value, heavy_u, heavy = [], [], [], []
+    rng = np.random.default_rng(0)
+    for w, u in ensemble.blocks(1 << 14):
+        u = u.astype(np.float64)
+        size = np.linalg.norm(u, axis=1)
+        u, weight = u[size > 0] / size[size > 0, None], (size * np.linalg.norm(w, axis=1))[size > 0]
+        value = pull(search.X, search.residual, u)
+        top = np.argsort(-value)[:count]
+        kept_u.append(u[top])
+        kept_value.append(value[top])
+        keys = rng.random(len(u)) ** (1 / np.maximum(weight, 1e-300))  # sampling by weight, without replacement
+        lot = np.argsort(-keys)[: count // 3]
+        heavy_u.append(u[lot])
+        heavy.append(keys[lot])
+    values, keys = np.concatenate(kept_value), np.concatenate(heavy)
+    return np.concatenate([np.concatenate(kept_u)[np.argsort(-values)[:count]],
+                           np.concatenate(heavy_u)[np.argsort(-keys)[: count // 3]]])  # fmt: skip
+
+
+def _polish(search: Search, peaks: Peaks, primal: float, until: float) -> None:
+    """Rounds of refitting until the bound is as good as the refitted value, or time is up."""
+    while time.monotonic() < until and primal - search.lower > 1e-6 * primal:
+        search.round(peaks, 40)
+        peaks = search.peaks(200)
+        search.bound(peaks)
+        if search.gap <= 1e-5 * search.value:
+            return
+
+
+def _last_look(search: Search, own: np.ndarray, until: float, starts: int = 3000) -> None:
+    """Judge the best dual point found by fresh starts: what the search overlooked would make its bound too high."""
+    search.residual = search.dual
+    search.lower, highest = 0.0, search.peak
+    search.peak = np.inf
+    done = 0
+    while done < starts and (done == 0 or time.monotonic() < until):
+        peaks = search.peaks(500, np.concatenate([own, search.direction[None]]))
+        done += 500
+        if not len(peaks.value):
+            break
+        if peaks.value[0] > highest or not np.isfinite(search.peak):
+            search.direction, search.peak = peaks.u[0], max(highest, float(peaks.value[0]))
+            highest = search.peak
+    search.peak = highest
+    search.lower, _ = dual_bound(search.loss, search.t, search.dual, highest, search.reg)
+
+
+def _proof(search: Search, seconds: float) -> SphereBound:
+    """The best upper bound on max ‖G_dual‖ that the time allows."""
+    X, a = search.X, search.dual
+    found = bound_on_sphere(X, a, start=search.direction, seconds=seconds * 0.6, threads=search.threads)
+    if found is not None and found.closed:
+        return found
+    relaxed = relaxed_bound(X, a, seconds=0.4 * seconds)
+    if found is not None and found.upper <= relaxed:
+        return found
+    return SphereBound(relaxed, search.peak, search.direction, 0.0, False, 0, min(X.shape) if found is None else
+                       found.dimension)  # fmt: skip
+
+
+def _proven_bound(search: Search, sphere: SphereBound) -> tuple[float, float]:
+    """The lower bound with all rounding subtracted, and how much that was.
+
+    A computed dual point may miss the domain of R* by roundings (rows that must sum to zero, p ≤ 1): the nearest point
+    within is 8C roundings away, which moves ‖G‖ by as much of Σ ‖a_i‖‖x_i‖. R* itself is a sum of n·C terms.
+    """
+    a, n = search.dual, len(search.t)
+    lipschitz = float(np.linalg.norm(a, axis=1) @ np.linalg.norm(search.X, axis=1))
+    norm = (sphere.upper + 8 * search.C * _EPS * lipschitz) * (1 + 8 * _EPS)
+    lower, s = dual_bound(search.loss, search.t, a, norm, search.reg)
+    if search.loss.name == "squared":
+        size = float(np.sum(0.5 * n * (s * a) ** 2 + np.abs(s * a * search.t)))
+    else:
+        size = float(np.log(max(2, search.C)))
+    rounding = 8 * _EPS * (n * search.C + 20) * size
+    bare, _ = dual_bound(search.loss, search.t, a, sphere.upper - sphere.allowance, search.reg)
+    return max(0.0, lower - rounding), max(0.0, bare - lower) + rounding
+
+
+__all__ = ["MAX_DIMENSION", "METHODS", "Certificate", "certify", "predictions"]
