@@ -31,13 +31,13 @@ def safety(reg: Schedule, k: int) -> float:
     """The automatic step as a fraction of 1/(curvature); stability needs less than 2.
 
     Particles that come to rest on a kink step over it and back, which costs the objective a part linear in η. So the
-    fraction is 1 while λ is being lowered, and falls like 1/k after that, the steps of a subgradient method; under a
+    fraction is 5/4 while λ is being lowered, and falls like 1/k after that, the steps of a subgradient method; under a
     constant λ it is ¼ throughout.
     """
     if reg.steps == 0:
         return 0.25
-    rest = reg.steps / 20
-    return rest / (rest + max(0, k - reg.steps))
+    rest = reg.steps / 50
+    return 1.25 * rest / (rest + max(0, k - reg.steps))
 
 
 class Field:

@@ -73,7 +73,7 @@ def simulate(
     config = check_config({
         "objective": {"loss": problem.loss.name, "reg": reg, "temperature": problem.temperature},
         "dynamics": dynamics.section(),
-        "run": {"steps": steps, "record_every": record_every, "checkpoint_every": checkpoint_every},
+        "run": {"steps": ensemble.step + steps, "record_every": record_every, "checkpoint_every": checkpoint_every},
         "record": {"test_every": test_every},
     }, "simulate")  # fmt: skip
     run = runs.given(problem, ensemble.copy(), config, measures)

@@ -95,6 +95,7 @@ def test_the_tests_script_checks_lint_types_and_tests_in_that_order(machine):
     assert [line.split()[1] for line in log[-3:]] == ["ruff", "mypy", "pytest"]
     assert log[-1] == "-m pytest -m slow or not slow -k a b"
     assert start(machine, "test")[1][-1] == "-m pytest"
+    assert "installing" not in start(machine, "quickstart")[0].stderr  # what the tests need holds what a run needs
 
 
 @pytest.mark.parametrize("tool", ["ruff", "mypy", "pytest"])
