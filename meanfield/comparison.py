@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .errors import InputError
 from .kernels import ReluKernel, RidgePath, class_targets, margins
 from .problem import Problem
 
@@ -27,9 +28,15 @@ def kernel_baseline(problem: Problem, *, w_std: float = 1.0, u_std: float = 1.0)
     """Kernel ridge regression with the two-layer ReLU NTK, its regularization chosen by leave-one-out over a path.
 
     Classes are regressed on ±1 (several classes: 1 and −1/(C − 1)). NaN: a test error without a test set, a margin
-    without classes.
+    without classes. InputError: data that a kernel cannot be fitted to, such as a single class.
     """
-    kernel = ReluKernel(2, w_std, u_std)
+    try:
+        return _fitted(problem, ReluKernel(2, w_std, u_std))
+    except ValueError as error:  # the kernels know no InputError
+        raise InputError(f"kernel: {error}") from error
+
+
+def _fitted(problem: Problem, kernel: ReluKernel) -> Baseline:
     classes = problem.classes is not None
     targets = class_targets(problem.targets)[1] if classes else problem.targets
     K = kernel.gram(problem.X)

@@ -184,16 +184,15 @@ class Dynamics(Section):
 
     method: Literal["langevin", "gradient_flow", "perturbed_flow", "birth_death"] = "langevin"
     step_size: Annotated[float | str | Schedule, _number_or_schedule(positive=True, auto=True)] = "auto"
-    rebirth_rate: Number = 0.01
+    rebirth_rate: Number = 1e-4
     exchange_rate: Number = 1.0
     batch: Count | None = None
 
 
 class StopWhen(Section):
-    """Stop early once a relative change or gap falls below its bound; None never does."""
+    """Stop early once the relative change of the objective over ten rows falls below the bound; None never does."""
 
     objective_change: Positive | None = None
-    relative_gap: Positive | None = None
 
 
 class Run(Section):
@@ -205,9 +204,6 @@ class Run(Section):
 
 class Record(Section):
     test_every: Annotated[int | str, _count_or("\"auto\"", "auto".__eq__)] = "auto"
-    gap: Flag = False
-    measures: list[Text] = []
-    snapshots: CountOrZero = 0
 
 
 class Config(Section):

@@ -112,8 +112,8 @@ class Dynamics:
     """What all dynamics share: a step size ("auto", a number or a schedule) and, if wanted, minibatches of the data.
 
     "auto" is η = s / (κ B + P + 2λ), s from `safety` and each term a bound on a part of the objective's curvature in
-    the space of measures: B = (1/n) Σ ℓ''_i ‖x_i‖² ∫‖θ‖² dρ bounds the coupling of the particles, κ (re-estimated at powers of two
-    and every 50 steps, remembered between) corrects it to the top eigenvalue of the tangent kernel,
+    the space of measures: B = (1/n) Σ ℓ''_i ‖x_i‖² ∫‖θ‖² dρ bounds the coupling of the particles, κ (re-estimated at
+    powers of two and every 50 steps, remembered between) corrects it to the top eigenvalue of the tangent kernel,
     P ≥ ‖Σ r_i 1[·] x_iᵀ‖ bounds the pull on one particle, 2λ is the ℓ2 term's. It depends on the state alone and
     follows a rescaling of the features. An estimate, not a guarantee: kinks have no curvature bound.
     """
@@ -212,7 +212,7 @@ class PerturbedFlow(Dynamics):
     1 − e^{−ση} a step, after its move. σ = 0 is the gradient flow, bit for bit.
     """
 
-    rebirth_rate: float = 0.01
+    rebirth_rate: float = 1e-4
 
     name = "perturbed_flow"
 

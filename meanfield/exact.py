@@ -14,8 +14,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from .ascent import Peaks, climb, distinct, random_starts
+from .gibbs import Gibbs, gibbs
 from .kernels.threads import single_threaded_blas
 from .losses import Loss
+from .margin import MaxMargin, max_margin
 from .problem import Problem
 from .refit import Refit
 from .sweep import default_threads
@@ -178,3 +180,6 @@ def optimum(
     with single_threaded_blas():  # the matrices are small: threads of the BLAS would cost more than they bring
         search.run(began + seconds, tolerance, starts)
     return search.result(time.monotonic() - began)
+
+
+__all__ = ["Gibbs", "MaxMargin", "Optimum", "Search", "dual_bound", "gibbs", "max_margin", "optimum"]

@@ -13,6 +13,7 @@ import functools
 import importlib.metadata
 import os
 import platform
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -233,7 +234,8 @@ def check_output(path: str | Path, force: bool = False) -> None:
         raise InputError(f"--out {path}: the folder {target.parent} is not writable")
     if not force and target.exists():
         progress = _unfinished(path)
-        resume = f"it is unfinished ({progress}): go on with `meanfield resume {path}`, or " if progress else ""
+        go_on = f"go on with `meanfield resume {shlex.quote(str(path))}`"
+        resume = f"it is unfinished ({progress}): {go_on}, or " if progress else ""
         raise InputError(f"--out {path}: exists already; {resume}overwrite it with --force")
 
 

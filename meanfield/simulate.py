@@ -217,8 +217,9 @@ class _Keeper:
             self._written, self._failed = step, False
 
     def finish(self) -> bool:
-        """Save the last state; whether the file holds it now."""
-        self._save(self._run.ensemble.step)
+        """Save the last state, if it is not saved yet; whether the file holds it now."""
+        if self._run.ensemble.step != self._written:
+            self._save(self._run.ensemble.step)
         return not self._failed
 
 

@@ -170,23 +170,18 @@ def _gradient_many(
 
 
 @register_jitable
-def _on_sphere(seed: Any, purpose: Any, step: Any, first: Any, w: Any, z: Any, point: Any) -> None:
-    """point (D, GROUP) ← uniform on the unit sphere of R^D, one point a particle: a Gaussian vector, normalized."""
-    D, group = point.shape
-    each = noise.per_block(z)
-    squares = np.zeros(group, point.dtype)
-    for block in range(-(-D // each)):
-        noise.words(seed, purpose, step, first, block, w)
-        noise.from_words(w, z)
-        for j in range(min(each, D - block * each)):
-            for lane in range(group):
-                point[block * each + j, lane] = z[j, lane]
-                squares[lane] += z[j, lane] * z[j, lane]
-    for lane in range(group):
-        squares[lane] = 1 / np.sqrt(squares[lane])
+def _project(theta: Any, g: Any, radius: Any) -> None:
+    """Scale every particle of the group to the given norm; Gaussian ones are then uniform on the sphere."""
+    D, group = theta.shape[1], theta.shape[2]
+    squares = np.zeros(group, theta.dtype)
     for k in range(D):
         for lane in range(group):
-            point[k, lane] *= squares[lane]
+            squares[lane] += theta[g, k, lane] * theta[g, k, lane]
+    for lane in range(group):
+        squares[lane] = radius / np.sqrt(squares[lane])
+    for k in range(D):
+        for lane in range(group):
+            theta[g, k, lane] *= squares[lane]
 
 
 @register_jitable
@@ -212,18 +207,27 @@ def _move_group(theta: Any, g: Any, G: Any, gap: Any, d: Any, move: Any, seed: A
 @register_jitable
 def _rebear_group(theta: Any, g: Any, death: Any, seed: Any, step: Any, w: Any, z: Any, point: Any) -> None:
     """Each particle of the group dies with probability `death` and is reborn uniform on the unit sphere of R^(d+C)."""
-    group = theta.shape[2]
+    D, group, each = theta.shape[1], theta.shape[2], noise.per_block(z)
     noise.words(seed, noise.Purpose.DEATH.value, step, g * group, 0, w)
-    threshold = np.uint64(death * 2.0**53)
-    drawn = False
+    threshold, deaths = np.uint64(death * 2.0**53), 0
+    dies = np.zeros(group, np.bool_)
     for lane in range(group):
         ticket = (np.uint64(w[0, lane]) << np.uint64(21)) | (np.uint64(w[1, lane]) >> np.uint64(11))
-        if ticket < threshold:
-            if not drawn:
-                _on_sphere(seed, noise.Purpose.REBIRTH.value, step, g * group, w.copy(), z, point)
-                drawn = True
-            for k in range(theta.shape[1]):
-                theta[g, k, lane] = point[k, lane]
+        dies[lane] = ticket < threshold
+        deaths += dies[lane]
+    if deaths == 0:
+        return
+    for block in range(-(-D // each)):
+        noise.words(seed, noise.Purpose.REBIRTH.value, step, g * group, block, w)
+        noise.from_words(w, z)
+        for j in range(min(each, D - block * each)):
+            for lane in range(group):
+                point[0, block * each + j, lane] = z[j, lane]
+    _project(point, 0, theta.dtype.type(1))
+    for k in range(D):
+        for lane in range(group):
+            if dies[lane]:
+                theta[g, k, lane] = point[0, k, lane]
 
 
 @register_jitable
@@ -271,7 +275,7 @@ def _pass(  # type: ignore[no-untyped-def]
     U = Xc.shape[0] * Xc.shape[2]
     G = np.empty((BLOCK // group, U + (1 if C == 1 else Rc.shape[0] * Rc.shape[2]), group), dtype)
     w, z = np.empty((4, group), np.uint32), np.empty((4, group), dtype)
-    point = np.empty((theta.shape[1], group), dtype)
+    point = np.empty((1, theta.shape[1], group), dtype)
     g0, g1 = _next_block(ticket, theta, m)
     while g0 < g1:
         if what != PREDICT:
@@ -305,28 +309,28 @@ def _exchange(theta, excess, seed, step):  # type: ignore[no-untyped-def]
         if (np.float64(w[0, lane]) + 0.5) * 2.0**-32 < -np.expm1(-abs(excess[j])):
             other = ((np.uint64(w[1, lane]) << np.uint64(21)) | (np.uint64(w[2, lane]) >> np.uint64(11))) % np.uint64(m)
             source, target = (np.int64(other), j) if excess[j] > 0 else (j, np.int64(other))
-            theta[target // group, :, target % group] = theta[source // group, :, source % group]
+            for k in range(theta.shape[1]):
+                theta[target // group, k, target % group] = theta[source // group, k, source % group]
             events += 1
     return events
 
 
 @compiled
-def _draw(theta, m, law, scale, seed, ticket, limbs):  # type: ignore[no-untyped-def]
-    group = theta.shape[2]
+def _draw(theta, m, normalize, scale, seed, ticket, limbs):  # type: ignore[no-untyped-def]
+    D, group = theta.shape[1], theta.shape[2]
     w, z = np.empty((4, group), np.uint32), np.empty((4, group), theta.dtype)
     each, purpose = noise.per_block(z), noise.Purpose.INITIAL.value
     g0, g1 = _next_block(ticket, theta, m)
     while g0 < g1:
         for g in range(g0, g1):
-            if law == 0:
-                _on_sphere(seed, purpose, 0, g * group, w, z, theta[g])
-            else:
-                for block in range(-(-theta.shape[1] // each)):
-                    noise.words(seed, purpose, 0, g * group, block, w)
-                    noise.from_words(w, z)
-                    for j in range(min(each, theta.shape[1] - block * each)):
-                        theta[g, block * each + j] = z[j]
-            theta[g] *= scale
+            for block in range(-(-D // each)):
+                noise.words(seed, purpose, 0, g * group, block, w)
+                noise.from_words(w, z)
+                for j in range(min(each, D - block * each)):
+                    for lane in range(group):
+                        theta[g, block * each + j, lane] = scale * z[j, lane]
+            if normalize:
+                _project(theta, g, scale)
             _clear_tail(theta, g, m)
         g0, g1 = _next_block(ticket, theta, m)
 
@@ -454,6 +458,6 @@ def draw(m: int, d: int, outputs: int, law: str, scale: float, seed: int, dtype:
     """Particles theta (groups, d + outputs, GROUP) of an initial law: "sphere" (unit sphere × scale) or "gaussian"."""
     group = group_size(dtype)
     theta = np.zeros((-(-m // group), d + outputs, group), dtype)
-    before = (theta, m, {"sphere": 0, "gaussian": 1}[law], theta.dtype.type(scale), np.uint64(seed))
+    before = (theta, m, law == "sphere", theta.dtype.type(scale), np.uint64(seed))
     Workers(default_threads()).run(_draw, -(-m // BLOCK), before, 1)
     return theta

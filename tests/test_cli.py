@@ -229,6 +229,23 @@ def test_divergence_ends_with_status_1_and_one_line_and_a_whole_file(call):
     assert load("a.h5").ensemble.step == 0
 
 
+def test_a_figure_that_cannot_be_written_is_refused(call, finished):
+    """`plot -o` onto a file names it."""
+    before = files()
+    refused(call("plot", "a.h5", "-o", "a.h5"), "-o a.h5", "cannot be written")
+    assert files() == before
+
+
+def test_a_kernel_that_cannot_be_fitted_costs_no_run(call):
+    """A single class suits no classifier: `ntk` refuses it, `run --ntk` says so beside the network's results."""
+    np.savez("data.npz", X=np.eye(4), y=np.ones(4))
+    settings = (*SMALL[:2], "--set", "run.steps=10", "--set", "data.source=data.npz", "--set", "data.test_fraction=0")
+    status, out, err = call("run", *settings, "--ntk", "--out", "a.h5")
+    assert (status, "one class" in err, "train error" in out) == (0, True, True)
+    assert json.loads(call("run", *settings, "--ntk", "--json", "--out", "b.h5")[1])["ntk"] is None
+    refused(call("ntk", "a.h5"), "one class")
+
+
 # Results
 
 

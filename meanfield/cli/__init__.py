@@ -79,9 +79,6 @@ def main(args: list[str] | None = None) -> None:
     except click.ClickException as error:
         status = _refuse(error.format_message())
     except (DivergenceError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            sys.stderr.close()
-            sys.exit(1)
         status = _refuse(str(error), 1)
     except MemoryError as error:
         status = _refuse(f"not enough memory: {error or 'reduce ensemble.m or data.n'}", 1)

@@ -71,8 +71,6 @@ def run(
     out = out or new_name(".")
     check_output(out, force)
     prepared = prepare(loaded)
-    if loaded.record.measures:
-        raise InputError(f"record.measures = {loaded.record.measures!r}: functions can only be given from Python")
     _remaining = None if max_time is None else max(0.0, max_time - (time.monotonic() - began))
     result = follow(prepared, out, threads=threads, max_time=_remaining, progress=_progress(quiet, as_json))
     return _finish(prepared, out, result, threads, as_json, ntk=ntk, plot=plot)
@@ -135,13 +133,17 @@ def _finish(
     if ntk:
         from ..comparison import kernel_baseline
 
-        baseline = kernel_baseline(run.problem)
+        try:
+            baseline = kernel_baseline(run.problem)
+        except InputError as error:  # the run is done and kept all the same
+            print(f"meanfield: {error}", file=sys.stderr)
     if plot:
         from ..plots import write
 
         figures = write(run, out.parent, out.stem)
     if as_json:
-        print_json({**keys, **({"ntk": vars(baseline)} if ntk else {}), **({"figures": figures} if plot else {})})
+        kernel = {"ntk": baseline and vars(baseline)} if ntk else {}
+        print_json({**keys, **kernel, **({"figures": figures} if plot else {})})
         return status
     finished = run.ensemble.step >= run.config.run.steps
     print(network_table(run, keys, baseline))

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ..errors import InputError
 from ._tables import network_table, print_json, rate, result_keys, table
 
 _run_file = click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
@@ -50,8 +51,12 @@ def plot(path: Path, folder: Path | None, kind: str) -> int:
     from ..plots import write
     from ..run import load
 
-    for figure in write(load(path), folder or path.parent, path.stem, kind):
-        print(figure)
+    run, folder = load(path), folder or path.parent
+    try:
+        figures = write(run, folder, path.stem, kind)
+    except OSError as error:
+        raise InputError(f"-o {folder}: cannot be written: {error.strerror or error}") from None
+    print("\n".join(map(str, figures)))
     return 0
 
 
@@ -83,7 +88,6 @@ def ntk(source: Path | None, overrides: tuple[str, ...], as_json: bool) -> int:
 def _problem(source: Path | None, overrides: tuple[str, ...]) -> Any:
     from ..config import load_config
     from ..datasets import load_dataset
-    from ..errors import InputError
     from ..run import load, problem_of
 
     if source is not None and source.suffix == ".h5":
