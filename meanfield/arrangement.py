@@ -3,13 +3,13 @@
 The sphere is covered by simplicial cones, first the orthants. In a cone with rays v_k, an example whose u·x_i keeps its
 sign is linear; for one that changes it, relu lies between its chord and a line through 0, so that
 
-    ‖G_a(Σ t_k v_k)‖ ≤ Σ t_k L_k  for t ≥ 0   (L_k: the norm or signed value at v_k, plus half the widths of the mixed ones),
+    ‖G_a(Σ t_k v_k)‖ ≤ Σ t_k L_k  for t ≥ 0   (L_k: the norm or signed value at v_k, plus half the mixed ones' widths),
 
-and every p with v_k·p ≥ L_k for all k bounds it by ‖p‖ on the unit vectors of the cone (linear programming duality with a
-norm). Cones whose bound does not exceed the best value known are dropped, the others split across their longest edge,
-where a hyperplane crosses it if one does. A cone inside one cell of the arrangement has no mixed example left: cells that
-could hold the maximum are enumerated, the others never. Affordable in effective dimension up to 3 for thousands of
-examples, 4 to 5 for tens; stopped early, the highest bound still open is a proven one.
+and every p with v_k·p ≥ L_k for all k bounds it by ‖p‖ on the unit vectors of the cone (linear programming duality
+with a norm). Cones whose bound does not exceed the best value known are dropped, the others split across their longest
+edge, where a hyperplane crosses it if one does. A cone inside one cell of the arrangement has no mixed example left:
+cells that could hold the maximum are enumerated, the others never. Affordable in effective dimension up to 3 for
+thousands of examples, 4 to 5 for tens; stopped early, the highest bound still open is a proven one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _EPS = float(np.finfo(float).eps)
 
 @dataclass(frozen=True)
 class SphereBound:
-    """`upper` ≥ max ‖G_a‖ ≥ `lower`, attained at `u` (d,) up to rounding; `allowance` is what `upper` holds for rounding.
+    """`upper` ≥ max ‖G_a‖ ≥ `lower`, attained at `u` (d,) up to rounding; `allowance` is what `upper` holds for
+    rounding.
 
     `closed`: the bounds met to the tolerance asked for; `cones` examined; `dimension`, the rank of the active examples.
     """
@@ -277,8 +278,8 @@ def _ready(Z: np.ndarray, a: np.ndarray) -> None:
 
 
 def _reduced(X: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Z (n, k), an orthonormal basis (k, d) with X ≈ Z basis, and what replacing X by it can change ‖G_a‖ by at most."""
-    n, d = X.shape
+    """Z (n, k), an orthonormal basis (k, d) with X ≈ Z basis, and the most by which replacing X changes ‖G_a‖."""
+    d = X.shape[1]
     if d == 1:
         return X, np.eye(1), 0.0
     size = np.linalg.norm(X, axis=1)

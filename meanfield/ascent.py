@@ -4,10 +4,10 @@ G_a(u) = Σ_i a_i relu(u·x_i) is piecewise linear, and its maximizers often sit
 nothing. With v = G/‖G‖ and b_i = v·a_i, the function v·G = Σ_{b>0} b relu − Σ_{b<0} |b| relu is a difference of convex
 functions. One step of the convex-concave procedure linearizes the first sum at u and maximizes the rest exactly:
 
-    max_{‖u‖≤1} g·u − Σ_{b<0} |b_i| relu(u·x_i)  =  min_{0≤α≤1} ‖g − Σ_{b<0} |b_i| α_i x_i‖,   g = Σ_{b>0, u·x>0} b_i x_i,
+    max_{‖u‖≤1} g·u − Σ_{b<0} |b_i| relu(u·x_i)  =  min_{0≤α≤1} ‖g − Σ_{b<0} |b_i| α_i x_i‖,
 
-a least-squares problem in a box, whose residual points to the maximizer, kinks (0 < α_i < 1) included. Kinks of the
-first sum are valleys, never maxima, and a random start does not stay in one.
+with g = Σ_{b>0, u·x>0} b_i x_i, a least-squares problem in a box, whose residual points to the maximizer, kinks (0 <
+α_i < 1) included. Kinks of the first sum are valleys, never maxima, and a random start does not stay in one.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _box_least_squares(X: Any, squares: Any, b: Any, alpha: Any, p: Any, sweeps:
                         p[k] += change * X[i, k]
                     alpha[i] = new
                     moved += change * change * squares[i]
-        if moved <= 1e-20 * np.sum(p * p):
+        if moved <= 1e-24 * np.sum(p * p):
             break
 
 
@@ -140,7 +140,7 @@ def climb(
 
 
 def random_starts(X: np.ndarray, a: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Directions (count, d) to climb from: half uniform on the sphere, half sums of a few examples with random signs."""
+    """Directions (count, d) to climb from: half uniform, half sums of a few examples with random signs."""
     n, d = X.shape
     half = count // 2
     uniform = rng.standard_normal((count - half, d))

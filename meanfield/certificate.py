@@ -1,11 +1,13 @@
 """The duality gap of an ensemble: how far above the global minimum it can be at most.
 
-Every residual-like a (n, C) is a dual point: with N ≥ max_u ‖G_a(u)‖ on the unit sphere, −R*(s a) bounds min L from below
-for 0 ≤ s ≤ 2λ/N. `certify` takes the ensemble's residual, improves it by refitting neurons (exact.Search), and bounds N:
+Every residual-like a (n, C) is a dual point: with N ≥ max_u ‖G_a(u)‖ on the unit sphere, −R*(s a) bounds min L from
+below for 0 ≤ s ≤ 2λ/N. `certify` takes the ensemble's residual, improves it by refitting neurons (exact.Search), and
+bounds N:
 
-  exact      the cells of the hyperplane arrangement, until nothing can hold more (arrangement.bound_on_sphere): rigorous
-  proven     the same stopped early, or a semidefinite relaxation (relaxation.relaxed_bound): rigorous, possibly loose
-  estimate   the highest peak found from many starts, a lower estimate of N: what it yields is an estimate, not a bound
+  exact      the cells of the hyperplane arrangement, until nothing can hold more (arrangement.bound_on_sphere):
+  rigorous proven     the same stopped early, or a semidefinite relaxation (relaxation.relaxed_bound): rigorous,
+  possibly loose estimate   the highest peak found from many starts, a lower estimate of N: what it yields is an
+  estimate, not a bound
 """
 
 from __future__ import annotations
@@ -33,13 +35,14 @@ _DOUBLE = 3e10  # multiplications beyond which predictions are taken in the ense
 
 @dataclass(frozen=True)
 class Certificate:
-    """primal: L of the ensemble at λ = reg. lower_bound: below min L if `rigorous`, otherwise an estimate of such a bound.
+    """primal: L of the ensemble at λ = reg. lower_bound: below min L if `rigorous`, otherwise an estimate of such a
+    bound.
 
-    max_norm: what was used in the place of max_u ‖G_a(u)‖ for the dual point `dual` (n, C); best_norm: the highest value
-    found, attained at the unit vector `direction` (d,); looseness = max_norm/best_norm − 1. allowance: what max_norm and
-    lower_bound hold for rounding, as parts of lower_bound. proven_bound: the best rigorous lower bound computed, None if
-    there was none; estimated_bound: the estimate, whatever lower_bound is. violation: ‖G_r‖/2λ − 1 at the worst direction
-    for the ensemble's own residual; positive proves that the ensemble is not optimal.
+    max_norm: what was used in the place of max_u ‖G_a(u)‖ for the dual point `dual` (n, C); best_norm: the highest
+    value found, attained at the unit vector `direction` (d,); looseness = max_norm/best_norm − 1. allowance: what
+    max_norm and lower_bound hold for rounding, as parts of lower_bound. proven_bound: the best rigorous lower bound
+    computed, None if there was none; estimated_bound: the estimate, whatever lower_bound is. violation: ‖G_r‖/2λ − 1
+    at the worst direction for the ensemble's own residual; positive proves that the ensemble is not optimal.
     """
 
     primal: float
@@ -128,7 +131,8 @@ def _certify(
     peaks = search.peaks(400, own)
     search.bound(peaks)
     violation = float(peaks.value[0]) / (2 * search.reg) - 1 if len(peaks.value) else -1.0
-    search.u, search.c = (few := distinct(peaks, 100, 1e-4)).u, np.zeros((len(few.u), problem.outputs))
+    search.u = distinct(peaks, 100, 1e-4).u
+    search.c = np.zeros((len(search.u), problem.outputs))
     _polish(search, peaks, primal, began + 0.5 * seconds)
     _last_look(search, own, began + (1.0 if method == "estimate" else 0.7) * seconds)
     estimated = search.lower

@@ -287,6 +287,11 @@ def to_toml(config: Config) -> str:
     return "\n".join(sections)
 
 
+def tables(config: Config) -> dict[str, Any]:
+    """The same as nested tables of plain values."""
+    return tomllib.loads(to_toml(config))
+
+
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -76,7 +76,7 @@ class Field:
         sizes = np.linalg.norm(residual, axis=1)
         return min(float(sizes @ self._norms[0]), float(np.linalg.norm(sizes)) * self._norms[1])
 
-    def curvature_ratio(self, ensemble: Ensemble, moments: Moments, *, iterations: int = 6) -> float:
+    def curvature_ratio(self, ensemble: Ensemble, moments: Moments, *, iterations: int = 8) -> float:
         """Top eigenvalue of D^½ K D^½ over `curvature_bound`, D = diag(ℓ''_i)/n and K the tangent kernel of ρ.
 
         Power iteration, K v as the change of the predictions when particles move a little along −∇⟨v, Φ⟩; an estimate
@@ -96,7 +96,7 @@ class Field:
             nudge = 1e-2 / max(self.pull_bound(v), 1e-300)
             moved = theta.copy()
             sweep.predict(moved, m)
-            Kv = (f - sweep.advance(moved, m, v, Move(1.0, nudge), 0, 0).f) / nudge
+            Kv = (f - sweep.advance(moved, m, v, Move(0.0, nudge), 0, 0).f) / nudge
             along = float(np.sum(v * Kv))
             if not along > 0:
                 break
@@ -177,11 +177,11 @@ class Dynamics:
 
 
 def exponential_move(eta: float, reg: float, temperature: float, death: float = 0.0) -> Move:
-    """The coefficients of the scheme above: decay, drift, noise."""
-    decay = math.exp(-2 * reg * eta)
-    drift = -math.expm1(-2 * reg * eta) / (2 * reg)
+    """The coefficients of the scheme above: shrink = 1 − e^{−2λη}, drift, noise."""
+    shrink = -math.expm1(-2 * reg * eta)
+    drift = shrink / (2 * reg)
     spread = math.sqrt(-temperature * math.expm1(-4 * reg * eta) / (2 * reg))
-    return Move(decay, drift, spread, death)
+    return Move(shrink, drift, spread, death)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The free-energy gap at τ > 0: what an ensemble's residual says about min F_τ.
 
-Any a inside the domain bounds min F_τ from below by D(a) = −R*(a) − τ log Z(a) (see gibbs). An ensemble of points has no
-entropy of its own; the measure that its residual stands for is the Gibbs measure of a, whose free energy exceeds D(a) by
-Fenchel's gap R(f(a)) + R*(a) − ⟨a, f(a)⟩, zero exactly if f(a) and a belong together. Beside it, f(a) − f_ρ: zero at
-the optimum. The integral over the sphere is by quadrature (d ≤ 3) or by quasi-random nodes with replicates.
+Any a inside the domain bounds min F_τ from below by D(a) = −R*(a) − τ log Z(a) (see gibbs). An ensemble of points has
+no entropy of its own; the measure that its residual stands for is the Gibbs measure of a, whose free energy exceeds
+D(a) by Fenchel's gap R(f(a)) + R*(a) − ⟨a, f(a)⟩, zero exactly if f(a) and a belong together. Beside it, f(a) − f_ρ:
+zero at the optimum. The integral over the sphere is by quadrature (d ≤ 3) or by quasi-random nodes with replicates.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _LEAST = 50.0  # effective nodes below which an integral is not called anything
 class FreeEnergyCertificate:
     """Estimates at τ = `temperature`, λ = `reg`; never rigorous.
 
-    lower_bound: D(a) for the dual point `dual` (n, C), with its standard error (quadrature: the difference from a coarser
-    rule). gap: the free energy of the Gibbs measure of a, less D(a). consistency: ‖f(a) − f_ρ‖/‖f_ρ‖. All None, with
-    method "refused", where fewer than 50 effective nodes carry the integral, or one node at the peak of the density would
-    carry 2 % of it. scale: a = scale · residual, of a few scales ≤ 1 that which gives the highest D (all but the bound are
-    about that a). min_q: 1 − (max ‖G_a‖/2λ)².
+    lower_bound: D(a) for the dual point `dual` (n, C), with its standard error (quadrature: the difference from a
+    coarser rule). gap: the free energy of the Gibbs measure of a, less D(a). consistency: ‖f(a) − f_ρ‖/‖f_ρ‖. All
+    None, with method "refused", where fewer than 50 effective nodes carry the integral, or one node at the peak of the
+    density would carry 2 % of it. scale: a = scale · residual, of a few scales ≤ 1 that which gives the highest D (all
+    but the bound are about that a). min_q: 1 − (max ‖G_a‖/2λ)².
     """
 
     reg: float
@@ -55,7 +55,10 @@ class FreeEnergyCertificate:
 def certify_free_energy(
     problem: Problem, ensemble: Ensemble, *, nodes: int = 1 << 13, seed: int = 0, threads: int | None = None
 ) -> FreeEnergyCertificate:
-    """The dual point of an ensemble's residual at the λ and τ of its step. InputError: τ = 0, predictions not finite."""
+    """The dual point of an ensemble's residual at the λ and τ of its step.
+
+    InputError: τ = 0, predictions not finite.
+    """
     problem.check(ensemble)
     reg, tau = problem.reg(ensemble.step), problem.temperature(ensemble.step)
     if not tau > 0:
@@ -82,9 +85,9 @@ def _integrated(
     nodes: int, seed: int,
 ) -> FreeEnergyCertificate:  # fmt: skip
     if problem.d <= 3:
-        rules, method = sphere_nodes(problem.X, nodes, seed), "quadrature"
+        rules, method = [*sphere_nodes(problem.X, nodes, seed)], "quadrature"
     else:
-        rules = tuple(sphere_nodes(problem.X, nodes, seed + k)[0] for k in range(_REPLICATES))
+        rules = [sphere_nodes(problem.X, nodes, seed + k)[0] for k in range(_REPLICATES)]
         method = "quasi-Monte Carlo"
     values, gaps, fits, effective, share = [], [], [], np.inf, 0.0
     for rule in rules:
@@ -104,5 +107,5 @@ def _integrated(
         value, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
         predicted = np.mean(fits, axis=0)
         gap = float(np.mean(gaps))
-    consistency = float(np.linalg.norm(predicted - f) / max(np.linalg.norm(f), 1e-300))
+    consistency = float(np.linalg.norm(predicted - f)) / max(float(np.linalg.norm(f)), 1e-300)
     return FreeEnergyCertificate(reg, tau, method, value, error, gap, consistency, effective, min_q, scale, a)

@@ -2,9 +2,10 @@
 
     D(a) = −R*(a) − τ log Z(a),   Z(a) = (πτ/λ)^{(C+d)/2} E_{s ~ U(S^{d−1})} q(s)^{−d/2},   q(s) = 1 − (‖G_a(s)‖/2λ)²
 
-At an interior maximum the optimal measure is the Gibbs measure of a: s has density ∝ q^{−d/2} on the sphere, |u|² given s
-is Gamma(d/2, τ/(λq)), w given u is N(−G_a(u)/2λ, τ/2λ I), and its predictions f(a) = E[w relu(u·x)] satisfy a = R'(f(a)).
-Newton's method on quadrature nodes (d ≤ 3: between kinks, by Gauss and Legendre) or quasi-random ones (larger d).
+At an interior maximum the optimal measure is the Gibbs measure of a: s has density ∝ q^{−d/2} on the sphere, |u|²
+given s is Gamma(d/2, τ/(λq)), w given u is N(−G_a(u)/2λ, τ/2λ I), and its predictions f(a) = E[w relu(u·x)] satisfy a
+= R'(f(a)). Newton's method on quadrature nodes (d ≤ 3: between kinks, by Gauss and Legendre) or quasi-random ones
+(larger d).
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from .problem import Problem
 class Gibbs:
     """`lower_bound` = D(a) ≤ min F_τ, up to `error`, that of the sphere integral (an estimate of it).
 
-    attained: whether the maximum is interior and resolved by the nodes; only then are `f` (n, C), the predictions of the
-    optimal measure, and `free_energy`, its F_τ, given (else None). `min_q` = 1 − (max ‖G_a‖/2λ)², with the highest peak
-    found. `residual` = max |a − R'(f(a))| n. `effective` nodes carry the density; weights (N,) sum to 1 over the nodes.
+    attained: whether the maximum is interior and resolved by the nodes; only then are `f` (n, C), the predictions of
+    the optimal measure, and `free_energy`, its F_τ, given (else None). `min_q` = 1 − (max ‖G_a‖/2λ)², with the highest
+    peak found. `residual` = max |a − R'(f(a))| n. `effective` nodes carry the density; weights (N,) sum to 1 over the
+    nodes.
     """
 
     a: np.ndarray = field(repr=False)

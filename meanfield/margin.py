@@ -1,9 +1,9 @@
 """The largest normalized margin of any infinite-width network: the ℓ1-SVM over all relu features.
 
-γ_ℓ1 = max { min_i y_i Σ_j c_j relu(u_j·x_i) : Σ|c_j| ≤ 1, ‖u_j‖ = 1 } = min over p in the simplex of max_u |G_{p y}(u)|.
-With balanced neurons ∫‖θ‖² dρ = 2 Σ|c_j|, so γ* = γ_ℓ1/2 (arXiv 1810.05369, theorem 4.1 and around). Column generation:
-a linear program over the neurons at hand gives c and p, climbing |G| at p (and halfway to the best p so far, which
-damps the jumps of vertex solutions) the next neurons.
+γ_ℓ1 = max { min_i y_i Σ_j c_j relu(u_j·x_i) : Σ|c_j| ≤ 1, ‖u_j‖ = 1 } = min over p in the simplex of max_u |G_{p
+y}(u)|. With balanced neurons ∫‖θ‖² dρ = 2 Σ|c_j|, so γ* = γ_ℓ1/2 (arXiv 1810.05369, theorem 4.1 and around). Column
+generation: a linear program over the neurons at hand gives c and p, climbing |G| at p (and halfway to the best p so
+far, which damps the jumps of vertex solutions) the next neurons.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from .arrangement import bound_on_sphere
 from .ascent import Peaks, climb, distinct, random_starts
 from .errors import InputError
 from .kernels.threads import single_threaded_blas
-from .losses import get_loss
 from .problem import Problem
 from .sweep import default_threads
 
@@ -30,8 +29,8 @@ _KEPT = 1200  # neurons kept in the program: those nearest to binding
 class MaxMargin:
     """`margin` is attained by the neurons w (K, 1), u (K, d): f(x) = Σ_j w_j relu(u_j·x) with Σ ‖w_j‖² + ‖u_j‖² = 1.
 
-    upper ≥ γ* if `rigorous`, else an estimate of such a bound, from the weights `dual` p (n,), p ≥ 0, Σ p = 1. margin is
-    0, without neurons, where no network separates the data.
+    upper ≥ γ* if `rigorous`, else an estimate of such a bound, from the weights `dual` p (n,), p ≥ 0, Σ p = 1. margin
+    is 0, without neurons, where no network separates the data.
     """
 
     margin: float
@@ -57,7 +56,7 @@ def max_margin(
     """
     if not 0 < seconds < float("inf"):
         raise InputError(f"seconds = {seconds!r}: must be positive")
-    problem = Problem(X, y, loss=get_loss("logistic").name)
+    problem = Problem(X, y, loss="logistic")
     with single_threaded_blas():
         return _Columns(problem.X, problem.targets, seed, threads or default_threads()).solved(tolerance, seconds)
 

@@ -65,7 +65,7 @@ def _sphere(X: np.ndarray, fineness: float) -> Nodes:
     every = np.concatenate([np.arctan2(crossings[:, 1], crossings[:, 0]), np.arctan2(X[:, 1], X[:, 0]) + 0.5 * np.pi,
                             np.arange(8) * 0.25 * np.pi])  # fmt: skip
     breaks = np.unique(np.round(np.mod(np.concatenate([every, every + np.pi]), 2 * np.pi), 13))
-    per = int(np.clip(np.sqrt(_MOST / (len(breaks) * (len(X) + 2))), 2, 10) * fineness) + 1
+    per = int(np.clip(np.sqrt(_MOST / (len(breaks) * (len(X) + 2))), 2, 32) * fineness) + 1
     longitude, outer = _gauss(np.append(breaks, breaks[0] + 2 * np.pi), per)
     points, weights = [], []
     for one, share in zip(longitude, outer, strict=True):

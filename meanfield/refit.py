@@ -1,8 +1,8 @@
 """The weights of given neurons: min_c R(Σ_j relu(X u_j) c_j) + 2λ Σ_j ‖c_j‖, by Newton's method on a smoothed norm.
 
-With unit ‖u_j‖, the least of λ(‖w‖² + ‖u‖²) over w relu(u·x) of one neuron is 2λ‖c‖. The norm is smoothed as an interior
-point method would: ψ(c) = min_t 2λt − μ log(t² − ‖c‖²) has the gradient 2λ c/t, shorter than 2λ, so that the residual
-at its minimum is a dual point feasible for the given neurons, with a gap of at most μ a neuron.
+With unit ‖u_j‖, the least of λ(‖w‖² + ‖u‖²) over w relu(u·x) of one neuron is 2λ‖c‖. The norm is smoothed as an
+interior point method would: ψ(c) = min_t 2λt − μ log(t² − ‖c‖²) has the gradient 2λ c/t, shorter than 2λ, so that the
+residual at its minimum is a dual point feasible for the given neurons, with a gap of at most μ a neuron.
 """
 
 from __future__ import annotations

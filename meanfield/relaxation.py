@@ -12,6 +12,7 @@ multipliers give a valid bound, so the minimization over them needs no proof. Ho
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import numpy as np
@@ -60,11 +61,9 @@ class _Norm:
 
     def minimized(self, seconds: float) -> float:
         self.until = time.monotonic() + seconds
-        try:
+        with contextlib.suppress(_OutOfTime):
             minimize(self._evaluate, self.start(), jac=True, method="L-BFGS-B", bounds=self.bounds(),
                      options={"maxiter": 1000, "maxfun": 1500})  # fmt: skip
-        except _OutOfTime:
-            pass
         return self.best
 
     def start(self) -> np.ndarray:

@@ -70,10 +70,11 @@ def simulate(
     reg = problem.reg
     if reg.shape == "constant" and (dynamics.step_size == "auto" if anneal is None else anneal):
         reg = default_annealing(reg.end, steps, problem.critical_reg())
+    target = ensemble.step + (int(steps) if isinstance(steps, np.integer) else steps)
     config = check_config({
         "objective": {"loss": problem.loss.name, "reg": reg, "temperature": problem.temperature},
         "dynamics": dynamics.section(),
-        "run": {"steps": ensemble.step + steps, "record_every": record_every, "checkpoint_every": checkpoint_every},
+        "run": {"steps": target, "record_every": record_every, "checkpoint_every": checkpoint_every},
         "record": {"test_every": test_every},
     }, "simulate")  # fmt: skip
     run = runs.given(problem, ensemble.copy(), config, measures)

@@ -51,15 +51,15 @@ def group_size(dtype: Any) -> int:
 
 
 class Move(NamedTuple):
-    """One step for each particle: θ ← decay·θ − drift·∇⟨r, Φ⟩ + noise·ξ, and death with probability `death`."""
+    """One step for each particle: θ ← θ − (shrink·θ + drift·∇⟨r, Φ⟩) + noise·ξ, and death with probability `death`."""
 
-    decay: float
+    shrink: float
     drift: float
     noise: float = 0.0
     death: float = 0.0
 
 
-_STAY = Move(1.0, 0.0)
+_STAY = Move(0.0, 0.0)
 
 
 class Moments(NamedTuple):
@@ -186,7 +186,10 @@ def _project(theta: Any, g: Any, radius: Any) -> None:
 
 @register_jitable
 def _move_group(theta: Any, g: Any, G: Any, gap: Any, d: Any, move: Any, seed: Any, step: Any, w: Any, z: Any) -> None:
-    """θ ← decay θ − drift G + noise ξ for one group; G holds u's gradient from row 0 on, w's from row d + gap on."""
+    """θ ← θ − (shrink θ + drift G) + noise ξ for one group, the difference first: near equilibrium its parts cancel.
+
+    G holds u's gradient from row 0 on, w's from row d + gap on.
+    """
     D, group = theta.shape[1], theta.shape[2]
     each, first = noise.per_block(z), g * theta.shape[2]
     for block in range(-(-D // each)):
@@ -198,10 +201,11 @@ def _move_group(theta: Any, g: Any, G: Any, gap: Any, d: Any, move: Any, seed: A
             row = k if k < d else k + gap
             if move[2] > 0:
                 for lane in range(group):
-                    theta[g, k, lane] = move[0] * theta[g, k, lane] - move[1] * G[row, lane] + move[2] * z[j, lane]
+                    down = move[0] * theta[g, k, lane] + move[1] * G[row, lane]
+                    theta[g, k, lane] = theta[g, k, lane] - down + move[2] * z[j, lane]
             else:
                 for lane in range(group):
-                    theta[g, k, lane] = move[0] * theta[g, k, lane] - move[1] * G[row, lane]
+                    theta[g, k, lane] -= move[0] * theta[g, k, lane] + move[1] * G[row, lane]
 
 
 @register_jitable

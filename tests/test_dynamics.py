@@ -112,7 +112,7 @@ def test_to_first_order_it_is_gradient_descent():
     """Coefficients → 1 − 2λη, η and √(2ητ) as η → 0, with relative errors of order λη."""
     for eta in (1e-2, 1e-4):
         move = exponential_move(eta, 0.3, 0.7)
-        assert (1 - move.decay) / (2 * 0.3 * eta) == pytest.approx(1, abs=eta)
+        assert move.shrink / (2 * 0.3 * eta) == pytest.approx(1, abs=eta)
         assert move.drift / eta == pytest.approx(1, abs=eta)
         assert move.noise / math.sqrt(2 * eta * 0.7) == pytest.approx(1, abs=eta)
     tiny = exponential_move(1e-8, 1e-8, 1.0)  # no cancellation in 1 − e^{−2λη}

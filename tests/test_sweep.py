@@ -79,7 +79,7 @@ def test_more_rows_and_blocks_than_any_tile_agree_with_the_twin():
         w, u = ensemble.w, ensemble.u
         sweep = Sweep(X, outputs, "float64", threads=2)
         close(sweep.predict(ensemble.theta, ensemble.m).f, np.maximum(X @ u.T, 0) @ w / ensemble.m, 1e-12)
-        sweep.advance(ensemble.theta, ensemble.m, r, Move(0.9, 0.2), 0, 0)
+        sweep.advance(ensemble.theta, ensemble.m, r, Move(0.1, 0.2), 0, 0)
         on = (X @ u.T > 0).astype(float)
         close(ensemble.u, 0.9 * u - 0.2 * (on * (r @ w.T)).T @ X, 1e-12)
         close(ensemble.w, 0.9 * w - 0.2 * np.maximum(X @ u.T, 0).T @ r, 1e-12)
@@ -92,7 +92,7 @@ def test_a_particle_on_a_kink_feels_nothing_of_that_example(dtype, outputs):
     X = np.array([[1.0, 0, 1], [0, 1.0, 1], [-1.0, 0, -1]])
     w, u = np.ones((2, outputs)), np.array([[1.0, 0, -1], [0, 0, 0]])
     ensemble = Ensemble.from_arrays(w, u, dtype=dtype)
-    Sweep(X, outputs, dtype).advance(ensemble.theta, 2, np.ones((3, outputs)), Move(1.0, 1.0), 0, 0)
+    Sweep(X, outputs, dtype).advance(ensemble.theta, 2, np.ones((3, outputs)), Move(0.0, 1.0), 0, 0)
     assert np.array_equal(ensemble.u, u)
     assert np.array_equal(ensemble.w, w)
 
@@ -103,7 +103,7 @@ def history(threads, outputs, dtype, m=5 * BLOCK + 77, death=0.05):
     ensemble, sweep = make(m, 11, outputs, dtype), Sweep(X, outputs, dtype, threads)
     out = [sweep.predict(ensemble.theta, m)]
     for step in range(3):
-        out.append(sweep.advance(ensemble.theta, m, r, Move(0.99, 0.1, 0.01, death), 1, step))
+        out.append(sweep.advance(ensemble.theta, m, r, Move(0.01, 0.1, 0.01, death), 1, step))
     square, potentials = sweep.observe(ensemble.theta, m, r, 0.1, potentials=True)
     parts = [moments.f.tobytes() + np.float64(moments.second).tobytes() for moments in out]
     return b"".join([*parts, np.float64(square).tobytes(), potentials.tobytes(), ensemble.theta.tobytes()])
@@ -124,7 +124,7 @@ def test_predicting_alone_or_in_a_step_gives_the_same_bits(dtype, outputs):
     X, r = inputs(37, 11, outputs)
     ensemble = make(2 * BLOCK + 5, 11, outputs, dtype)
     sweep = Sweep(X, outputs, dtype, 2)
-    fused = sweep.advance(ensemble.theta, ensemble.m, r, Move(0.9, 0.5, 0.3, 0.1), 3, 4)
+    fused = sweep.advance(ensemble.theta, ensemble.m, r, Move(0.1, 0.5, 0.3, 0.1), 3, 4)
     for keep in (True, False):
         alone = Sweep(X, outputs, dtype, 1).predict(ensemble.theta, ensemble.m, keep=keep)
         assert np.array_equal(alone.f, fused.f)
@@ -142,7 +142,7 @@ def test_padding_stays_zero(dtype, outputs):
     ensemble = make(101, 5, outputs, dtype)
     sweep = Sweep(X, outputs, dtype)
     for step in range(3):
-        moments = sweep.advance(ensemble.theta, 101, r, Move(0.9, 1.0, 1.0, 0.9), 0, step)
+        moments = sweep.advance(ensemble.theta, 101, r, Move(0.1, 1.0, 1.0, 0.9), 0, step)
     assert not ensemble.theta[-1, :, 101 % group_size(dtype) :].any()
     assert moments.second == pytest.approx(naive.second(ensemble.w, ensemble.u), rel=1e-12)
 
@@ -156,7 +156,7 @@ def test_a_move_does_not_depend_on_a_particles_place(dtype, outputs):
     first = make(m, 11, outputs, dtype)
     order = np.random.default_rng(0).permutation(m)
     second = Ensemble.from_arrays(first.w[order], first.u[order], dtype=dtype)
-    f, g = (Sweep(X, outputs, dtype).advance(e.theta, m, r, Move(0.9, 0.5), 0, 0).f for e in (first, second))
+    f, g = (Sweep(X, outputs, dtype).advance(e.theta, m, r, Move(0.1, 0.5), 0, 0).f for e in (first, second))
     assert np.array_equal(first.u[order], second.u)
     assert np.array_equal(first.w[order], second.w)
     close(g, f, ROUNDING[dtype])
@@ -223,7 +223,7 @@ def test_deaths_come_at_their_rate_and_births_on_the_sphere(dtype):
     m, p = 20_000, 0.3
     ensemble = make(m, 4, 2, dtype)
     before = np.hstack([ensemble.u, ensemble.w])
-    Sweep(np.ones((1, 4)), 2, dtype).advance(ensemble.theta, m, np.zeros((1, 2)), Move(1.0, 0.0, 0.0, p), 9, 1)
+    Sweep(np.ones((1, 4)), 2, dtype).advance(ensemble.theta, m, np.zeros((1, 2)), Move(0.0, 0.0, 0.0, p), 9, 1)
     after = np.hstack([ensemble.u, ensemble.w]).astype(np.float64)
     died = (after != before).any(axis=1)
     assert abs(died.mean() - p) < 4.5 * np.sqrt(p * (1 - p) / m)
@@ -237,8 +237,8 @@ def test_a_new_array_is_predicted_before_it_is_moved():
     one, other = make(50, 5, 1, "float64"), make(50, 5, 1, "float64", seed=1)
     sweep, fresh = Sweep(X, 1, "float64"), other.copy()
     sweep.predict(one.theta, 50)
-    sweep.advance(other.theta, 50, r, Move(1.0, 0.5), 0, 0)
-    Sweep(X, 1, "float64").advance(fresh.theta, 50, r, Move(1.0, 0.5), 0, 0)
+    sweep.advance(other.theta, 50, r, Move(0.0, 0.5), 0, 0)
+    Sweep(X, 1, "float64").advance(fresh.theta, 50, r, Move(0.0, 0.5), 0, 0)
     assert np.array_equal(other.theta, fresh.theta)
 
 

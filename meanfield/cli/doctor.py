@@ -78,7 +78,7 @@ def _measure(threads: int) -> tuple[float, float]:
     rng = np.random.default_rng(0)
     sweep, ensemble = Sweep(rng.standard_normal((n, d)), 1, "float32", threads), Ensemble.gaussian(m, d)
     sweep.predict(ensemble.theta, m)
-    residual, move = rng.standard_normal((n, 1)) / n, Move(0.999, 0.01, 0.001)
+    residual, move = rng.standard_normal((n, 1)) / n, Move(0.001, 0.01, 0.001)
     square = rng.random((2048, 2048), dtype=np.float32)
 
     def median(task: object, repetitions: int) -> float:

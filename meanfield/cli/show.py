@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,14 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object
 @_as_json
 def info(path: Path, as_json: bool) -> int:
     """Configuration, progress, last measures and integrity of a run."""
-    from ..config import to_toml
+    from ..config import tables, to_toml
     from ..run import load
 
     run = load(path)  # verifies every checksum
     keys = result_keys(run, path)
     state = "finished" if run.ensemble.step >= run.config.run.steps else "unfinished"
     if as_json:
-        configuration = tomllib.loads(to_toml(run.config))
+        configuration = tables(run.config)
         print_json({**keys, "steps": run.config.run.steps, "state": state, "integrity": "verified",
                     "config": configuration, "software": run.attributes})  # fmt: skip
         return 0

@@ -1,0 +1,207 @@
+"""Infinite-width references against closed forms, brute force and each other."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+from meanfield import Ensemble, InputError, Langevin, Problem, exact, simulate
+from meanfield.ascent import climb, pull, random_starts
+from meanfield.refit import Refit
+
+
+def xor(n, d, seed=0):
+    rng = np.random.default_rng(seed)
+    X, corner = np.zeros((n, d)), rng.integers(4, size=n)
+    X[np.arange(n), corner // 2] = 1.0 - 2.0 * (corner % 2)
+    X[:, 2:] = 2.0 * rng.integers(2, size=(n, d - 2)) - 1.0
+    return X, 1 - 2 * (corner // 2)
+
+
+def as_ensemble(w, u):
+    m = len(w)
+    return Ensemble.from_arrays(np.sqrt(m) * w, np.sqrt(m) * u, dtype="float64")
+
+
+def test_climbing_reaches_a_maximum_that_sits_on_kinks():
+    """G(u) = relu(u₁) − |u₂| − |u₃| is largest, 1, at e₁, where no gradient points."""
+    X = np.array([[1.0, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
+    a = np.array([[1.0], [-1], [-1], [-1], [-1]])
+    starts = np.random.default_rng(0).standard_normal((50, 3))
+    peaks = climb(X, a, starts[starts[:, 0] > 0])
+    reached = peaks.u[np.abs(peaks.u[:, 0] - 1) < 1e-9]
+    assert len(reached) > 10
+    np.testing.assert_allclose(pull(X, a, reached), 1.0, rtol=1e-9)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_climbing_finds_what_a_fine_grid_finds(outputs):
+    """In the plane the highest peak is at least the best of 10⁵ directions, and not above it by more than the grid's step."""
+    angle = np.linspace(0, 2 * np.pi, 100_000)
+    grid = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        X, a = np.round(rng.standard_normal((12, 2)), 1), rng.standard_normal((12, outputs))
+        best, step = pull(X, a, grid).max(), 1e-4 * np.linalg.norm(a, axis=1) @ np.linalg.norm(X, axis=1)
+        assert best - 1e-12 <= climb(X, a, random_starts(X, a, 100, rng)).value[0] <= best + step
+
+
+@pytest.mark.parametrize("reg", [1e-4, 1e-2, 1.0])
+def test_one_example_has_the_closed_form_optimum(reg):
+    """n = 1: min over f of ½(f − y)² + 2λ|f|/‖x‖, soft thresholding; zero network where λ is large."""
+    x, y = np.array([[0.3, -0.4]]), np.array([0.7])
+    f = max(0.0, 0.7 - 2 * reg / 0.5)
+    found = exact.optimum(Problem(x, y, loss="squared", reg=reg))
+    np.testing.assert_allclose(found.value, 0.5 * (f - 0.7) ** 2 + 2 * reg * f / 0.5, rtol=1e-6)
+    assert len(found.w) == (f > 0)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "squared", "cross_entropy"])
+def test_the_optimum_is_attained_and_its_bound_closes(loss):
+    """`value` is the engine's objective of the neurons returned, and lies within the tolerance of the lower bound."""
+    rng = np.random.default_rng(1)
+    X, y = rng.standard_normal((25, 4)), rng.integers(2 if loss == "logistic" else 3, size=25)
+    problem = Problem(X, y, loss=loss, reg=3e-3)
+    found = exact.optimum(problem, tolerance=1e-6)
+    assert abs(problem.objective(as_ensemble(found.w, found.u)).value / found.value - 1) < 1e-10
+    assert -1e-12 < found.relative_gap <= 1e-6
+
+
+def test_rescaled_inputs_with_rescaled_reg_have_the_same_optimum():
+    """relu is homogeneous: (sX, sλ) is the same problem as (X, λ)."""
+    X, y = xor(20, 5)
+    one = exact.optimum(Problem(X, y, reg=1e-2)).value
+    other = exact.optimum(Problem(1e6 * X, y, reg=1e4)).value
+    np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_the_papers_data_are_solved():
+    """xor, d 20, n 40: an estimated relative gap of 1e-6, and below a long simulation's objective by less than 2 %."""
+    X, y = xor(40, 20)
+    problem = Problem(X, y, reg=5e-3)
+    found = exact.optimum(problem, seconds=30)
+    assert found.relative_gap <= 1e-6
+    run = simulate(problem, Ensemble.sphere(2048, 20, seed=1), Langevin(), steps=1500)
+    reached = problem.objective(run.ensemble).value
+    assert found.value * (1 - 1e-6) <= reached <= 1.02 * found.value
+
+
+def test_refitted_weights_are_stationary_and_dual_feasible():
+    """‖φ_jᵀ r‖ ≤ 2λ for every neuron, with equality and opposite direction where it has weight."""
+    rng = np.random.default_rng(2)
+    phi, t = np.abs(rng.standard_normal((30, 12))), rng.integers(3, size=30)
+    fit = Refit(Problem(rng.standard_normal((30, 2)), t, loss="cross_entropy").loss, t, 3, 2e-2)
+    c = fit.fit(phi, np.zeros((12, 3)), 1e-3, 1e-10)
+    pulls, size = phi.T @ fit.residual(phi, c), np.linalg.norm(c, axis=1)
+    assert np.linalg.norm(pulls, axis=1).max() <= 2 * 2e-2 * (1 + 1e-6)
+    heavy = size > 1e-3
+    assert heavy.any()
+    np.testing.assert_allclose(pulls[heavy], -2 * 2e-2 * c[heavy] / size[heavy, None], atol=1e-7)
+
+
+def test_the_dual_bound_takes_the_best_scale():
+    """max over s of −R*(s a), against a search over the scale; never beyond 2λ/peak."""
+    problem = Problem(*xor(10, 3), reg=1e-2)
+    a = problem.loss.residual(np.zeros((10, 1)), problem.targets)
+    value, s = exact.dual_bound(problem.loss, problem.targets, a, 0.05, 1e-2)
+    best = minimize_scalar(lambda s: problem.loss.conjugate(s * a, problem.targets), bounds=(0, 0.4), method="bounded")
+    np.testing.assert_allclose(value, -best.fun, rtol=1e-5)
+    assert 0 < s <= 0.4
+
+
+def test_the_margin_of_the_plain_xor_is_an_eighth():
+    """Four points ±e₁ (+), ±e₂ (−): by symmetry c = ¼ each, γ_ℓ1 = ¼, so γ* = ⅛; proven in the plane."""
+    X = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    found = exact.max_margin(X, [1, 1, -1, -1])
+    assert found.rigorous
+    np.testing.assert_allclose([found.margin, found.upper], 0.125, rtol=1e-5)
+    f = np.maximum(X @ found.u.T, 0) @ found.w
+    np.testing.assert_allclose((f[:, 0] * [1, 1, -1, -1]).min(), found.margin, rtol=1e-9)
+    np.testing.assert_allclose(np.sum(found.w**2) + np.sum(found.u**2), 1.0, rtol=1e-12)
+
+
+def test_contradicting_labels_have_no_margin():
+    """The same input with both labels cannot be separated."""
+    found = exact.max_margin([[1.0, 2.0], [1.0, 2.0], [0.0, 1.0]], [1, -1, 1], seconds=5)
+    assert found.margin == 0
+    assert found.upper < 1e-8
+
+
+def test_regularized_margins_rise_to_the_largest_one():
+    """γ(ρ_λ) < γ*, with a deficit that shrinks like 1/log(1/λ): deficit · log(1/λ) stays within a factor of 2."""
+    X, y = xor(30, 6)
+    best = exact.max_margin(X, y, tolerance=1e-4)
+    assert best.gap <= 1e-4 * best.upper
+    deficits = []
+    for reg in (1e-3, 1e-5, 1e-7):
+        found = exact.optimum(Problem(X, y, reg=reg), tolerance=1e-5)
+        margin = (found.predict(X)[:, 0] * y).min() / (np.sum(found.w**2) + np.sum(found.u**2))
+        deficits.append(1 - margin / best.upper)
+    assert deficits[0] > deficits[1] > deficits[2] > 0
+    scaled = np.array(deficits) * np.log([1e3, 1e5, 1e7])
+    assert scaled.max() < 2 * scaled.min()
+
+
+def test_gibbs_without_targets_is_the_gaussian():
+    """Squared loss with y = 0: f = 0, a = 0, F = −τ (C + d)/2 log(πτ/λ)."""
+    rng = np.random.default_rng(0)
+    for d in (1, 2, 3, 5):
+        found = exact.gibbs(Problem(rng.standard_normal((4, d)), np.zeros(4), loss="squared", reg=0.1, temperature=0.02))
+        assert found.attained
+        np.testing.assert_allclose(found.free_energy, -0.02 * (1 + d) / 2 * np.log(np.pi * 0.02 / 0.1), rtol=1e-10)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "squared", "cross_entropy"])
+def test_gibbs_in_the_plane_solves_its_own_equation_on_another_grid(loss):
+    """a = R'(f(a)) to 1e-9, f(a) computed by 4·10⁵ equally spaced angles: the quadrature is good to 1e-8."""
+    rng = np.random.default_rng(3)
+    X, y = rng.standard_normal((8, 2)), np.array([0, 1, 0, 1, 1, 0, 1, 0])
+    problem = Problem(X, y, loss=loss, reg=1e-2, temperature=5e-3)
+    found = exact.gibbs(problem)
+    assert found.attained
+    assert found.residual < 1e-9
+    angle = (np.arange(400_000) + 0.5) * np.pi / 200_000
+    phi = np.maximum(np.stack([np.cos(angle), np.sin(angle)], axis=1) @ X.T, 0)
+    G = phi @ found.a
+    q = 1 - np.sum(G * G, axis=1) / (2 * 1e-2) ** 2
+    f = -(2 * 5e-3 / (2 * 1e-2) ** 2) * phi.T @ (G / q[:, None] ** 2) / np.sum(1 / q)
+    np.testing.assert_allclose(f, found.f, atol=1e-8 * np.abs(f).max())
+    np.testing.assert_allclose(found.free_energy, found.lower_bound, rtol=1e-12)
+
+
+def test_gibbs_samples_have_the_predictions_of_the_measure():
+    """10⁵ samples, predictions within five standard errors."""
+    X, y = xor(12, 3, seed=1)
+    found = exact.gibbs(Problem(X, y, reg=2e-2, temperature=2e-2))
+    assert found.attained
+    w, u = found.samples(100_000, seed=4)
+    each = w[:, :1] * np.maximum(u @ X.T, 0)
+    error = each.std(axis=0) / np.sqrt(len(each))
+    assert np.all(np.abs(each.mean(axis=0) - found.f[:, 0]) < 5 * error + 1e-3 * np.abs(found.f).max())
+
+
+def test_long_langevin_runs_agree_with_gibbs():
+    """20000 particles after many steps predict what the Gibbs measure does, to 3 %."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((8, 2)), np.array([1, -1, 1, -1, -1, 1, 1, -1])
+    problem = Problem(X, y, reg=1e-2, temperature=1e-2)
+    found = exact.gibbs(problem)
+    run = simulate(problem, Ensemble.sphere(20_000, 2), Langevin(), steps=1500, anneal=False)
+    assert np.linalg.norm(run.ensemble.predict(X) - found.f[:, 0]) < 0.03 * np.linalg.norm(found.f)
+
+
+def test_gibbs_on_the_boundary_gives_a_bound_and_no_measure():
+    """The paper's data at small τ: peaks on kinks, the infimum is not attained; the bound stays below min L + entropy."""
+    X, y = xor(20, 5)
+    found = exact.gibbs(Problem(X, y, reg=5e-3, temperature=1e-6))
+    assert not found.attained
+    assert found.f is None
+    assert found.free_energy is None
+    assert np.isfinite(found.lower_bound)
+    with pytest.raises(InputError, match="no minimizer"):
+        found.samples(10)
+
+
+def test_gibbs_refuses_zero_temperature():
+    """τ = 0 has no Gibbs measure."""
+    with pytest.raises(InputError, match="temperature"):
+        exact.gibbs(Problem([[1.0], [-1.0]], [1, -1]))
