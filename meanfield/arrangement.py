@@ -241,7 +241,7 @@ def bound_on_sphere(
     if k > MAX_DIMENSION:
         return None
     lipschitz = float(np.linalg.norm(a, axis=1) @ np.linalg.norm(X, axis=1))
-    best = basis[0] if start is None or not np.any(basis @ start) else basis @ start
+    best = np.eye(k)[0] if start is None or not np.any(basis @ start) else basis @ start
     best = best / np.linalg.norm(best)
     lower = float(np.linalg.norm(np.maximum(Z @ best, 0.0) @ a))
     if k == 1:

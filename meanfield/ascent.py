@@ -12,6 +12,7 @@ with g = Σ_{b>0, u·x>0} b_i x_i, a least-squares problem in a box, whose resid
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from numba.extending import register_jitable
 
 from .compiling import compiled
 
-_CHUNK = 16  # starts a thread takes at a time
+_CHUNK = 16  # starts a thread takes at a time, fewer where one takes long
 
 
 class Peaks(NamedTuple):
@@ -118,23 +119,27 @@ def pull(X: np.ndarray, a: np.ndarray, U: np.ndarray) -> np.ndarray:
 
 
 def climb(
-    X: np.ndarray, a: np.ndarray, starts: np.ndarray, *, threads: int = 1, rounds: int = 60, sweeps: int = 30
-) -> Peaks:
-    """Ascend ‖G_a‖, X (n, d), a (n, C), float64, from every row of `starts` (s, d), which need not have unit norm."""
-    size = np.linalg.norm(starts, axis=1)
-    U = np.ascontiguousarray(starts[size > 0] / size[size > 0, None])
+    X: np.ndarray, a: np.ndarray, starts: np.ndarray, *, threads: int = 1, until: float = np.inf,
+    rounds: int = 60, sweeps: int = 30,
+) -> Peaks:  # fmt: skip
+    """Ascend ‖G_a‖, X (n, d), a (n, C), float64, from the rows of `starts` (s, d), which need not have unit norm.
+
+    Once time.monotonic() has passed `until`, the starts that remain are only evaluated.
+    """
+    length = np.linalg.norm(starts, axis=1)
+    U = np.ascontiguousarray(starts[length > 0] / length[length > 0, None])
     values, squares = np.zeros(len(U)), np.einsum("ik,ik->i", X, X)
     X, a = np.ascontiguousarray(X), np.ascontiguousarray(a)
 
-    def chunk(first: int) -> None:
-        part = slice(first, first + _CHUNK)
-        _climb_all(X, squares, a, U[part], values[part], rounds, sweeps)
+    size = max(1, min(_CHUNK, 50_000 // X.size))
 
-    if threads == 1:
-        _climb_all(X, squares, a, U, values, rounds, sweeps)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(chunk, range(0, len(U), _CHUNK)))
+    def chunk(first: int) -> None:
+        part = slice(first, first + size)
+        late = first > 0 and time.monotonic() > until
+        _climb_all(X, squares, a, U[part], values[part], 0 if late else rounds, sweeps)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(chunk, range(0, len(U), size)))
     order = np.argsort(-values, kind="stable")
     return Peaks(U[order], values[order])
 

@@ -22,10 +22,10 @@ from .ascent import Peaks, distinct, pull
 from .ensemble import Ensemble
 from .errors import InputError
 from .exact import Search, dual_bound
-from .kernels.threads import single_threaded_blas
 from .problem import Problem
 from .relaxation import relaxed_bound
 from .sweep import Sweep, default_threads
+from .threads import single_threaded_blas
 
 METHODS = ("auto", "exact", "proven", "estimate")
 _EPS = float(np.finfo(float).eps)
@@ -39,10 +39,10 @@ class Certificate:
     bound.
 
     max_norm: what was used in the place of max_u ‖G_a(u)‖ for the dual point `dual` (n, C); best_norm: the highest
-    value found, attained at the unit vector `direction` (d,); looseness = max_norm/best_norm − 1. allowance: what
-    max_norm and lower_bound hold for rounding, as parts of lower_bound. proven_bound: the best rigorous lower bound
-    computed, None if there was none; estimated_bound: the estimate, whatever lower_bound is. violation: ‖G_r‖/2λ − 1
-    at the worst direction for the ensemble's own residual; positive proves that the ensemble is not optimal.
+    value found, attained at the unit vector `direction` (d,); looseness = max_norm/best_norm − 1 (0 for an estimate).
+    allowance: how much of the lower bound was given up for rounding. proven_bound: the rigorous lower bound, from
+    `proven_norm`; None if none was computed. estimated_bound: the estimate, whatever lower_bound is. violation:
+    ‖G_r‖/2λ − 1 at the worst direction for the ensemble's own residual r; positive proves that it is not optimal.
     """
 
     primal: float
@@ -127,7 +127,9 @@ def _certify(
 ) -> Certificate:  # fmt: skip
     search = Search(problem, reg, seed=seed, threads=threads)
     search.residual = problem.loss.residual(f, problem.targets)
-    own = _own_directions(search, ensemble)
+    search.began = began
+    search.finish_by(began + 0.3 * seconds)
+    own = _own_directions(search, ensemble, began + 0.15 * seconds)
     peaks = search.peaks(400, own)
     search.bound(peaks)
     violation = float(peaks.value[0]) / (2 * search.reg) - 1 if len(peaks.value) else -1.0
@@ -160,11 +162,16 @@ def _certify(
     )  # fmt: skip
 
 
-def _own_directions(search: Search, ensemble: Ensemble, count: int = 300) -> np.ndarray:
+def _own_directions(search: Search, ensemble: Ensemble, until: float, count: int = 300) -> np.ndarray:
     """Directions of particles: those that the residual pulls most, and some by their weight."""
-    kept_u, kept_value, heavy_u, heavy = [], [], [], []
+    kept_u: list[np.ndarray] = []
+    kept_value: list[np.ndarray] = []
+    heavy_u: list[np.ndarray] = []
+    heavy: list[np.ndarray] = []
     rng = np.random.default_rng(0)
-    for w, u in ensemble.blocks(1 << 14):
+    for w, u in ensemble.blocks(1 << 13):
+        if heavy and time.monotonic() > until:
+            break
         u = u.astype(np.float64)
         size = np.linalg.norm(u, axis=1)
         u, weight = u[size > 0] / size[size > 0, None], (size * np.linalg.norm(w, axis=1))[size > 0]
@@ -183,6 +190,7 @@ def _own_directions(search: Search, ensemble: Ensemble, count: int = 300) -> np.
 
 def _polish(search: Search, peaks: Peaks, primal: float, until: float) -> None:
     """Rounds of refitting until the bound is as good as the refitted value, or time is up."""
+    search.finish_by(until)
     while time.monotonic() < until and primal - search.lower > 1e-6 * primal:
         search.round(peaks, 40)
         peaks = search.peaks(200)
@@ -193,6 +201,9 @@ def _polish(search: Search, peaks: Peaks, primal: float, until: float) -> None:
 
 def _last_look(search: Search, own: np.ndarray, until: float, starts: int = 3000) -> None:
     """Judge the best dual point found by fresh starts: what the search overlooked would make its bound too high."""
+    now = time.monotonic()
+    until = max(until, now + 0.3 * (until - search.began))  # never without a look at all
+    search.finish_by(until)
     search.residual = search.dual
     search.lower, highest = 0.0, search.peak
     search.peak = np.inf

@@ -15,12 +15,12 @@ from scipy.optimize import minimize_scalar
 
 from .ascent import Peaks, climb, distinct, random_starts
 from .gibbs import Gibbs, gibbs
-from .kernels.threads import single_threaded_blas
 from .losses import Loss
 from .margin import MaxMargin, max_margin
 from .problem import Problem
 from .refit import Refit
 from .sweep import default_threads
+from .threads import single_threaded_blas
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,11 @@ class Search:
         self.value = self.fitter.value(np.zeros((problem.n, 0)), self.c)
         self.residual = self.loss.residual(np.zeros((problem.n, self.C)), self.t)
         self.lower, self.peak, self.dual, self.direction = 0.0, np.inf, self.residual, np.zeros(problem.d)
-        self.rounds = 0
+        self.rounds, self.until, self.began = 0, np.inf, time.monotonic()
+
+    def finish_by(self, until: float) -> None:
+        """Cut climbing and fitting short once time.monotonic() has passed `until`."""
+        self.until = self.fitter.until = until
 
     @property
     def gap(self) -> float:
@@ -99,10 +103,10 @@ class Search:
 
     def peaks(self, starts: int, more: np.ndarray | None = None) -> Peaks:
         """Peaks of ‖G_r‖ of the present residual, climbed to from random starts, the neurons at hand, and `more`."""
-        U = [random_starts(self.X, self.residual, starts, self.rng), self.u]
+        U = [self.u, random_starts(self.X, self.residual, starts, self.rng)]
         if more is not None:
-            U.append(more)
-        return climb(self.X, self.residual, np.concatenate(U), threads=self.threads)
+            U.insert(0, more)
+        return climb(self.X, self.residual, np.concatenate(U), threads=self.threads, until=self.until)
 
     def bound(self, peaks: Peaks) -> None:
         """Keep the bound of the present residual if it is the best so far."""
@@ -134,6 +138,7 @@ class Search:
 
         Stops in any case once time.monotonic() has passed `until`.
         """
+        self.finish_by(until)
         while True:
             peaks = self.peaks(starts)
             self.bound(peaks)

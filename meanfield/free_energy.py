@@ -17,10 +17,10 @@ from .certificate import predictions
 from .ensemble import Ensemble
 from .errors import InputError
 from .gibbs import PEAK_SHARE, Dual
-from .kernels.threads import single_threaded_blas
 from .nodes import sphere_nodes
 from .problem import Problem
 from .sweep import default_threads
+from .threads import single_threaded_blas
 
 _REPLICATES = 8
 _SCALES = np.array([1.0, 0.99, 0.97, 0.95, 0.9, 0.8, 0.7, 0.5])
@@ -75,7 +75,7 @@ def certify_free_energy(
         largest = min(1.0, 2 * reg * (1 - 1e-6) / peak) if peak > 0 else 1.0
         tried = []
         for scale in largest * _SCALES:
-            min_q = 1 - (scale * peak / (2 * reg)) ** 2
+            min_q = float(1 - (scale * peak / (2 * reg)) ** 2)
             tried.append(_integrated(problem, f, scale * a, reg, tau, min_q, float(scale), nodes, seed))
     return max(tried, key=lambda one: -np.inf if one.lower_bound is None else one.lower_bound)
 

@@ -18,9 +18,9 @@ from scipy.optimize import linprog
 from .arrangement import bound_on_sphere
 from .ascent import Peaks, climb, distinct, random_starts
 from .errors import InputError
-from .kernels.threads import single_threaded_blas
 from .problem import Problem
 from .sweep import default_threads
+from .threads import single_threaded_blas
 
 _KEPT = 1200  # neurons kept in the program: those nearest to binding
 

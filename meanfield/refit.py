@@ -7,6 +7,8 @@ residual at its minimum is a dual point feasible for the given neurons, with a g
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import scipy.linalg
 
@@ -18,6 +20,7 @@ class Refit:
 
     def __init__(self, loss: Loss, targets: np.ndarray, outputs: int, reg: float) -> None:
         self.loss, self.t, self.C, self.reg = loss, targets, outputs, reg
+        self.until = np.inf  # time.monotonic() after which a fit stops where it is
 
     def fit(self, phi: np.ndarray, c: np.ndarray, mu: float, mu_end: float, iterations: int = 100) -> np.ndarray:
         """Coefficients (K, C) for features phi (n, K), from c, lowering μ from `mu` to `mu_end`.
@@ -28,6 +31,8 @@ class Refit:
         t, _ = self._radii(c, mu)
         y = 2 * self.reg * c / t[:, None]
         for _ in range(iterations):
+            if time.monotonic() > self.until:
+                break
             value, (t, q) = self._smoothed(phi, c, mu), self._radii(c, mu)
             gradient = phi.T @ self.residual(phi, c) + 2 * self.reg * c / t[:, None]
             step = -self._solve(self._hessian(phi, c, y, t, q), gradient)

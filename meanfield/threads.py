@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,15 @@ def default_threads() -> int:
             return int(value) if name == "MEANFIELD_NUM_THREADS" else min(cores, int(value))
     multiprocessing = sys.modules.get("multiprocessing")
     return 1 if multiprocessing is not None and multiprocessing.parent_process() is not None else cores
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """One thread a call for NumPy's and SciPy's BLAS, in the whole process: for many small products."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 class Workers:

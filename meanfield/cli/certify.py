@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +33,11 @@ def certify(path: Path, as_json: bool, seconds: float, method: str, threads: int
     from ..certificate import certify as bound
 
     found = bound(run.problem, run.ensemble, seconds=seconds, method=method, threads=threads)
+    loose = None if found.proven_norm is None else found.proven_norm / max(found.best_norm, 1e-300) - 1
     keys = {
         "step": run.ensemble.step, "reg": found.reg, "primal": found.primal, "lower_bound": found.lower_bound,
         "gap": found.gap, "relative_gap": found.relative_gap, "rigorous": found.rigorous, "method": found.method,
-        "max_norm": found.max_norm, "looseness": found.looseness, "allowance": found.allowance,
+        "max_norm": found.max_norm, "proven_looseness": loose, "allowance": found.allowance,
         "violation": found.violation, "proven_bound": found.proven_bound, "estimated_bound": found.estimated_bound,
         "direction": found.direction.tolist(), "seconds": found.seconds, "out": str(path),
     }  # fmt: skip
@@ -51,8 +51,7 @@ def certify(path: Path, as_json: bool, seconds: float, method: str, threads: int
         (f"{kind} of min L", number(found.lower_bound)),
         ("relative gap" if found.rigorous else "relative gap (estimate)", f"{100 * found.relative_gap:.3g} %"),
     ]
-    if not found.rigorous and found.proven_bound is not None and found.proven_norm is not None:
-        loose = found.proven_norm / found.best_norm - 1 if found.best_norm > 0 else math.nan
+    if not found.rigorous and found.proven_bound is not None and loose is not None:
         rows.append(("proven lower bound of min L", number(found.proven_bound)))
         rows.append(("  its bound on the pull is loose by up to", f"{100 * loose:.3g} %"))
     print(table(rows))
