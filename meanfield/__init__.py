@@ -25,6 +25,7 @@ _HOME = {
     "simulate": "simulate",
     "resume": "simulate",
     "load": "run",
+    "certify": "certificate",
     "InputError": "errors",
     "RunFileError": "errors",
     "DivergenceError": "errors",

@@ -1,4 +1,4 @@
-"""Physics of the dynamics: equilibrium, finite-particle bias, descent, rebirth, exchange, minibatches, global minima."""
+"""Physics of the dynamics: equilibrium, few-particle bias, descent, rebirth, exchange, minibatches, global minima."""
 
 import itertools
 import math
@@ -98,17 +98,17 @@ class Frozen:
 @pytest.mark.parametrize("d", [2, 3])
 def test_under_a_frozen_residual_particles_relax_to_the_gibbs_measure(d, C):
     """Moments within three standard errors: of s ∝ q^{−d/2}, |u|² given s, w given u, and of Φ; four laws in full."""
-    frozen, m = Frozen(d, C), 1 << 16
-    ensemble = frozen.relaxed(m, 0.025, seed=20)
+    frozen, m = Frozen(d, C), 1 << 15
+    ensemble = frozen.relaxed(m, 0.0125, seed=20)  # a step whose bias, of order η, is below half of these errors
     w, u = ensemble.w, ensemble.u
     norm2 = np.sum(u * u, axis=1)
     s, noise = u / np.sqrt(norm2)[:, None], w + frozen.pull(u) / (2 * REG)
     phi = (w[:, None, :] * np.maximum(u @ frozen.X.T, 0)[:, :, None]).reshape(m, -1)
-    second = [(a, b) for a in range(d) for b in range(a + 1)]
+    a, b = np.tril_indices(d)
     pairs = [
         (norm2[:, None], [d * TEMPERATURE / (2 * REG) * (frozen.p / frozen.q).sum()]),
         (s, frozen.p @ frozen.s),
-        (np.stack([s[:, a] * s[:, b] for a, b in second], 1), [frozen.p @ (frozen.s[:, a] * frozen.s[:, b]) for a, b in second]),
+        (s[:, a] * s[:, b], frozen.p @ (frozen.s[:, a] * frozen.s[:, b])),
         (phi, frozen.predictions().ravel()),
         (noise, np.zeros(C)),
         (noise**2, np.full(C, TEMPERATURE / (2 * REG))),
@@ -118,7 +118,6 @@ def test_under_a_frozen_residual_particles_relax_to_the_gibbs_measure(d, C):
     for sample, expected in pairs:
         error = sample.std(axis=0) / math.sqrt(m)
         assert error.min() > 0
-        # the sum of s_a² is 1 without error: a moment that is constant up to rounding has no place here
         assert np.abs((sample.mean(axis=0) - expected) / error).max() < 3
     q = 1 - np.sum(frozen.pull(s) ** 2, axis=1) / (2 * REG) ** 2
     assert stats.kstest(q * norm2 * (2 * REG / TEMPERATURE), stats.chi2(d).cdf).pvalue > THREE_SIGMA
@@ -129,18 +128,17 @@ def test_under_a_frozen_residual_particles_relax_to_the_gibbs_measure(d, C):
         assert stats.kstest(angle, lambda x: np.interp(x, grid, mass)).pvalue > THREE_SIGMA
 
 
-@pytest.mark.parametrize(("d", "C"), [(2, 1), (3, 2)])
-def test_the_bias_of_the_step_is_of_first_order(d, C):
-    """⟨r, f⟩ in equilibrium against quadrature: every halving of η halves the bias, which stands clear of the noise."""
-    frozen, m = Frozen(d, C), 1 << 19
+@pytest.mark.parametrize(("d", "C", "m"), [(2, 1, 1 << 19), (3, 2, 1 << 18)])
+def test_the_bias_of_the_step_is_of_first_order(d, C, m):
+    """⟨r, f⟩ in equilibrium against quadrature: half of η has half of the bias, clear of the noise."""
+    frozen = Frozen(d, C)
     exact_value, biases = float(np.sum(frozen.r * frozen.predictions())), []
-    for eta in (0.8, 0.4, 0.2):
-        ensemble = frozen.relaxed(m, eta, seed=30)
+    for eta in (0.4, 0.2):
+        ensemble = frozen.relaxed(m, eta, seed=30, time=12.0)
         sample = np.sum(ensemble.w * frozen.pull(ensemble.u), axis=1)
         biases.append(sample.mean() - exact_value)
         assert abs(biases[-1]) > 6 * sample.std() / math.sqrt(m)
-    orders = [math.log2(a / b) for a, b in itertools.pairwise(biases)]
-    assert all(0.75 < order < 1.25 for order in orders)
+    assert 0.75 < math.log2(biases[0] / biases[1]) < 1.25
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -149,8 +147,8 @@ def test_the_bias_of_the_step_is_of_first_order(d, C):
 
 def alignments(problem, gibbs, m, seeds, steps=1200, burn=100):
     """⟨f, f∞⟩/‖f∞‖² averaged over a run's time, for each seed; started from samples of the Gibbs measure."""
-    field, dynamics, direction = Field(problem, np.dtype("float64"), 1), Langevin(step_size=0.2), gibbs.f / np.sum(gibbs.f**2)
-    values = []
+    field, dynamics = Field(problem, np.dtype("float64"), 1), Langevin(step_size=0.2)
+    direction, values = gibbs.f / np.sum(gibbs.f**2), []
     for seed in seeds:
         ensemble, total = Ensemble.from_arrays(*gibbs.samples(m, seed), seed=seed), 0.0
         moments = field.predict(ensemble)
@@ -162,7 +160,7 @@ def alignments(problem, gibbs, m, seeds, steps=1200, burn=100):
 
 
 def test_the_bias_of_few_particles_falls_like_one_over_m():
-    """Mean of f over seeds, m = 4, 8, 16, less that of 65536 particles at the same step: m · bias is one number, not 0."""
+    """Mean of f over seeds, m = 4, 8, 16, less that of 65536 particles at the same η: m · bias is one number, not 0."""
     X = np.random.default_rng(0).standard_normal((4, 2))
     problem = Problem(X, np.array([1.0, -1, 1, -1]), loss="squared", reg=0.2, temperature=0.1)
     gibbs = exact.gibbs(problem)
@@ -180,21 +178,22 @@ def test_the_bias_of_few_particles_falls_like_one_over_m():
 def test_without_noise_the_objective_descends():
     """τ = 0, λ constant, the automatic step: on the paper's data no rise above the running minimum beyond 1e-3."""
     problem = xor(80, 20, reg=5e-3)
-    objective = simulate(problem, Ensemble.sphere(1024, 20), steps=1500, record_every=1, anneal=False).trace["objective"]
+    trace = simulate(problem, Ensemble.sphere(1024, 20), steps=1500, record_every=1, anneal=False).trace
+    objective = trace["objective"]
     assert objective[-1] < 0.3 * objective[0]
     assert excess(objective) <= 1e-3
 
 
 def test_rises_of_the_objective_vanish_with_the_step():
-    """Kinks make a large step rise; a quarter of the step, over the same time, rises at most a third as far."""
+    """Particles step over kinks and back: a quarter of the step, over the same time, rises at most a third as far."""
     problem = xor(80, 20, reg=5e-3)
     rises = []
-    for quarter in range(3):
-        dynamics, steps = Langevin(step_size=2.0 / 4**quarter), 150 * 4**quarter
+    for eta in (2.0, 0.5):
+        dynamics, steps = Langevin(step_size=eta), round(1000 / eta)
         trace = simulate(problem, Ensemble.sphere(1024, 20), dynamics, steps=steps, record_every=1).trace
         rises.append(excess(trace["objective"]))
-    assert 1e-6 < rises[0] < 1e-2
-    assert all(fine <= coarse / 3 for coarse, fine in itertools.pairwise(rises))
+    assert 1e-5 < rises[0] < 1e-3
+    assert rises[1] < rises[0] / 3
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -202,7 +201,7 @@ def test_rises_of_the_objective_vanish_with_the_step():
 
 
 def reborn_in_steps(problem, ensemble, dynamics, steps):
-    """Who was reborn in each step (steps, m): those who differ from where the flow alone takes them; and their places."""
+    """Who was reborn in each step (steps, m), those who differ from where the flow alone takes them; and where."""
     field, flow, who, places = Field(problem, ensemble.dtype), GradientFlow(step_size=dynamics.step_size), [], []
     for _ in range(steps):
         still = ensemble.copy()
@@ -215,7 +214,7 @@ def reborn_in_steps(problem, ensemble, dynamics, steps):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_rebirths_are_binomial_and_uniform_on_the_sphere(dtype):
-    """Each step Binomial(m, 1 − e^{−ση}), independent between steps; the reborn have norm 1 and a sphere's marginals."""
+    """Each step Binomial(m, 1 − e^{−ση}), independent of the last; the reborn have norm 1 and a sphere's marginals."""
     m, steps, sigma, eta, D = 3000, 60, 2.0, 0.2, 6
     p = -math.expm1(-sigma * eta)
     ensemble = Ensemble.gaussian(m, 5, dtype=dtype, seed=4)
@@ -223,8 +222,8 @@ def test_rebirths_are_binomial_and_uniform_on_the_sphere(dtype):
     z = (who.sum(axis=1) - m * p) / math.sqrt(m * p * (1 - p))
     assert abs(z.mean()) < 3 / math.sqrt(steps)
     assert abs(np.mean(z**2) - 1) < 3 * math.sqrt(2 / steps)
-    both = (who[1:] & who[:-1]).mean()
-    assert abs(both - p * p) < 3 * math.sqrt(p * p * (1 - p) * (1 + 3 * p) / ((steps - 1) * m))  # neighbours share a step
+    twice, variance = (who[1:] & who[:-1]).mean(), p * p * (1 - p) * (1 + 3 * p)  # neighbouring pairs share a step
+    assert abs(twice - p * p) < 3 * math.sqrt(variance / ((steps - 1) * m))
     assert np.abs(np.linalg.norm(places.astype(float), axis=1) - 1).max() < 4 * np.finfo(dtype).eps
     error = math.sqrt(1 / D / len(places))
     assert np.abs(places.mean(axis=0)).max() < 4 * error
@@ -281,13 +280,16 @@ def test_exchange_lowers_the_mean_potential():
     problem, m = gaussian_inputs(reg=0.05), 2048
     ensemble = Ensemble.gaussian(m, 5, seed=2, dtype="float64")
     field = Field(problem, ensemble.dtype)
-    residual = field.residual(field.predict(ensemble))
+    moments = field.predict(ensemble)
+    residual = field.residual(moments)
     before = potentials(field, ensemble, residual, 0.05)
-    rates = (before - before.mean()) * (0.005 / before.std())
-    changes = []
+    dynamics, eta, changes = BirthDeath(exchange_rate=2.0), 0.0025 / before.std(), []
+    rates = (before - before.mean()) * (2 * eta)
     for step in range(300):
         moved = ensemble.copy()
-        exchange(moved.theta, rates, 3, step)
+        moved.step = step
+        field.predict(moved)
+        dynamics.exchange(field, moved, moments, eta)
         after = potentials(field, moved, residual, 0.05)
         assert np.isin(after, before).all()
         changes.append(after.mean() - before.mean())
@@ -319,7 +321,7 @@ def test_birth_death_keeps_the_number_of_particles(outputs):
 
 @pytest.mark.parametrize("loss", ["logistic", "squared", "cross_entropy"])
 def test_a_minibatch_has_an_unbiased_gradient(loss):
-    """Particles' pulls averaged over 1000 steps' batches against the full one, at fixed particles: z-scores of a mean."""
+    """Fixed particles' pulls averaged over the batches of 1000 steps against the full one: z-scores of a mean."""
     problem, steps = gaussian_inputs(loss, n=23), 1000
     ensemble = Ensemble.gaussian(20, 5, problem.outputs, seed=3, dtype="float64")
 
@@ -368,7 +370,7 @@ def test_a_batched_run_goes_on_from_its_state_alone(step_size):
 
 
 def test_noise_frees_an_ensemble_that_the_flow_leaves_stuck():
-    """All w = +1, |u| = ½: without noise no output weight changes sign; with τ lowered the minimum is reached to 2 %."""
+    """All w = +1, |u| = ½: without noise no w changes sign; with τ lowered from 1e-3 the minimum is reached to 2 %."""
     problem = xor(80, 10, reg=5e-3)
     lowest = exact.optimum(problem, tolerance=1e-4).value
     u = np.random.default_rng(1).standard_normal((1024, 10))
