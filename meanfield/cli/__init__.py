@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -73,6 +74,10 @@ def main(args: list[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")  # a locale that cannot show λ must not end a run
     try:
         status = group.main(args, prog_name="meanfield", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader left, as `| head` does; nothing more can be told to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
     except InputError as error:
         status = _refuse(str(error))
     except click.exceptions.NoArgsIsHelpError as error:
