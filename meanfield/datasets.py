@@ -242,9 +242,9 @@ def _targets(y: np.ndarray, where: str) -> np.ndarray:
     if y.ndim not in (1, 2) or y.size == 0:
         raise InputError(f"{where} has shape {y.shape}: must be (n,) or (n, C), and not empty")
     if y.dtype.kind == "S":
-        return np.char.decode(y, "utf-8", "replace")
+        y = np.char.decode(y, "utf-8", "replace")
     if y.dtype.kind == "U":
-        return y
+        return np.array(y.tolist())  # no wider than its longest label, as a run file keeps it
     if y.dtype.kind not in "biuf":
         raise InputError(f"{where} has dtype {y.dtype}: must be numbers or strings")
     numbers = np.ascontiguousarray(y, dtype=np.float64)

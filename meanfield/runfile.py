@@ -122,7 +122,9 @@ def _accept(path: str | Path) -> Any:
         if attributes.get("format") != FORMAT:
             raise _ForeignError(f"{path}: is an HDF5 file but not a meanfield run")
         version = attributes.get("format_version")
-        if isinstance(version, int) and version > FORMAT_VERSION:
+        if not isinstance(version, int):
+            raise RunFileError(f"{path}: is not a whole run, 'format_version' is missing")
+        if version > FORMAT_VERSION:
             raise _ForeignError(
                 f"{path}: has run format {version}, written by meanfield {attributes.get('meanfield', '?')}; this one, "
                 f"{describe_versions()['meanfield']}, reads formats up to {FORMAT_VERSION}"
@@ -137,7 +139,7 @@ def _content(path: str | Path, tree: Mapping[str, Any]) -> RunContent:
     for name in ("format", "format_version"):
         attributes.pop(name)
     try:
-        data, ensemble = dict(tree["data"]), tree["ensemble"]
+        data, ensemble = _typed(tree["data"], dict).copy(), _typed(tree["ensemble"], dict)
         content = RunContent(
             config=_typed(tree["config"], str),
             data_sha256=_typed(data.pop("sha256"), str),

@@ -433,9 +433,9 @@ def _put(content: dict[str, Any], path: str, value: Any) -> None:
 def _opened(path: str | Path, error: type[InputError]) -> Iterator[BinaryIO]:
     """Open a file, and turn whatever reading it raises into one line of `error`."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # before opening it: a pipe would wait for a writer
+            raise _Damage("is not a file")
         with open(path, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise _Damage("is not a file")
             yield file
     except InputError:
         raise

@@ -315,3 +315,21 @@ def test_new_names_are_new(tmp_path):
         names[-1].touch()
     assert len({*names}) == 3
     assert all(name.name.startswith("run-2") and name.suffix == ".h5" for name in names)
+
+
+@pytest.mark.parametrize("change", [
+    lambda tree: tree["@attrs"].pop("format_version"),
+    lambda tree: tree.update(ensemble=np.zeros(3)),
+    lambda tree: tree.update(data=np.zeros(3)),
+    lambda tree: tree["ensemble"].pop("w"),
+])  # fmt: skip
+def test_a_verified_file_that_is_no_whole_run_is_refused(tmp_path, change):
+    """Checksums may be right and parts missing or of another kind: one line, no other exception."""
+    w, u = np.zeros((2, 1)), np.zeros((2, 3))
+    tree = {"config": "", "data": {"sha256": ""}, "trace": {}, "timing": {},
+            "ensemble": {"w": w, "u": u, "step": 0, "seed": 0, "time": 0.0, "memory": {}},
+            "@attrs": {"format": runfile.FORMAT, "format_version": runfile.FORMAT_VERSION}}  # fmt: skip
+    change(tree)
+    storage.write(tmp_path / "a.h5", tree)
+    with pytest.raises(RunFileError, match="not a whole run"):
+        runfile.load(tmp_path / "a.h5")
