@@ -98,14 +98,15 @@ def prepare(config: Config, measures: Mapping[str, Measure] | None = None) -> Ru
     dataset = load_dataset(config.data)
     problem = problem_of(config, dataset)
     wanted = config.ensemble
+    parent: dict[str, str] = {}
     if wanted.init in ("sphere", "gaussian"):
         make = Ensemble.sphere if wanted.init == "sphere" else Ensemble.gaussian
         ensemble = make(wanted.m, problem.d, problem.outputs, scale=wanted.scale, seed=wanted.seed, dtype=wanted.dtype)
     else:
-        ensemble = _particles_from(wanted)
+        ensemble, parent = _particles_from(wanted)
     problem.check(ensemble)
     config = explicit(config, problem, ensemble)
-    return Run(config, dataset, problem_of(config, dataset), ensemble, recorder(config, measures))
+    return Run(config, dataset, problem_of(config, dataset), ensemble, recorder(config, measures), parent)
 
 
 def given(
@@ -150,14 +151,16 @@ def _read_ensemble(content: runfile.RunContent) -> Ensemble:
     return ensemble
 
 
-def _particles_from(section: Particles) -> Ensemble:
-    """Particles from a user's file with arrays w (m, C) or (m,) and u (m, d), or from a run file's ensemble."""
+def _particles_from(section: Particles) -> tuple[Ensemble, dict[str, str]]:
+    """Particles from a user's file with arrays w (m, C) or (m,) and u (m, d), or of a run, which is then the parent."""
     path = section.init
+    parent: dict[str, str] = {}
     arrays = read_arrays(path, ("w", "u"))
     if path.endswith(".h5") and not arrays:
-        found = load(path).ensemble
-        arrays = {"w": found.w, "u": found.u}
+        run = load(path)
+        arrays = {"w": run.ensemble.w, "u": run.ensemble.u}
+        parent["parent"] = f"{path}, step {run.ensemble.step}, data {run.dataset.sha256}"
     missing = [name for name in ("w", "u") if name not in arrays]
     if missing:
         raise InputError(f"{path}: has no array {missing[0]!r}; particles are w (m, C) and u (m, d)")
-    return Ensemble.from_arrays(arrays["w"], arrays["u"], seed=section.seed, dtype=section.dtype)
+    return Ensemble.from_arrays(arrays["w"], arrays["u"], seed=section.seed, dtype=section.dtype), parent

@@ -128,6 +128,8 @@ def figure_steps(rows, epsilons):
             print(f"{name}: exponent in {variable} {slope:.2f}, reached {good.sum()} of {len(y)}")
     axes[0].set(xlabel=r"$1/\varepsilon$", ylabel=r"steps to $L \leq (1+\varepsilon) L^*$", title=f"$d = {dims[-2]}$")
     axes[1].set(xlabel="dimension $d$", title=rf"$\varepsilon = {epsilons[3]:.2g}$")
+    axes[1].set_xticks(dims, [str(d) for d in dims])
+    axes[1].minorticks_off()
     for ax in axes:
         ax.legend(fontsize=7)
     save(figure, "optimization_steps")

@@ -458,3 +458,19 @@ def _drain(descriptor):
         pass
     os.close(descriptor)
     return b"".join(chunks).decode()
+
+
+def test_a_run_goes_on_from_the_particles_of_another_as_a_new_run(tmp_path, monkeypatch):
+    """`ensemble.init = RUN.h5` under another λ: step 0 again, the particles where they were, the parent recorded."""
+    monkeypatch.chdir(tmp_path)
+    small = ["--set", "data.n=20", "--set", "data.d=4", "--set", "data.n_test=0", "--quiet"]
+    with pytest.raises(SystemExit):
+        main(["run", *small, "--set", "ensemble.m=100", "--set", "run.steps=7", "--out", "first.h5"])
+    with pytest.raises(SystemExit) as end:
+        main(["run", *small, "--set", "ensemble.init=first.h5", "--set", "objective.reg=0.2", "--set", "run.steps=0",
+              "--out", "second.h5"])  # fmt: skip
+    first, second = load("first.h5"), load("second.h5")
+    assert end.value.code == 0
+    assert second.ensemble.step == 0
+    assert np.array_equal(first.ensemble.u, second.ensemble.u)
+    assert second.attributes["parent"] == f"first.h5, step 7, data {first.dataset.sha256}"
