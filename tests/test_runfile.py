@@ -244,9 +244,10 @@ def test_a_lock_lost_to_force_is_not_removed(path):
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"pid": "x"}', "[" * 4000])
 def test_a_lock_that_nobody_signed_is_taken(path, text):
+    """What is no signature names no holder: the lock is ours, and signed so."""
     path.with_name("run.h5.lock").write_text(text)
-    with RunLock(path):
-        pass
+    with RunLock(path) as lock:
+        assert json.loads(lock.path.read_text())["pid"] == os.getpid()
 
 
 def test_a_lock_file_removed_underneath_is_not_mistaken_for_the_lock(path, monkeypatch):
