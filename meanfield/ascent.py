@@ -120,7 +120,7 @@ def pull(X: np.ndarray, a: np.ndarray, U: np.ndarray) -> np.ndarray:
 
 def climb(
     X: np.ndarray, a: np.ndarray, starts: np.ndarray, *, threads: int = 1, until: float = np.inf,
-    rounds: int = 60, sweeps: int = 30,
+    rounds: int = 60, sweeps: int = 8,
 ) -> Peaks:  # fmt: skip
     """Ascend ‖G_a‖, X (n, d), a (n, C), float64, from the rows of `starts` (s, d), which need not have unit norm.
 

@@ -190,9 +190,11 @@ class Dynamics(Section):
 
 
 class StopWhen(Section):
-    """Stop early once the relative change of the objective over ten rows falls below the bound; None never does."""
+    """Stop early, with λ and τ at rest, once the relative change of the objective over ten rows or the recorded
+    relative gap falls to the bound; None never does."""
 
     objective_change: Positive | None = None
+    relative_gap: Positive | None = None
 
 
 class Run(Section):
@@ -202,8 +204,15 @@ class Run(Section):
     stop_when: StopWhen = StopWhen()
 
 
+_CountOrAuto = Annotated[int | str, _count_or("\"auto\"", "auto".__eq__)]
+
+
 class Record(Section):
-    test_every: Annotated[int | str, _count_or("\"auto\"", "auto".__eq__)] = "auto"
+    """What the trace holds beside the measures of every row, and how often: "auto" keeps the cost small."""
+
+    test_every: _CountOrAuto = "auto"
+    gap: Flag = False
+    gap_every: _CountOrAuto = "auto"
 
 
 class Config(Section):
@@ -215,6 +224,15 @@ class Config(Section):
     dynamics: Dynamics = Dynamics()
     run: Run = Run()
     record: Record = Record()
+
+    @model_validator(mode="after")
+    def _gap_is_defined(self) -> Config:
+        needed = self.run.stop_when.relative_gap
+        if needed is not None and not self.record.gap:
+            raise ValueError(f"run.stop_when.relative_gap = {needed!r}: needs record.gap = true")
+        if self.record.gap and Schedule.of(self.objective.temperature).end > 0:
+            raise ValueError("record.gap = true: bounds L at temperature 0; objective.temperature must be or end at 0")
+        return self
 
     def resolved(self, critical: float) -> Config:
         """The same run with whatever a default decides written out: λ, τ and a numeric step size as schedules.
@@ -358,6 +376,9 @@ def _validated(tables: Mapping[str, Any], blame: Callable[[str], str]) -> Config
     except ValidationError as errors:
         error = errors.errors(include_url=False)[0]
     key = ".".join(map(str, error["loc"]))
+    if not key and error["type"] == "value_error":  # a check across sections begins with the key it is about
+        reason = str(error["ctx"]["error"])
+        raise InputError(_line(f"{blame(reason.split()[0])}: {reason}"))
     raise InputError(_line(f"{blame(key)}: {_explained(key, error)}"))
 
 

@@ -122,6 +122,14 @@ class Ensemble:
         for first in range(0, self.m, size):
             yield self.rows(first, min(first + size, self.m))
 
+    def sample(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """(w, u), float64, of about `count` particles (all if there are no more), evenly spread over the ensemble."""
+        groups, group = len(self.theta), self.theta.shape[2]
+        wanted = min(groups, max(1, count // group))
+        chosen = [self.rows(g * group, min((g + 1) * group, self.m)) for g in np.arange(wanted) * groups // wanted]
+        w, u = (np.concatenate(part).astype(np.float64) for part in zip(*chosen, strict=True))
+        return w, u
+
     def copy(self) -> Ensemble:
         return Ensemble(
             self.theta.copy(), self.m, self.outputs,

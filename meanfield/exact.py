@@ -122,7 +122,7 @@ class Search:
         new = distinct(Peaks(peaks.u[above], peaks.value[above]), limit)
         self.u = np.concatenate([self.u, new.u])
         self.c = np.concatenate([self.c, np.zeros((len(new.u), self.C))])
-        if len(self.u):
+        if len(self.u) and self.value > 0:
             phi = self.features(self.u)
             precision = max(1e-3 * self.gap, 1e-10 * self.value) / len(self.u)
             self.c = self.fitter.fit(phi, self.c, max(1e-2 * self.value / len(self.u), precision), precision)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,14 @@ from .ensemble import Ensemble
 from .errors import InputError, RunFileError
 from .problem import Problem
 from .storage import RowReader, Stream
-from .trace import Measure, Trace, affordable_test_every
+from .trace import (
+    Measure,
+    Trace,
+    affordable_gap_every,
+    affordable_test_every,
+    occasional_gap,
+    occasional_test_error,
+)
 
 _ROWS = 1 << 18  # particles converted at a time when an ensemble goes to or comes from a file
 
@@ -51,15 +58,14 @@ class Run:
         ensemble, dataset = self.ensemble, self.dataset
         arrays = {"X": dataset.X, "y": dataset.y, "X_test": dataset.X_test, "y_test": dataset.y_test}
 
-        def stream(part: int, columns: int) -> Stream:
-            chunks = (rows[part] for rows in ensemble.blocks(_ROWS))
-            return Stream((ensemble.m, columns), ensemble.dtype, chunks)
+        def stream(first: int, last: int) -> Stream:
+            return Stream((ensemble.m, last - first), ensemble.dtype, _components(ensemble, first, last))
 
         runfile.save(path, runfile.RunContent(
             config=to_toml(self.config),
             data={name: values for name, values in arrays.items() if values is not None},
             data_sha256=dataset.sha256,
-            w=stream(0, ensemble.outputs), u=stream(1, ensemble.d),
+            w=stream(ensemble.d, ensemble.d + ensemble.outputs), u=stream(0, ensemble.d),
             step=ensemble.step, time=ensemble.time, seed=ensemble.seed, memory=ensemble.memory,
             trace=self.trace, timing=self.recorder.timing, attributes=self.attributes,
         ), keep_previous=keep_previous)  # fmt: skip
@@ -80,8 +86,30 @@ def load(path: str | Path, *, fall_back: bool = False) -> Run:
     problem = problem_of(config, dataset)
     ensemble = _read_ensemble(content)
     problem.check(ensemble)
-    trace = Trace(config.run.record_every, int(config.record.test_every), None, content.trace, content.timing)
+    _check_agreement(path, config, dataset, ensemble, content.trace)
+    trace = recorder(config, None, content.trace, content.timing)
     return Run(config, dataset, problem, ensemble, trace, content.attributes, content.recovered)
+
+
+def _check_agreement(
+    path: str | Path, config: Config, dataset: Dataset, ensemble: Ensemble, trace: Mapping[str, np.ndarray]
+) -> None:
+    """RunFileError for parts that no run has written together, though each is whole: to go on would mix two runs."""
+    found = {
+        "data.n": (config.data.n, len(dataset.X)),
+        "data.d": (config.data.d, dataset.X.shape[1]),
+        "ensemble.m": (config.ensemble.m, ensemble.m),
+        "ensemble.dtype": (config.ensemble.dtype, ensemble.dtype.name),
+        "ensemble.seed": (config.ensemble.seed, ensemble.seed),
+    }
+    for name, (said, held) in found.items():
+        if said != held:
+            raise RunFileError(f"{path}: says {name} = {said}, but holds {held}: these are not one run's parts")
+    last = trace["step"][-1] if len(trace.get("step", ())) else 0
+    if last > ensemble.step:
+        raise RunFileError(
+            f"{path}: its trace ends at step {last}, its particles at step {ensemble.step}: not one run's parts"
+        )
 
 
 def problem_of(config: Config, dataset: Dataset) -> Problem:
@@ -127,14 +155,33 @@ def explicit(config: Config, problem: Problem, ensemble: Ensemble) -> Config:
     """The configuration with every default decided and every size filled in."""
     n_test = 0 if problem.X_test is None else len(problem.X_test)
     config = config.resolved(problem.critical_reg()).with_sizes(n=problem.n, d=problem.d, n_test=n_test, m=ensemble.m)
-    if config.record.test_every == "auto":
-        every = affordable_test_every(problem.n, n_test, config.run.record_every)
-        config = config.model_copy(update={"record": config.record.model_copy(update={"test_every": every})})
-    return config
+    record, every = config.record, config.run.record_every
+    decided: dict[str, Any] = {}
+    if record.test_every == "auto":
+        decided["test_every"] = affordable_test_every(problem.n, n_test, every)
+    if record.gap_every == "auto":
+        decided["gap_every"] = affordable_gap_every(ensemble.m, problem.n, problem.d, every)
+    return config.model_copy(update={"record": record.model_copy(update=decided)})
 
 
-def recorder(config: Config, measures: Mapping[str, Measure] | None) -> Trace:
-    return Trace(config.run.record_every, int(config.record.test_every), measures)
+def recorder(
+    config: Config, measures: Mapping[str, Measure] | None = None, *columns: Mapping[str, np.ndarray]
+) -> Trace:
+    """The trace that a configuration asks for, going on from `columns` (of the trace, of its timing), if given."""
+    record = config.record
+    occasional = [occasional_test_error(int(record.test_every))]
+    if record.gap:
+        occasional.append(occasional_gap(int(record.gap_every)))
+    return Trace(config.run.record_every, occasional, measures, *columns)
+
+
+def _components(ensemble: Ensemble, first: int, last: int) -> Iterator[np.ndarray]:
+    """Components first … last − 1 of θ for `_ROWS` particles after the other: only these are laid out in rows."""
+    groups, group = len(ensemble.theta), ensemble.theta.shape[2]
+    for g0 in range(0, groups, _ROWS // group):
+        part = ensemble.theta[g0 : g0 + _ROWS // group, first:last]
+        rows = np.ascontiguousarray(part.swapaxes(1, 2)).reshape(-1, last - first)
+        yield rows[: ensemble.m - g0 * group]
 
 
 def _read_ensemble(content: runfile.RunContent) -> Ensemble:

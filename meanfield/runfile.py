@@ -25,13 +25,16 @@ import numpy as np
 from . import storage
 from .config import parse_config
 from .errors import InputError, RunFileError
-from .runlock import RunLock
+from .runlock import RunLock, check_still_held
 from .storage import RowReader, Stream
 
-__all__ = ["RunContent", "RunLock", "check_output", "describe_versions", "load", "new_name", "save"]
+__all__ = [
+    "RunContent", "RunLock", "check_output", "check_still_held", "describe_versions", "load", "new_name", "save",
+]  # fmt: skip
 
 FORMAT = "meanfield run"
 FORMAT_VERSION = 1
+_OLDEST_FORMAT = 1  # what was before it no release has written
 PACKAGES = ("meanfield", "numpy", "numba", "llvmlite", "h5py")
 _LARGE = ("ensemble/w", "ensemble/u")
 _Particles = np.ndarray | Stream | RowReader
@@ -129,6 +132,8 @@ def _accept(path: str | Path) -> Any:
                 f"{path}: has run format {version}, written by meanfield {attributes.get('meanfield', '?')}; this one, "
                 f"{describe_versions()['meanfield']}, reads formats up to {FORMAT_VERSION}"
             )
+        if version < _OLDEST_FORMAT:
+            raise _ForeignError(f"{path}: has run format {version}, which is not known; formats begin at {_OLDEST_FORMAT}")
 
     return check
 

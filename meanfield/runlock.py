@@ -1,9 +1,11 @@
 """One writer a run: a lock file beside the run file, held with flock and signed by its process."""
 
+import errno
 import fcntl
 import json
 import os
 import socket
+import time
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -74,7 +76,7 @@ class RunLock:
         since = f"for {_age(holder)}" if holder else "just now"
         advice = "stop it, or wait until it ends"
         if _elsewhere(holder):
-            advice = "if that has ended, --force takes the lock over"
+            advice = f"{_last_written(self.run)}if that has ended, --force takes the lock over"
         raise RunFileError(f"{self.run}: is being written by {who}, {since}; {advice}")
 
 
@@ -97,19 +99,44 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _sign(descriptor: int) -> dict[str, Any]:
-    now = datetime.now().astimezone().isoformat(timespec="seconds")
-    holder = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "when": now}
+    holder = {**_own_signature(), "when": datetime.now().astimezone().isoformat(timespec="seconds")}
+    text = json.dumps(holder).encode() + b"\n"
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(holder).encode() + b"\n", 0)
+    if os.pwrite(descriptor, text, 0) != len(text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.fsync(descriptor)
     return holder
+
+
+def _own_signature() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def check_still_held(path: str | Path) -> None:
+    """Raise RunFileError if another process has taken this process's lock on the run at `path` over by force.
+
+    To be called before each write: two hosts that both go on would undo each other's checkpoints. A lock file that is
+    out of reach, or that nobody signed, is not another's.
+    """
+    try:
+        descriptor = os.open(os.path.realpath(path) + ".lock", os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        holder = _read(descriptor)
+    finally:
+        os.close(descriptor)
+    own = _own_signature()
+    if holder and {name: holder.get(name) for name in own} != own:
+        who = f"process {holder.get('pid', '?')} on {holder.get('host', 'this host')}"
+        raise RunFileError(f"{path}: was taken over by {who}, with --force; stopped here without writing to it again")
 
 
 def _read(descriptor: int) -> dict[str, Any]:
     """What the holder signed; empty if it did not come to that."""
     try:
         holder = json.loads(os.pread(descriptor, 4096, 0))
-    except (ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return holder if isinstance(holder, dict) else {}
 
@@ -134,10 +161,20 @@ def _lives(holder: dict[str, Any]) -> bool:
 
 def _age(holder: dict[str, Any]) -> str:
     try:
-        seconds = int((datetime.now().astimezone() - datetime.fromisoformat(holder["when"])).total_seconds())
+        return _words((datetime.now().astimezone() - datetime.fromisoformat(holder["when"])).total_seconds())
     except (KeyError, TypeError, ValueError):
         return "an unknown time"
+
+
+def _words(seconds: float) -> str:
     for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
-            return f"{seconds // size} {name}"
-    return f"{max(seconds, 0)} s"
+            return f"{int(seconds) // size} {name}"
+    return f"{max(int(seconds), 0)} s"
+
+
+def _last_written(path: str | Path) -> str:
+    """The only sign of life that another host gives: when its last checkpoint came."""
+    with suppress(OSError):
+        return f"its last checkpoint came {_words(time.time() - os.stat(path).st_mtime)} ago; "
+    return "it has written no checkpoint; "

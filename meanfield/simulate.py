@@ -21,7 +21,7 @@ from .ensemble import Ensemble
 from .errors import DivergenceError, InputError
 from .problem import Problem
 from .progress import Silent
-from .runfile import RunLock, check_output
+from .runfile import RunLock, check_output, check_still_held
 from .schedules import Schedule
 from .sweep import Moments
 from .trace import Measure
@@ -32,7 +32,8 @@ Callback = Callable[[Ensemble, dict[str, float]], Any]
 @dataclass
 class Result:
     """`ensemble` and `trace` (name -> (k,) array) where the run stopped, and why: "done", "callback", a signal's name,
-    "max_time" or "objective_change". `saved` is False if a run file was wanted and could not be written at the end."""
+    "max_time", "objective_change" or "relative_gap". `saved` is False if a run file was wanted and could not be written
+    at the end."""
 
     ensemble: Ensemble
     trace: dict[str, np.ndarray]
@@ -48,6 +49,9 @@ def simulate(
     steps: int = 4000,
     record_every: int = 20,
     test_every: int | str = "auto",
+    gap: bool = False,
+    gap_every: int | str = "auto",
+    stop_when: Mapping[str, float] | None = None,
     out: str | Path | None = None,
     checkpoint_every: int | str = 500,
     measures: Mapping[str, Measure] | None = None,
@@ -60,6 +64,8 @@ def simulate(
 ) -> Result:
     """Move a copy of `ensemble` by `steps` steps of `dynamics` (Langevin with an automatic step size).
 
+    With `gap` the trace has an estimate of a lower bound on min L and the relative gap (certificate.estimated_bound);
+    `stop_when` ends the run early: {"relative_gap": 1e-3} or {"objective_change": 1e-6}.
     With `out` the run is kept in a run file, the same as the command's. `measures` (name -> function of the ensemble)
     are recorded beside the others; `callback(ensemble, row)` sees every recorded row and stops the run by returning
     True. Where the problem's λ is a single number, `anneal` lowers λ to it from above as the command does by default;
@@ -74,8 +80,9 @@ def simulate(
     config = check_config({
         "objective": {"loss": problem.loss.name, "reg": reg, "temperature": problem.temperature},
         "dynamics": dynamics.section(),
-        "run": {"steps": target, "record_every": record_every, "checkpoint_every": checkpoint_every},
-        "record": {"test_every": test_every},
+        "run": {"steps": target, "record_every": record_every, "checkpoint_every": checkpoint_every,
+                "stop_when": stop_when or {}},
+        "record": {"test_every": test_every, "gap": gap, "gap_every": gap_every},
     }, "simulate")  # fmt: skip
     run = runs.given(problem, ensemble.copy(), config, measures)
     if out is not None:
@@ -181,14 +188,19 @@ def require_finite(moments: Moments, step: int) -> None:
 
 
 def _settled(run: runs.Run) -> str | None:
-    """ "objective_change" once the objective changed by less than the bound, relatively, over the last ten rows, with λ
-    and τ at rest."""
-    bound = run.config.run.stop_when.objective_change
-    objective, k = run.recorder.last_values("objective", 10), run.ensemble.step
-    if bound is None or len(objective) < 10 or k % run.config.run.record_every:
+    """The rule of `run.stop_when` that holds at this row, with λ and τ at rest: "relative_gap" if the recorded gap is
+    within its bound, "objective_change" if the objective changed by no more than its bound, relatively, over ten rows.
+    """
+    rules, k, recorder = run.config.run.stop_when, run.ensemble.step, run.recorder
+    schedules = (run.problem.reg, run.problem.temperature)
+    if k % recorder.record_every or any(k < s.steps for s in schedules if s.shape != "c_over_log_t"):
         return None
-    at_rest = all(k >= s.steps for s in (run.problem.reg, run.problem.temperature) if s.shape != "c_over_log_t")
-    return "objective_change" if at_rest and max(objective) - min(objective) <= bound * abs(objective[-1]) else None
+    if rules.relative_gap is not None and recorder.last["relative_gap"] <= rules.relative_gap:
+        return "relative_gap"
+    objective = recorder.last_values("objective", 10)
+    if rules.objective_change is None or len(objective) < 10:
+        return None
+    return "objective_change" if np.ptp(objective) <= rules.objective_change * abs(objective[-1]) else None
 
 
 class _Keeper:
@@ -199,29 +211,31 @@ class _Keeper:
         self._run, self._out = run, out
         self._steps = every if isinstance(every, int) else None
         self._seconds = parse_duration(every) if isinstance(every, str) else None
-        self._written, self._at = run.ensemble.step if Path(out).exists() and run.trace else -1, time.monotonic()
-        self._failed = False
+        self._fresh = not run.trace  # then whatever stands at `out` belongs to another run
+        kept = Path(out).exists() and not self._fresh and not run.recovered
+        self._written = self._tried = run.ensemble.step if kept else -1
+        self._at = time.monotonic()
 
     def checkpoint(self, step: int) -> None:
         by_time = self._seconds is not None and time.monotonic() - self._at >= self._seconds
-        if step != self._written and (by_time or self._written < 0 or (self._steps and step % self._steps == 0)):
-            self._save(step)
+        if step != self._tried and (self._tried < 0 or by_time or (self._steps and step % self._steps == 0)):
+            self._save(step, "checkpoint failed, the run goes on and tries again later")
 
-    def _save(self, step: int) -> None:
-        self._at = time.monotonic()
+    def _save(self, step: int, failure: str) -> None:
+        self._tried, self._at = step, time.monotonic()
+        check_still_held(self._out)
         try:
-            self._run.save(self._out, keep_previous=self._written >= 0)
+            self._run.save(self._out, keep_previous=not self._fresh)
         except StorageError as error:
-            announce_failure(f"step {step}: checkpoint failed, the run goes on and tries again later: {error}")
-            self._failed = True
+            announce_failure(f"step {step}: {failure}: {error}")
         else:
-            self._written, self._failed = step, False
+            self._written, self._fresh = step, False
 
     def finish(self) -> bool:
         """Save the last state, if it is not saved yet; whether the file holds it now."""
         if self._run.ensemble.step != self._written:
-            self._save(self._run.ensemble.step)
-        return not self._failed
+            self._save(self._run.ensemble.step, "the last state is not saved")
+        return self._run.ensemble.step == self._written
 
 
 class _NoKeeper(_Keeper):
@@ -262,12 +276,15 @@ class _Stop:
             for name in self.SIGNALS:
                 if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
                     number = getattr(signal, name)
-                    self._before[number] = signal.signal(number, self._ask)
+                    self._before[number] = signal.getsignal(number)  # first: the signal may come at once
+                    signal.signal(number, self._ask)
         return self
 
     def _ask(self, number: int, frame: Any) -> None:
-        self._reason = signal.Signals(number).name
-        signal.signal(number, self._before[number])
+        self._reason, again = signal.Signals(number).name, self._before[number]
+        if number == signal.SIGINT and again == signal.SIG_DFL:
+            again = signal.default_int_handler  # so that a file half written is removed
+        signal.signal(number, again)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

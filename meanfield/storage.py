@@ -27,6 +27,7 @@ import numpy as np
 
 from .durable import StorageError, previous, replace_whole
 from .errors import InputError, RunFileError
+from .hashing import absorbing, bytes_of, digest, hasher
 
 __all__ = ["ATTRIBUTES", "RowReader", "StorageError", "Stream", "previous", "read", "read_arrays", "write"]
 
@@ -141,7 +142,7 @@ def _write_group(
         if array.shape or name in (CHECKSUMS, CHECKSUMS_DIGEST):
             raise ValueError(f"attribute {path}@{name}: one text or number is stored, under a name not reserved")
         _write_attribute(group, name, array)
-        manifest[f"{path}@{name}"] = _digest(array.dtype, array.shape, [array])
+        manifest[f"{path}@{name}"] = digest(array.dtype, array.shape, [array])
     for name, value in content.items():
         if name == ATTRIBUTES:
             continue
@@ -167,22 +168,22 @@ def _write_dataset(group: h5py.Group, name: str, stream: Stream, descriptor: int
     layout.set_obj_track_times(False)
     space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
     dataset = h5py.h5d.create(group.id, name.encode(), h5py.h5t.py_create(dtype, logical=True), space, layout)
-    offset, done, state = dataset.get_offset() or 0, 0, _hasher(dtype, shape)
+    offset, done, state = dataset.get_offset() or 0, 0, hasher(dtype, shape)
     for chunk in stream.chunks:
         block = np.asarray(chunk, order="C")
         done += len(block) if shape else 1
         if block.dtype != dtype or block.shape[1:] != shape[1:] or done > (shape or (1,))[0]:
             raise ValueError(f"{name}: a block of {block.dtype} {block.shape} does not fit into {dtype} {shape}")
-        _pour(block, descriptor, offset)
+        with absorbing(state, block):
+            _pour(block, descriptor, offset)
         offset += block.nbytes
-        state.update(_bytes_of(block))
     if done != (shape or (1,))[0]:
         raise ValueError(f"{name}: {done} rows came of the {shape[0]} announced")
     return state.hexdigest()
 
 
 def _pour(array: np.ndarray, descriptor: int, offset: int) -> None:
-    rest = _bytes_of(array)
+    rest = bytes_of(array)
     while rest:
         count = os.pwrite(descriptor, rest, offset)
         rest, offset = rest[count:], offset + count
@@ -217,21 +218,6 @@ def _encode(value: Any) -> np.ndarray:
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(f"{type(value).__name__} of {array.dtype} has no plain form in a file")
     return array
-
-
-def _hasher(dtype: np.dtype, shape: tuple[int, ...]) -> Any:
-    return hashlib.sha256(f"{dtype.str} {shape}\n".encode())
-
-
-def _digest(dtype: np.dtype, shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> str:
-    state = _hasher(dtype, shape)
-    for block in blocks:
-        state.update(_bytes_of(block))
-    return str(state.hexdigest())
-
-
-def _bytes_of(array: np.ndarray) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -275,27 +261,27 @@ def read(
             manifest = _manifest(attributes, accept)
             places = _survey(root.id, os.fstat(file.fileno()).st_size, attributes, manifest)
         content: dict[str, Any] = {}
-        for path_inside, digest in manifest.items():
+        for path_inside, expected in manifest.items():
             if path_inside.endswith("/"):
                 _put(content, path_inside[:-1], {})
             elif path_inside in attributes:
                 array = attributes[path_inside]
-                _verify(path_inside, digest, _digest(array.dtype, (), [array]))
+                _verify(path_inside, expected, digest(array.dtype, (), [array]))
                 _put(content, path_inside.replace("@", ATTRIBUTES + "/", 1), _decode(array))
             elif names is None or any(f"{path_inside}/".startswith(f"{name}/") for name in names):
-                _put(content, path_inside, _load(path_inside, digest, places[path_inside], file, path_inside in rows))
+                _put(content, path_inside, _load(path_inside, expected, places[path_inside], file, path_inside in rows))
     return content
 
 
 def _manifest(attributes: dict[str, np.ndarray], accept: Callable[[Mapping[str, Any]], None] | None) -> dict[str, str]:
     """Take the table of digests out of the root attributes."""
-    table, digest = attributes.pop(f"@{CHECKSUMS}", None), attributes.pop(f"@{CHECKSUMS_DIGEST}", None)
+    table, expected = attributes.pop(f"@{CHECKSUMS}", None), attributes.pop(f"@{CHECKSUMS_DIGEST}", None)
     if accept:
         accept({name[1:]: _decode(value) for name, value in attributes.items()})
-    if table is None or digest is None:
+    if table is None or expected is None:
         raise _Damage("is an HDF5 file without a table of checksums")
     text = str(_decode(table))
-    _verify("the table of checksums", _decode(digest), hashlib.sha256(text.encode()).hexdigest())
+    _verify("the table of checksums", _decode(expected), hashlib.sha256(text.encode()).hexdigest())
     return {str(name): str(value) for name, value in json.loads(text).items()}
 
 
@@ -388,20 +374,20 @@ def _read_attributes(group: h5py.h5g.GroupID, path: str) -> dict[str, np.ndarray
     return found
 
 
-def _load(path: str, digest: str, place: _Place, file: BinaryIO, lazily: bool) -> Any:
+def _load(path: str, expected: str, place: _Place, file: BinaryIO, lazily: bool) -> Any:
     reader = RowReader(file.fileno(), place.offset, place.shape, place.dtype)
     if lazily:
-        _verify(path, digest, _digest(place.dtype, place.shape, reader.blocks()))
+        _verify(path, expected, digest(place.dtype, place.shape, reader.blocks()))
         return reader
     reader.close()
     array = np.empty(place.shape, place.dtype)
     _fill(array, file.fileno(), place.offset)
-    _verify(path, digest, _digest(place.dtype, place.shape, [array]))
+    _verify(path, expected, digest(place.dtype, place.shape, [array]))
     return _decode(array)
 
 
 def _fill(array: np.ndarray, descriptor: int, offset: int) -> None:
-    rest = _bytes_of(array)
+    rest = bytes_of(array)
     while rest:
         count = os.preadv(descriptor, [rest], offset)
         if not count:
@@ -409,8 +395,8 @@ def _fill(array: np.ndarray, descriptor: int, offset: int) -> None:
         rest, offset = rest[count:], offset + count
 
 
-def _verify(path: str, expected: Any, digest: str) -> None:
-    if digest != expected:
+def _verify(path: str, expected: Any, found: str) -> None:
+    if found != expected:
         raise _Damage(f"{path} does not match its checksum")
 
 

@@ -7,11 +7,12 @@ from sklearn.datasets import load_breast_cancer
 from meanfield import Ensemble, InputError, Problem, exact
 from meanfield.arrangement import bound_on_sphere
 from meanfield.ascent import climb, pull, random_starts
-from meanfield.certificate import certify
+from meanfield.certificate import certify, estimated_bound, predictions
 from meanfield.free_energy import certify_free_energy
 from meanfield.gibbs import Dual
 from meanfield.nodes import sphere_nodes
 from meanfield.relaxation import relaxed_bound
+from meanfield.sweep import Moments
 
 
 def directions(count, d, rng):
@@ -52,8 +53,13 @@ def check_sound(seed, seconds):
     """Neither a rigorous bound nor an estimate exceeds the better of two ensembles found."""
     problem = degenerate_problem(np.random.default_rng(seed))
     found = exact.optimum(problem, tolerance=1e-7, seconds=seconds)
-    certificate = certify(problem, as_ensemble(found, problem), seconds=seconds)
+    ensemble = as_ensemble(found, problem)
+    certificate = certify(problem, ensemble, seconds=seconds)
     attained = min(found.value, certificate.primal)
+    poor = Ensemble.sphere(200, problem.d, problem.outputs, seed=seed)
+    for known in (ensemble, poor):
+        recorded = estimated_bound(problem, known, Moments(*predictions(problem, known)), problem.reg.end)
+        assert 0 <= recorded <= attained * (1 + 1e-12)
     assert certificate.proven_bound is not None
     assert certificate.proven_bound <= attained
     assert certificate.estimated_bound <= attained * (1 + 1e-12)
@@ -136,7 +142,7 @@ def test_converged_ensembles_in_small_dimension_have_a_proven_gap(d):
              (np.column_stack([columns, np.ones(500)]), real.target[:500])]  # fmt: skip
     for X, y in cases:
         problem = Problem(X, y, reg=5e-4)
-        found = certify(problem, as_ensemble(exact.optimum(problem, tolerance=1e-5), problem))
+        found = certify(problem, as_ensemble(exact.optimum(problem, tolerance=1e-5), problem), seconds=60)
         assert found.rigorous
         assert found.method == "exact"
         assert -1e-12 <= found.relative_gap <= 1e-3

@@ -175,6 +175,8 @@ def test_a_file_and_overrides_are_layered(tmp_path):
     ("run.checkpoint_every=true", "must be an integer of at least 1, or a duration"),
     ("run.stop_when=3", "run.stop_when = 3: must be a table"),
     ("record.test_every=0", "record.test_every = 0: must be an integer of at least 1, or \"auto\""),
+    ("run.stop_when.relative_gap=0.01", "run.stop_when.relative_gap = 0.01: needs record.gap = true"),
+    ("record.gap=1", "record.gap = 1: must be true or false"),
     ("data.n.x=3", "data.n = {'x': 3}: must be an integer"),
     ("data.n=0x" + "f" * 9999, "must be"),
     ("objective.reg={end=0x" + "f" * 9999 + "}", "objective.reg"),

@@ -10,12 +10,14 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from meanfield.certificate import certify
 from meanfield.diagnostics import drift_norm, normalized_margin
 from meanfield.dynamics import DYNAMICS, Field, Langevin
 from meanfield.ensemble import Ensemble
 from meanfield.errors import DivergenceError, InputError
 from meanfield.problem import Problem
 from meanfield.run import load
+from meanfield.schedules import Schedule
 from meanfield.simulate import resume, simulate
 
 K = 23  # where runs are cut: no multiple of record_every (5), checkpoint_every (7) or a schedule's length
@@ -86,9 +88,10 @@ def test_interrupted_equals_uninterrupted(tmp_path, dynamics, dtype, outputs):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_run_may_be_cut_anywhere_and_often(tmp_path, dtype):
     """One step at a time, with every cut through the file, is still the same run."""
-    problem, ensemble, path = example(), start(dtype=dtype), tmp_path / "run.h5"
-    whole = simulate(problem, ensemble, steps=12, **SETTINGS)
-    simulate(problem, ensemble, steps=0, out=path, **SETTINGS)
+    problem, ensemble, path = example(temperature=0.0), start(dtype=dtype), tmp_path / "run.h5"
+    whole = simulate(problem, ensemble, steps=12, gap=True, gap_every=5, threads=1, **SETTINGS)
+    assert np.isfinite(whole.trace["relative_gap"]).all()
+    simulate(problem, ensemble, steps=0, out=path, gap=True, gap_every=5, **SETTINGS)
     for _ in range(12):
         last = resume(path, more=1, measures=SETTINGS["measures"])
     assert_same(last, whole)
@@ -135,6 +138,21 @@ def test_what_a_row_says_is_true_of_the_state(tmp_path):
     wrong = np.mean(np.sign(ensemble.predict(problem.X_test)) != problem.y_test)
     assert row["test_error"] == wrong
     assert np.isnan(result.trace["test_error"]).tolist() == [False, True, False, True, False]
+
+
+def test_a_run_ends_once_its_gap_is_small(tmp_path):
+    """At the first row within the bound at which λ is at rest; the gap is at least that of certify."""
+    problem = example(reg=Schedule("geometric", 0.1, 0.02, 100), temperature=0.0)
+    result = simulate(problem, start(), steps=5000, record_every=10, gap=True, gap_every=20, out=tmp_path / "run.h5",
+                      stop_when={"relative_gap": 0.0125})  # fmt: skip
+    gap, step = result.trace["relative_gap"], result.trace["step"]
+    assert (result.stopped, result.ensemble.step) == ("relative_gap", step[-1])
+    assert 100 <= step[-1] < 5000
+    assert 0 <= gap[-1] <= 0.0125
+    resting = (step >= 100) & np.isfinite(gap)
+    assert (gap[resting][:-1] > 0.0125).all()
+    assert certify(problem, result.ensemble, seconds=1).relative_gap <= gap[-1] + 1e-9
+    assert load(tmp_path / "run.h5").config.record.gap_every == 20
 
 
 def test_the_input_is_not_modified():

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -18,6 +21,7 @@ _COMMANDS = {
     "certify": "certify",
     "plot": "show",
     "ntk": "show",
+    "compare": "compare",
     "doctor": "doctor",
 }
 _HELP = {
@@ -27,6 +31,7 @@ _HELP = {
     "certify": "How far from the global minimum a run is at most.",
     "plot": "The convergence figures of a run.",
     "ntk": "The kernel baseline on the same data.",
+    "compare": "Network against kernel over n, d and seeds.",
     "doctor": "Versions, threads, vector width, cache, measured speed.",
 }
 
@@ -67,13 +72,31 @@ def group() -> None:
     """Infinite-width two-layer ReLU networks as ensembles of particles."""
 
 
+@contextmanager
+def _plain_interrupts() -> Iterator[None]:
+    """Ctrl-C ends the process by the signal itself, as SIGTERM does, wherever a run has not taken signals in hand.
+
+    A KeyboardInterrupt raised while packages load can come out of them as another error, with a traceback.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    ours = ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def main(args: list[str] | None = None) -> None:
     """Run a command; ends the process. Exit status: 0 done, 2 bad input, 75 out of time, 128 + n a signal, 1 else."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a locale that cannot show λ must not end a run
     try:
-        status = group.main(args, prog_name="meanfield", standalone_mode=False) or 0
+        with _plain_interrupts():
+            status = group.main(args, prog_name="meanfield", standalone_mode=False) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # the reader left, as `| head` does; nothing more can be told to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

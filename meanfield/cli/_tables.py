@@ -30,11 +30,13 @@ def result_keys(run: Any, out: Path | None, threads: int | None = None) -> dict[
     """The keys of `run` and `resume --json`, computed from the state."""
     from .. import diagnostics
     from ..dynamics import Field
+    from ..trace import occasional_gap
 
     ensemble, problem = run.ensemble, run.problem
     field = Field(problem, ensemble.dtype, threads)
     moments = field.sweep.predict(ensemble.theta, ensemble.m, keep=False)
     value, risk, penalty = problem.evaluate(moments.f, moments.second, problem.reg(ensemble.step))
+    gap = occasional_gap(1).take(field, ensemble, moments) if run.config.record.gap else (None, None)
     return {
         "step": ensemble.step,
         "time": ensemble.time,
@@ -44,8 +46,8 @@ def result_keys(run: Any, out: Path | None, threads: int | None = None) -> dict[
         "margin": diagnostics.normalized_margin(problem, moments),
         "train_error": problem.loss.error(moments.f, problem.targets),
         "test_error": diagnostics.error_on_test_set(problem, ensemble, threads),
-        "lower_bound": None,
-        "relative_gap": None,
+        "lower_bound": gap[0],
+        "relative_gap": gap[1],
         "seconds": run.recorder.seconds,
         "out": None if out is None else str(out),
     }
@@ -59,6 +61,8 @@ def network_table(run: Any, keys: Mapping[str, Any], baseline: Any = None) -> st
         (f"objective L at λ = {run.problem.reg(run.ensemble.step):.3g}", number(keys["objective"]), ""),
         ("  risk R", number(keys["risk"]), ""),
         ("  penalty λ∫‖θ‖²dρ", number(keys["penalty"]), ""),
+        *([("relative gap, estimated", f"{100 * keys['relative_gap']:.3f} %", "")] if keys["relative_gap"] is not None
+          else []),
         ("normalized margin", number(keys["margin"]), ""),
         (f"train error{unit}", rate(keys["train_error"], classes), baseline and rate(baseline.train_error, classes)),
         (f"test error{unit}", rate(keys["test_error"], classes), baseline and rate(baseline.test_error, classes)),

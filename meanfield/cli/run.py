@@ -123,7 +123,7 @@ def _finish(
     run: Any, out: Path, result: Any, threads: int | None, as_json: bool, *, ntk: bool = False, plot: bool = False
 ) -> int:
     """Show what came out, say how to go on, and turn the reason for stopping into an exit status."""
-    status = {"done": 0, "objective_change": 0, "callback": 0, "max_time": 75}.get(result.stopped)
+    status = {"done": 0, "objective_change": 0, "relative_gap": 0, "callback": 0, "max_time": 75}.get(result.stopped)
     if status is None:
         status = 128 + int(signal.Signals[result.stopped])
     if not result.saved:
@@ -147,8 +147,11 @@ def _finish(
         return status
     finished = run.ensemble.step >= run.config.run.steps
     print(network_table(run, keys, baseline))
-    print(f"\nrun file  {out}" + "".join(f"\nfigure    {figure}" for figure in figures))
-    print(f"go on     {_program()} resume {shlex.quote(str(out))}" + (" --more 1000" if finished else ""))
+    kept = result.saved or out.exists()
+    print(("\nrun file  " + str(out) if kept else "") + "".join(f"\nfigure    {figure}" for figure in figures))
+    if kept:
+        more = " --more 1000" if finished and result.saved else ""
+        print(f"go on     {_program()} resume {shlex.quote(str(out))}{more}")
     if result.stopped not in ("done", "callback"):
         print(f"stopped   at step {run.ensemble.step} of {run.config.run.steps}: {result.stopped}", file=sys.stderr)
     return status
