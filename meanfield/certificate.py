@@ -105,21 +105,25 @@ def certify(
     primal = problem.evaluate(f, second, reg).value
     if not np.isfinite(primal):
         raise InputError("ensemble: its predictions are not finite")
-    with single_threaded_blas():
-        return _certify(problem, ensemble, f, primal, reg, began, seconds, method, threads, seed)
+    found: Certificate | None = None
+    with ensemble.gathered() as leads, single_threaded_blas():
+        if leads:
+            found = _certify(problem, ensemble, f, primal, reg, began, seconds, method, threads, seed)
+    return ensemble.span.ranks.broadcast(found)  # type: ignore[return-value]
 
 
 def predictions(problem: Problem, ensemble: Ensemble, threads: int | None = None) -> tuple[np.ndarray, float]:
     """f (n, C) and ∫‖θ‖² dρ, in float64 where that is affordable, else as the engine has them."""
     if ensemble.m * problem.n * problem.d > _DOUBLE:
         return tuple(Sweep(problem.X, problem.outputs, ensemble.dtype, threads).predict(
-            ensemble.theta, ensemble.m, keep=False))  # type: ignore[return-value]  # fmt: skip
+            ensemble.theta, ensemble.span, keep=False))  # type: ignore[return-value]  # fmt: skip
     f, second = np.zeros((problem.n, problem.outputs)), 0.0
-    for w, u in ensemble.blocks(1 << 12):
-        w, u = w.astype(np.float64), u.astype(np.float64)
-        f += np.maximum(problem.X @ u.T, 0.0) @ w
-        second += float(np.sum(w * w) + np.sum(u * u))
-    return f / ensemble.m, second / ensemble.m
+    with ensemble.gathered() as leads:
+        for w, u in ensemble.blocks(1 << 12) if leads else ():
+            w, u = w.astype(np.float64), u.astype(np.float64)
+            f += np.maximum(problem.X @ u.T, 0.0) @ w
+            second += float(np.sum(w * w) + np.sum(u * u))
+    return ensemble.span.ranks.broadcast((f / ensemble.m, second / ensemble.m))
 
 
 def estimated_bound(
@@ -131,11 +135,18 @@ def estimated_bound(
     and, unless that is within 1e-3 of L, of up to two refits of neurons whose directions are those of the heaviest
     particles. They are looked for among a few thousand, spread evenly over the ensemble.
     """
+    w, u = ensemble.sample(4096)
+    return ensemble.span.ranks.once(lambda: _estimated_bound(problem, w, u, moments, reg, threads))
+
+
+def _estimated_bound(
+    problem: Problem, w: np.ndarray, u: np.ndarray, moments: Moments, reg: float, threads: int | None
+) -> float:
     primal = problem.evaluate(moments.f, moments.second, reg).value
     with single_threaded_blas():
         search = Search(problem, reg, threads=threads)
         search.residual = problem.loss.residual(moments.f, problem.targets)
-        pulled, heavy = _notable(search, ensemble, 4096)
+        pulled, heavy = _notable(search, w, u)
         starts = np.concatenate([pulled[:12], heavy[:12]])
         for refits in range(3):
             random = random_starts(search.X, search.residual, 24, search.rng)
@@ -152,9 +163,8 @@ def estimated_bound(
     return search.lower
 
 
-def _notable(search: Search, ensemble: Ensemble, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Unit directions (k, d) of about `count` particles, the most pulled first, and of the heaviest 250 among them."""
-    w, u = ensemble.sample(count)
+def _notable(search: Search, w: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit directions (k, d) of these particles, the most pulled first, and of the heaviest 250 among them."""
     size = np.linalg.norm(u, axis=1)
     u, weight = u[size > 0] / size[size > 0, None], (size * np.linalg.norm(w, axis=1))[size > 0]
     order = np.argsort(-pull(search.X, search.residual, u), kind="stable")

@@ -6,6 +6,7 @@ Every failure is an InputError of one line that names the file, the key and its 
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import re
 import sys
@@ -23,6 +24,8 @@ FILE_ENDINGS = (".csv", ".npz", ".h5")
 GENERATORS = ("xor", "teacher", "parity", "line")
 GIVEN = ("arrays", "given")  # data and particles of a run made in Python: found in its run file alone
 SKLEARN = ("sklearn:digits", "sklearn:breast_cancer", "sklearn:diabetes")
+MEASURES = ("free_energy", "margins", "calibration", "stationarity", "noise_floor", "effective_neurons", "alignment",
+            "transport", "kernel_movement")
 _LARGEST_FILE = 2**20
 _UNIT_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _DURATION = re.compile(r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m(?:in)?)?(?:([\d.]+)s)?")
@@ -76,6 +79,32 @@ def _count_or(words: str, accept: Callable[[str], bool]) -> PlainValidator:
         if not is_count and not (isinstance(value, str) and accept(value)):
             raise ValueError(f"must be an integer of at least 1, or {words}")
         return value
+    return PlainValidator(check)
+
+
+def _known(names: Sequence[str]) -> PlainValidator:
+    """A list of some of these names."""
+    def check(value: Any) -> list[str]:
+        if not isinstance(value, list):
+            raise ValueError(f"must be a list of some of {', '.join(names)}")
+        for one in value:
+            if one not in names:
+                raise ValueError(f"{one!r} must be one of {', '.join(names)}{_did_you_mean(one, names)}")
+        if len(set(value)) < len(value):
+            raise ValueError("must name each only once")
+        return list(value)
+    return PlainValidator(check)
+
+
+def _steps_or_auto() -> PlainValidator:
+    def check(value: Any) -> str | list[int]:
+        if value == "auto":
+            return "auto"
+        if not isinstance(value, list) or any(type(k) is not int or not 0 <= k < 2**63 for k in value):
+            raise ValueError("must be \"auto\" or a list of steps, whole numbers from 0 on")
+        if any(a >= b for a, b in itertools.pairwise(value)):
+            raise ValueError("must grow from step to step")
+        return list(value)
     return PlainValidator(check)
 
 
@@ -213,6 +242,20 @@ class Record(Section):
     test_every: _CountOrAuto = "auto"
     gap: Flag = False
     gap_every: _CountOrAuto = "auto"
+    measures: Annotated[list[str], _known(MEASURES)] = []
+    measures_every: _CountOrAuto = "auto"
+    alignment_dims: Count = 2
+    snapshots: CountOrZero = 0
+    snapshot_particles: Annotated[int | str, _count_or("\"all\"", "all".__eq__)] = 4096
+    snapshot_spacing: Literal["linear", "log"] = "linear"
+    snapshot_steps: Annotated[str | list[int], _steps_or_auto()] = "auto"
+
+    @model_validator(mode="after")
+    def _snapshots_are_counted(self) -> Record:
+        if not isinstance(self.snapshot_steps, str) and self.snapshots not in (0, len(self.snapshot_steps)):
+            raise ValueError(f"snapshots = {self.snapshots}: snapshot_steps lists {len(self.snapshot_steps)}; "
+                             "give one of the two")
+        return self
 
 
 class Config(Section):

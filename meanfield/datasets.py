@@ -301,7 +301,9 @@ def read_arrays(source: str | Path, names: Sequence[str]) -> dict[str, np.ndarra
         with _readable(str(source)), zipfile.ZipFile(source) as archive:
             present = set(archive.namelist())
             return {name: _read_npy(archive, name, str(source)) for name in names if f"{name}.npy" in present}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error, zlib.error) as error:
+    except (
+        zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError, struct.error, zlib.error,
+    ) as error:  # fmt: skip
         raise InputError(f"{source}: not a readable .npz file ({error or 'it ends early'}): "
                          "must be written by numpy.savez") from None
 

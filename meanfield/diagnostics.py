@@ -1,21 +1,103 @@
-"""Pure measures of an ensemble's predictions."""
+"""Pure measures of an ensemble: what a number says of it, at one place. Those of every trace are `basic`.
+
+Others by their business: entropy (and the free energy), transport (distances), features (what neurons have become).
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from .dynamics import Field
 from .ensemble import Ensemble
+from .entropy import Entropy, entropy, free_energy
+from .errors import InputError
+from .features import (
+    DirectionHistogram,
+    KernelMovement,
+    alignment,
+    effective_neurons,
+    kernel_movement,
+    leading_directions,
+    mass_by_direction,
+    tangent_kernel,
+)
 from .problem import Problem
 from .sweep import Moments
+from .transport import SlicedDistance, noise_floor, sliced_distance
+
+__all__ = [
+    "DirectionHistogram", "Entropy", "KernelMovement", "SlicedDistance", "alignment", "all_finite", "basic",
+    "calibration_error", "calibration_on_test_set", "drift_norm", "effective_neurons", "entropy", "error_on_test_set",
+    "free_energy", "kernel_movement", "leading_directions", "margin_quantiles", "mass_by_direction", "noise_floor",
+    "normalized_margin", "sliced_distance", "stationarity", "tangent_kernel",
+]  # fmt: skip
 
 
 def normalized_margin(problem: Problem, moments: Moments) -> float:
     """γ(ρ) = min_i (y_i f_i, or f_{y_i} − max_{c≠y_i} f_c) / ∫‖θ‖² dρ; NaN where there are no classes."""
     margins = problem.loss.margins(moments.f, problem.targets)
     return math.nan if margins is None or moments.second == 0 else float(margins.min()) / moments.second
+
+
+def margin_quantiles(problem: Problem, moments: Moments, shares: Sequence[float] = (0.1, 0.5, 0.9)) -> np.ndarray:
+    """Quantiles (k,) of the normalized margins over the examples: of margins_i / ∫‖θ‖² dρ, whose least is γ(ρ).
+
+    A quantile is one of the n margins (the lower of two). NaN where there
+    are no classes.
+    """
+    margins = problem.loss.margins(moments.f, problem.targets)
+    if margins is None or moments.second == 0:
+        return np.full(len(shares), math.nan)
+    return np.quantile(margins, shares, method="lower") / moments.second
+
+
+def calibration_error(problem: Problem, f: np.ndarray, targets: np.ndarray, *, bins: int = 15) -> float:
+    """Expected calibration error of the probabilities that the loss gives to the outputs f (n, C); NaN for regression.
+
+    Σ_b (n_b/n) |share correct − mean confidence| over `bins` equal shares of the examples in the order of confidence,
+    σ(|f|) for logistic, the largest softmax for cross-entropy (Guo et al. 2017; Nguyen and O'Connor 2015 for equal
+    shares). The last bits aside, invariant under permutation of the examples. Noise floor, measured: perfectly
+    calibrated probabilities uniform in [½, 1] have 0.093 at n = 160, 0.019 at 4096, 0.0038 at 10⁵ (15 bins).
+    InputError: bins < 1.
+    """
+    if bins < 1:
+        raise InputError(f"bins = {bins!r}: must be at least 1")
+    margins = problem.loss.margins(f, targets)
+    if margins is None:
+        return math.nan
+    if f.shape[1] == 1:
+        confidence = 1 / (1 + np.exp(-np.abs(f[:, 0])))
+    else:
+        confidence = 1 / np.exp(f - f.max(axis=1, keepdims=True)).sum(axis=1)
+    excess = ((margins > 0) - confidence)[np.lexsort((margins, confidence))]
+    return float(sum(abs(part.sum()) for part in np.array_split(excess, bins))) / len(f)
+
+
+def calibration_on_test_set(problem: Problem, ensemble: Ensemble, threads: int | None = None) -> float:
+    """`calibration_error` on the test set; NaN if there is none."""
+    if problem.X_test is None or problem.classes is None:
+        return math.nan
+    f = ensemble.predict(problem.X_test, threads=threads)
+    return calibration_error(problem, f[:, None] if f.ndim == 1 else f, problem.test_targets)
+
+
+def stationarity(field: Field, ensemble: Ensemble, moments: Moments) -> float:
+    """How far the first variation is from vanishing on the support: (∫ ‖θ‖² ν² dρ / ∫‖θ‖² dρ)^½, ν = L'[ρ](θ)/λ‖θ‖².
+
+    L' is homogeneous of degree two, so ν depends on a particle's direction alone. At an optimum at τ = 0 it is 0 on
+    the support; where the residual vanishes it is 1 everywhere; each particle counts by its part of ∫‖θ‖² dρ. Floor,
+    measured: rounding leaves 1e-6 in float32. NaN where all particles are 0. λ is that of the ensemble's step.
+    """
+    reg = field.problem.reg(ensemble.step)
+    theta = ensemble.theta
+    _, potential = field.sweep.observe(theta, ensemble.m, field.residual(moments), reg, potentials=True)
+    square = np.einsum("gkj,gkj->gj", theta, theta, dtype=np.float64).ravel()[: ensemble.m]
+    live = square > 0
+    total = float(square.sum())
+    return math.sqrt(float(np.sum((potential[live] / reg) ** 2 / square[live])) / total) if total > 0 else math.nan
 
 
 def error_on_test_set(problem: Problem, ensemble: Ensemble, threads: int | None = None) -> float:
@@ -29,7 +111,7 @@ def error_on_test_set(problem: Problem, ensemble: Ensemble, threads: int | None 
 def drift_norm(field: Field, ensemble: Ensemble, moments: Moments) -> float:
     """(∫‖∇L'‖² dρ)^½ at the λ of the ensemble's step: zero where plain gradient flow stands still."""
     square, _ = field.sweep.observe(
-        ensemble.theta, ensemble.m, field.residual(moments), field.problem.reg(ensemble.step)
+        ensemble.theta, ensemble.span, field.residual(moments), field.problem.reg(ensemble.step)
     )
     return math.sqrt(square)
 

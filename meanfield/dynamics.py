@@ -22,9 +22,11 @@ import numpy as np
 from . import noise
 from .ensemble import Ensemble
 from .errors import InputError
+from .exchange import exchange
 from .problem import Problem
 from .schedules import Schedule
-from .sweep import BLOCK, Moments, Move, Sweep, Workers, exchange
+from .sweep import BLOCK, Moments, Move, Sweep, Workers
+from .threads import single_threaded_blas
 
 
 def safety(reg: Schedule, k: int) -> float:
@@ -53,7 +55,7 @@ class Field:
         return Field(self.problem.restricted(rows), self.dtype, self.sweep.workers)
 
     def predict(self, ensemble: Ensemble) -> Moments:
-        return self.sweep.predict(ensemble.theta, ensemble.m)
+        return self.sweep.predict(ensemble.theta, ensemble.span)
 
     def residual(self, moments: Moments) -> np.ndarray:
         """r = ∂R/∂f (n, C)."""
@@ -63,8 +65,9 @@ class Field:
     def _norms(self) -> tuple[np.ndarray, float]:
         """(‖x_i‖, the spectral norm of X)."""
         X = self.problem.X
-        gram = X.T @ X if X.shape[0] > X.shape[1] else X @ X.T
-        return np.linalg.norm(X, axis=1), math.sqrt(max(0.0, float(np.linalg.eigvalsh(gram)[-1])))
+        with single_threaded_blas():  # the last bits of a product must not depend on how many threads there are
+            gram = X.T @ X if X.shape[0] > X.shape[1] else X @ X.T
+            return np.linalg.norm(X, axis=1), math.sqrt(max(0.0, float(np.linalg.eigvalsh(gram)[-1])))
 
     def curvature_bound(self, moments: Moments) -> float:
         """(1/n) Σ ℓ''_i ‖x_i‖² ∫‖θ‖² dρ: bounds the curvature that particles feel through the residual."""
@@ -83,9 +86,7 @@ class Field:
         (from below, and from the first particles only: K is a mean over particles), a pure function of the ensemble.
         """
         bound = self.curvature_bound(moments)
-        group = ensemble.theta.shape[2]
-        m = min(ensemble.m, 2 * BLOCK)
-        theta = ensemble.theta[: -(-m // group)]
+        theta, m = ensemble.head(2 * BLOCK)
         weights = (self.problem.loss.curvature(moments.f, self.problem.targets) / self.problem.n)[:, None]
         sweep = Sweep(self.problem.X, self.problem.outputs, self.dtype, self.sweep.workers)
         f = sweep.predict(theta, m).f
@@ -161,7 +162,7 @@ class Dynamics:
         residual = field.residual(moments)
         eta = self.eta(field, ensemble, moments, residual)
         move = self.move(eta, field.problem.reg(k), field.problem.temperature(k))
-        moments = field.sweep.advance(ensemble.theta, ensemble.m, residual, move, ensemble.seed, k)
+        moments = field.sweep.advance(ensemble.theta, ensemble.span, residual, move, ensemble.seed, k)
         moments = self.exchange(field, ensemble, moments, eta)
         ensemble.memory["step_size"] = eta
         ensemble.step += 1
@@ -240,9 +241,10 @@ class BirthDeath(Dynamics):
         if not (self.exchange_rate > 0 and np.isfinite(moments.f).all()):
             return moments
         residual, reg = field.residual(moments), field.problem.reg(ensemble.step)
-        _, potential = field.sweep.observe(ensemble.theta, ensemble.m, residual, reg, potentials=True)
+        _, potential = field.sweep.observe(ensemble.theta, ensemble.span, residual, reg, potentials=True)
+        potential = np.concatenate(ensemble.span.ranks.gather(potential))
         excess = (potential - potential.mean()) * (self.exchange_rate * eta)
-        if exchange(ensemble.theta, excess, ensemble.seed, ensemble.step) == 0:
+        if exchange(ensemble.theta, ensemble.span, excess, ensemble.seed, ensemble.step) == 0:
             return moments
         return field.predict(ensemble)
 

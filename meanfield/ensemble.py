@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from . import sweep
+from .communicator import ALONE, Alone, Span, ask, requests
 from .errors import InputError
 
 
@@ -17,12 +19,15 @@ class Ensemble:
     Attributes: `theta` (groups, d + C, GROUP), the particles as the compiled loops hold them; `m`, `d`, `outputs` (C);
     `seed`, `step` (integers: with noise by address they are the whole random state); `time`; `memory`, the numbers an
     automatic step size remembers. What is not here is not needed to go on.
+
+    Where the ranks of an MPI job share the particles, each has its own in theta, as `span` tells; all ranks must then
+    call what concerns all particles, and `rows` and what builds on it need `gathered`.
     """
 
     def __init__(
         self,
         theta: np.ndarray,
-        m: int,
+        span: Span | int,
         outputs: int,
         *,
         seed: int = 0,
@@ -30,29 +35,34 @@ class Ensemble:
         time: float = 0.0,
         memory: dict[str, float] | None = None,
     ) -> None:
-        self.theta, self.m, self.outputs = theta, m, outputs
+        self.theta, self.span, self.outputs = theta, span if isinstance(span, Span) else sweep.share(span), outputs
         self.seed, self.step, self.time, self.memory = seed, step, time, dict(memory or {})
 
     @classmethod
     def sphere(
-        cls, m: int, d: int, outputs: int = 1, *, scale: float = 1.0, seed: int = 0, dtype: Any = "float32"
-    ) -> Ensemble:
+        cls, m: int, d: int, outputs: int = 1, *, scale: float = 1.0, seed: int = 0, dtype: Any = "float32",
+        ranks: Alone = ALONE,
+    ) -> Ensemble:  # fmt: skip
         """Uniform on the unit sphere of R^{d+C}, times `scale`: the paper's initial law. InputError: sizes, dtype."""
-        return cls._drawn(m, d, outputs, "sphere", scale, seed, dtype)
+        return cls._drawn(m, d, outputs, "sphere", scale, seed, dtype, ranks)
 
     @classmethod
     def gaussian(
-        cls, m: int, d: int, outputs: int = 1, *, scale: float = 1.0, seed: int = 0, dtype: Any = "float32"
-    ) -> Ensemble:
+        cls, m: int, d: int, outputs: int = 1, *, scale: float = 1.0, seed: int = 0, dtype: Any = "float32",
+        ranks: Alone = ALONE,
+    ) -> Ensemble:  # fmt: skip
         """Each component N(0, scale²). InputError: sizes, dtype."""
-        return cls._drawn(m, d, outputs, "gaussian", scale, seed, dtype)
+        return cls._drawn(m, d, outputs, "gaussian", scale, seed, dtype, ranks)
 
     @classmethod
-    def _drawn(cls, m: int, d: int, outputs: int, law: str, scale: float, seed: int, dtype: Any) -> Ensemble:
+    def _drawn(
+        cls, m: int, d: int, outputs: int, law: str, scale: float, seed: int, dtype: Any, ranks: Alone
+    ) -> Ensemble:
         _check(m, d, outputs, seed, dtype)
-        if not 0 < scale < float("inf"):
-            raise InputError(f"scale = {scale!r}: must be positive and finite")
-        return cls(sweep.draw(m, d, outputs, law, scale, seed, dtype), m, outputs, seed=seed)
+        if not 1e-15 <= scale <= 1e15:  # its square is computed in the dtype of the particles
+            raise InputError(f"scale = {scale!r}: must be from 1e-15 to 1e15")
+        span = sweep.share(m, ranks)
+        return cls(sweep.draw(span, d, outputs, law, scale, seed, dtype), span, outputs, seed=seed)
 
     @classmethod
     def from_arrays(cls, w: Any, u: Any, *, seed: int = 0, dtype: Any = None, **state: Any) -> Ensemble:
@@ -79,18 +89,29 @@ class Ensemble:
         return ensemble
 
     @classmethod
-    def empty(cls, m: int, d: int, outputs: int, dtype: Any, **state: Any) -> Ensemble:
+    def empty(
+        cls, m: int, d: int, outputs: int, dtype: Any, *, ranks: Alone = ALONE, **state: Any
+    ) -> Ensemble:
         """All particles zero, to be filled by `fill`."""
-        group = sweep.group_size(dtype)
-        return cls(np.zeros((-(-m // group), d + outputs, group), dtype), m, outputs, **state)
+        group, span = sweep.group_size(dtype), sweep.share(m, ranks)
+        return cls(np.zeros((-(-span.count // group), d + outputs, group), dtype), span, outputs, **state)
 
     def fill(self, first: int, w: np.ndarray, u: np.ndarray) -> None:
-        """Set the particles from `first` on; `first` must be a multiple of 64, and the count too, except at the end."""
+        """Set the particles from `first` on, as far as they are this rank's.
+
+        `first` must be a multiple of 64, and the count too, except at the end.
+        """
         group, count = self.theta.shape[2], len(u)
         rows = np.zeros((-(-count // group) * group, self.d + self.outputs), self.dtype)
         rows[:count, : self.d], rows[:count, self.d :] = u, w
-        g0 = first // group
-        self.theta[g0 : g0 + len(rows) // group] = rows.reshape(-1, group, rows.shape[1]).swapaxes(1, 2)
+        groups = rows.reshape(-1, group, rows.shape[1]).swapaxes(1, 2)
+        g0 = (first - self.span.first) // group  # negative where another rank's particles come first
+        theta = self.theta[max(0, g0) : max(0, g0 + len(groups))]
+        theta[:] = groups[max(0, -g0) : max(0, -g0) + len(theta)]
+
+    @property
+    def m(self) -> int:
+        return self.span.total
 
     @property
     def d(self) -> int:
@@ -110,11 +131,38 @@ class Ensemble:
         """Output weights (m, C), a copy."""
         return self.rows(0, self.m)[0]
 
+    @contextmanager
+    def gathered(self) -> Iterator[bool]:
+        """Particles of all ranks within reach: True on rank 0, where the others then answer what `rows` asks for.
+
+        False on the others, once that is over. For a single process always True.
+        """
+
+        def answer(g0: int, g1: int) -> np.ndarray:
+            mine = self.span.first // self.theta.shape[2]
+            return self.theta[g0 - mine : g1 - mine]
+
+        with requests(self.span.ranks, answer) as leads:
+            yield leads
+
+    def groups(self, g0: int, g1: int) -> np.ndarray:
+        """Groups g0 … g1 − 1 of the whole ensemble, (g1 − g0, d + C, GROUP); those of other ranks on rank 0 only."""
+        span, ranks, group, parts = self.span, self.span.ranks, self.theta.shape[2], []
+        for rank in range(ranks.size):
+            start, stop = (-(-Span.cut(span.total, sweep.BLOCK, ranks, one) // group) for one in (rank, rank + 1))
+            low, high = max(g0, start), min(g1, stop)
+            if low < high and rank == ranks.rank:
+                parts.append(self.theta[low - span.first // group : high - span.first // group])
+            elif low < high:
+                parts.append(ask(ranks, rank, low, high, (high - low, *self.theta.shape[1:]), self.dtype))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
     def rows(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """(w, u) of the particles first … last − 1, copied, C-contiguous."""
         group = self.theta.shape[2]
         g0, g1 = first // group, -(-last // group)
-        both = self.theta[g0:g1].swapaxes(1, 2).reshape(-1, self.theta.shape[1])[first - g0 * group : last - g0 * group]
+        groups = self.groups(g0, g1)
+        both = groups.swapaxes(1, 2).reshape(-1, groups.shape[1])[first - g0 * group : last - g0 * group]
         return np.ascontiguousarray(both[:, self.d :]), np.ascontiguousarray(both[:, : self.d])
 
     def blocks(self, size: int = 1 << 18) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -124,15 +172,28 @@ class Ensemble:
 
     def sample(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """(w, u), float64, of about `count` particles (all if there are no more), evenly spread over the ensemble."""
-        groups, group = len(self.theta), self.theta.shape[2]
+        group = self.theta.shape[2]
+        groups = -(-self.m // group)
         wanted = min(groups, max(1, count // group))
-        chosen = [self.rows(g * group, min((g + 1) * group, self.m)) for g in np.arange(wanted) * groups // wanted]
-        w, u = (np.concatenate(part).astype(np.float64) for part in zip(*chosen, strict=True))
-        return w, u
+        chosen = np.arange(wanted) * groups // wanted
+        found: tuple[np.ndarray, np.ndarray] | None = None
+        with self.gathered() as leads:
+            if leads:
+                parts = [self.rows(g * group, min((g + 1) * group, self.m)) for g in chosen]
+                w, u = (np.concatenate(part).astype(np.float64) for part in zip(*parts, strict=True))
+                found = w, u
+        return self.span.ranks.broadcast(found)  # type: ignore[return-value]
+
+    def head(self, count: int) -> tuple[np.ndarray, int]:
+        """theta (groups, d + C, GROUP) of the first `count` particles, on every rank, and how many they are."""
+        count = min(count, self.m)
+        with self.gathered() as leads:
+            theta = self.groups(0, -(-count // self.theta.shape[2])) if leads else self.theta[:0]
+        return self.span.ranks.broadcast(theta), count
 
     def copy(self) -> Ensemble:
         return Ensemble(
-            self.theta.copy(), self.m, self.outputs,
+            self.theta.copy(), self.span, self.outputs,
             seed=self.seed, step=self.step, time=self.time, memory=self.memory,
         )  # fmt: skip
 
@@ -145,7 +206,7 @@ class Ensemble:
         for start in range(0, len(X), 4096):  # bounds the memory of sums over rows
             rows = X[start : start + 4096]
             f[start : start + 4096] = (
-                sweep.Sweep(rows, self.outputs, self.dtype, threads).predict(self.theta, self.m, keep=False).f
+                sweep.Sweep(rows, self.outputs, self.dtype, threads).predict(self.theta, self.span, keep=False).f
             )
         return f[:, 0] if self.outputs == 1 else f
 

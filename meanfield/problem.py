@@ -12,6 +12,7 @@ from . import noise
 from .errors import InputError
 from .losses import get_loss
 from .schedules import Schedule
+from .threads import single_threaded_blas
 
 if TYPE_CHECKING:
     from .ensemble import Ensemble
@@ -78,7 +79,8 @@ class Problem:
         from .sweep import Sweep
 
         self.check(ensemble)
-        moments = Sweep(self.X, self.outputs, ensemble.dtype, threads).predict(ensemble.theta, ensemble.m, keep=False)
+        sweep = Sweep(self.X, self.outputs, ensemble.dtype, threads)
+        moments = sweep.predict(ensemble.theta, ensemble.span, keep=False)
         return self.evaluate(moments.f, moments.second, self.reg(ensemble.step))
 
     def evaluate(self, f: np.ndarray, second: float, reg: float) -> Objective:
@@ -103,12 +105,13 @@ class Problem:
         r = self.loss.residual(np.zeros((self.n, self.outputs)), self.targets)[rows] * (self.n / len(rows))
         u = noise.normals(0, 0, 0, starts, self.d, dtype="float64")
         best = 0.0
-        for _ in range(iterations):
-            u /= np.maximum(np.linalg.norm(u, axis=1, keepdims=True), 1e-300)
-            activation = u @ X.T
-            G = np.maximum(activation, 0) @ r
-            best = max(best, float(np.linalg.norm(G, axis=1).max()))
-            u = ((G @ r.T) * (activation > 0)) @ X
+        with single_threaded_blas():  # the last bits of a product must not depend on how many threads there are
+            for _ in range(iterations):
+                u /= np.maximum(np.linalg.norm(u, axis=1, keepdims=True), 1e-300)
+                activation = u @ X.T
+                G = np.maximum(activation, 0) @ r
+                best = max(best, float(np.linalg.norm(G, axis=1).max()))
+                u = ((G @ r.T) * (activation > 0)) @ X
         return best / 2
 
     def check(self, ensemble: Ensemble) -> None:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from . import measures as named
 from . import runfile
+from .communicator import ALONE, Alone
 from .config import Config, Data, Particles, parse_config, to_toml
 from .datasets import Dataset, checked_dataset, load_dataset, read_arrays
 from .dynamics import DYNAMICS, Dynamics
 from .ensemble import Ensemble
 from .errors import InputError, RunFileError
 from .problem import Problem
+from .snapshots import Snapshot, Snapshots, from_content, nbytes, spaced
 from .storage import RowReader, Stream
 from .trace import (
     Measure,
+    Occasional,
     Trace,
     affordable_gap_every,
     affordable_test_every,
@@ -27,6 +31,7 @@ from .trace import (
 )
 
 _ROWS = 1 << 18  # particles converted at a time when an ensemble goes to or comes from a file
+_SNAPSHOT_BYTES = 1 << 32  # a run's snapshots are held in memory, and written with every checkpoint
 
 
 @dataclass
@@ -38,6 +43,7 @@ class Run:
     problem: Problem
     ensemble: Ensemble
     recorder: Trace
+    kept: Snapshots
     attributes: dict[str, Any] = field(default_factory=dict)
     recovered: str | None = None
 
@@ -47,11 +53,16 @@ class Run:
         return self.recorder.columns
 
     @property
+    def snapshots(self) -> list[Snapshot]:
+        """Those taken so far, in the order of their steps."""
+        return list(self.kept.taken)
+
+    @property
     def dynamics(self) -> Dynamics:
         return DYNAMICS[self.config.dynamics.method].of(self.config.dynamics)
 
     def save(self, path: str | Path, *, keep_previous: bool = True) -> None:
-        """Replace the run file whole. Raises StorageError if it cannot be written; nothing old is lost then.
+        """Replace the run file whole. StorageError (on rank 0): it cannot be written; nothing old is lost then.
 
         keep_previous=False is for the first file of a run: what stood there before belongs to another one.
         """
@@ -61,34 +72,53 @@ class Run:
         def stream(first: int, last: int) -> Stream:
             return Stream((ensemble.m, last - first), ensemble.dtype, _components(ensemble, first, last))
 
-        runfile.save(path, runfile.RunContent(
+        content = runfile.RunContent(
             config=to_toml(self.config),
             data={name: values for name, values in arrays.items() if values is not None},
             data_sha256=dataset.sha256,
             w=stream(ensemble.d, ensemble.d + ensemble.outputs), u=stream(0, ensemble.d),
             step=ensemble.step, time=ensemble.time, seed=ensemble.seed, memory=ensemble.memory,
-            trace=self.trace, timing=self.recorder.timing, attributes=self.attributes,
-        ), keep_previous=keep_previous)  # fmt: skip
+            trace=self.trace, timing=self.recorder.timing, snapshots=self.kept.content(),
+            attributes=self.attributes,
+        )  # fmt: skip
+        with ensemble.gathered() as leads:
+            if leads:
+                runfile.save(path, content, keep_previous=keep_previous)
 
 
-def load(path: str | Path, *, fall_back: bool = False) -> Run:
-    """The run kept at `path`, verified: `.config .problem .ensemble .trace`.
+def load(path: str | Path, *, fall_back: bool = False, ranks: Alone = ALONE) -> Run:
+    """The run kept at `path`, verified: `.config .problem .ensemble .trace .snapshots`.
 
     With `fall_back` the generation before takes the place of a damaged file, and `recovered` says so. RunFileError: a
     file that is missing, damaged, not a run, of a newer format, or whose parts do not belong together.
     """
-    content = runfile.load(path, lazy=True, fall_back=fall_back)
+    opened: list[runfile.RunContent] = []
+
+    def read() -> tuple[tuple[int, int, int, Any], runfile.RunContent]:
+        opened.append(runfile.load(path, lazy=True, fall_back=fall_back))
+        w, u = opened[0].w, opened[0].u
+        nothing = np.empty((0, 0))
+        return (w.shape[0], u.shape[1], w.shape[1], u.dtype), replace(opened[0], w=nothing, u=nothing)
+
+    sizes, content = ranks.once(read)
     config = parse_config(content.config, f"{path}: config")
     data = content.data
     dataset = Dataset(data["X"], data["y"], data.get("X_test"), data.get("y_test"), config.data.source)
     if dataset.sha256 != content.data_sha256:
         raise RunFileError(f"{path}: the data are not those the run was started with (SHA-256 differs)")
     problem = problem_of(config, dataset)
-    ensemble = _read_ensemble(content)
+    ensemble = Ensemble.empty(
+        *sizes, ranks=ranks, seed=content.seed, step=content.step, time=content.time, memory=content.memory
+    )
+    _distribute(ensemble, opened[0] if opened else None)
     problem.check(ensemble)
     _check_agreement(path, config, dataset, ensemble, content.trace)
-    trace = recorder(config, None, content.trace, content.timing)
-    return Run(config, dataset, problem, ensemble, trace, content.attributes, content.recovered)
+    try:
+        kept = keeping(config, from_content(content.snapshots, ensemble))
+    except ValueError as error:
+        raise RunFileError(f"{path}: {error}: not one run's parts") from None
+    trace = recorder(config, kept, None, content.trace, content.timing)
+    return Run(config, dataset, problem, ensemble, trace, kept, content.attributes, content.recovered)
 
 
 def _check_agreement(
@@ -121,20 +151,25 @@ def problem_of(config: Config, dataset: Dataset) -> Problem:
     )  # fmt: skip
 
 
-def prepare(config: Config, measures: Mapping[str, Measure] | None = None) -> Run:
-    """A new run as a configuration asks for it. InputError: data or particles that cannot be used."""
-    dataset = load_dataset(config.data)
+def prepare(config: Config, measures: Mapping[str, Measure] | None = None, *, ranks: Alone = ALONE) -> Run:
+    """A new run as a configuration asks for it, its particles shared by `ranks`.
+
+    InputError: data or particles that cannot be used.
+    """
+    dataset = ranks.once(lambda: load_dataset(config.data))
     problem = problem_of(config, dataset)
     wanted = config.ensemble
     parent: dict[str, str] = {}
     if wanted.init in ("sphere", "gaussian"):
         make = Ensemble.sphere if wanted.init == "sphere" else Ensemble.gaussian
-        ensemble = make(wanted.m, problem.d, problem.outputs, scale=wanted.scale, seed=wanted.seed, dtype=wanted.dtype)
+        ensemble = make(wanted.m, problem.d, problem.outputs, scale=wanted.scale, seed=wanted.seed, dtype=wanted.dtype,
+                        ranks=ranks)  # fmt: skip
     else:
-        ensemble, parent = _particles_from(wanted)
+        ensemble, parent = _particles_from(wanted, ranks)
     problem.check(ensemble)
-    config = explicit(config, problem, ensemble)
-    return Run(config, dataset, problem_of(config, dataset), ensemble, recorder(config, measures), parent)
+    config = ranks.once(lambda: explicit(config, problem, ensemble))
+    kept = keeping(config)
+    return Run(config, dataset, problem_of(config, dataset), ensemble, recorder(config, kept, measures), kept, parent)
 
 
 def given(
@@ -148,7 +183,8 @@ def given(
         "ensemble": Particles(init="given", seed=ensemble.seed, dtype=ensemble.dtype.name),  # type: ignore[arg-type]
     })  # fmt: skip
     config = explicit(config, problem, ensemble)
-    return Run(config, dataset, problem_of(config, dataset), ensemble, recorder(config, measures))
+    kept = keeping(config)
+    return Run(config, dataset, problem_of(config, dataset), ensemble, recorder(config, kept, measures), kept)
 
 
 def explicit(config: Config, problem: Problem, ensemble: Ensemble) -> Config:
@@ -161,44 +197,96 @@ def explicit(config: Config, problem: Problem, ensemble: Ensemble) -> Config:
         decided["test_every"] = affordable_test_every(problem.n, n_test, every)
     if record.gap_every == "auto":
         decided["gap_every"] = affordable_gap_every(ensemble.m, problem.n, problem.d, every)
+    if record.measures_every == "auto":
+        particles = ensemble.m if record.snapshot_particles == "all" else int(record.snapshot_particles)
+        decided["measures_every"] = named.affordable_every(
+            record.measures, problem, ensemble.m,
+            kept=particles, steps=config.run.steps - ensemble.step, record_every=every,
+        )  # fmt: skip
+    decided.update(_snapshots_decided(config, ensemble))
     return config.model_copy(update={"record": record.model_copy(update=decided)})
 
 
+def _snapshots_decided(config: Config, ensemble: Ensemble) -> dict[str, Any]:
+    """The steps of the snapshots, from the ensemble's to the run's last. InputError: more than are held in memory."""
+    record, steps = config.record, config.record.snapshot_steps
+    if isinstance(steps, str):
+        steps = spaced(ensemble.step, config.run.steps, record.snapshots, record.snapshot_spacing)
+    if named.need_start(record.measures):
+        steps = sorted({ensemble.step, *steps})
+    particles = ensemble.m if record.snapshot_particles == "all" else int(record.snapshot_particles)
+    size = nbytes(steps, particles, ensemble)
+    if size > _SNAPSHOT_BYTES:
+        raise InputError(
+            f"record.snapshots = {len(steps)}: {size / 2**30:.3g} GiB with snapshot_particles = "
+            f"{record.snapshot_particles!r}; must be at most {_SNAPSHOT_BYTES >> 30} GiB: keep fewer, or of fewer"
+        )
+    return {"snapshot_steps": steps, "snapshots": len(steps)}
+
+
+def keeping(config: Config, taken: Sequence[Snapshot] = ()) -> Snapshots:
+    """The snapshots that an explicit configuration asks for, going on from those `taken`."""
+    record = config.record
+    steps = [] if isinstance(record.snapshot_steps, str) else record.snapshot_steps
+    particles = None if record.snapshot_particles == "all" else int(record.snapshot_particles)
+    return Snapshots(steps, particles, taken)
+
+
 def recorder(
-    config: Config, measures: Mapping[str, Measure] | None = None, *columns: Mapping[str, np.ndarray]
+    config: Config, kept: Snapshots, measures: Mapping[str, Measure] | None = None, *columns: Mapping[str, np.ndarray]
 ) -> Trace:
-    """The trace that a configuration asks for, going on from `columns` (of the trace, of its timing), if given."""
+    """The trace that an explicit configuration asks for, going on from `columns` (of the trace, of its timing)."""
     record = config.record
     occasional = [occasional_test_error(int(record.test_every))]
     if record.gap:
         occasional.append(occasional_gap(int(record.gap_every)))
+    if record.measures:
+        take = named.taking(record.measures, kept, record.alignment_dims)
+        occasional.append(Occasional(int(record.measures_every), named.columns(record.measures), take))
     return Trace(config.run.record_every, occasional, measures, *columns)
 
 
 def _components(ensemble: Ensemble, first: int, last: int) -> Iterator[np.ndarray]:
     """Components first … last − 1 of θ for `_ROWS` particles after the other: only these are laid out in rows."""
-    groups, group = len(ensemble.theta), ensemble.theta.shape[2]
+    group = ensemble.theta.shape[2]
+    groups = -(-ensemble.m // group)
     for g0 in range(0, groups, _ROWS // group):
-        part = ensemble.theta[g0 : g0 + _ROWS // group, first:last]
+        part = ensemble.groups(g0, min(g0 + _ROWS // group, groups))[:, first:last]
         rows = np.ascontiguousarray(part.swapaxes(1, 2)).reshape(-1, last - first)
         yield rows[: ensemble.m - g0 * group]
 
 
-def _read_ensemble(content: runfile.RunContent) -> Ensemble:
-    w, u = content.w, content.u
-    assert isinstance(w, RowReader)
-    assert isinstance(u, RowReader)
-    ensemble = Ensemble.empty(
-        u.shape[0], u.shape[1], w.shape[1], u.dtype,
-        seed=content.seed, step=content.step, time=content.time, memory=content.memory,
-    )  # fmt: skip
+def _distribute(ensemble: Ensemble, source: runfile.RunContent | Ensemble | None) -> None:
+    """Fill an ensemble from what only rank 0 has, some particles after the other, each rank keeping its own."""
     for first in range(0, ensemble.m, _ROWS):
-        last = min(first + _ROWS, ensemble.m)
-        ensemble.fill(first, w.rows(first, last), u.rows(first, last))
-    return ensemble
+        rows, last = None, min(first + _ROWS, ensemble.m)
+        if isinstance(source, Ensemble):
+            rows = source.rows(first, last)
+        elif source is not None:
+            assert isinstance(source.w, RowReader)
+            assert isinstance(source.u, RowReader)
+            rows = source.w.rows(first, last), source.u.rows(first, last)
+        ensemble.fill(first, *ensemble.span.ranks.broadcast(rows))  # type: ignore[misc]
 
 
-def _particles_from(section: Particles) -> tuple[Ensemble, dict[str, str]]:
+def _particles_from(section: Particles, ranks: Alone) -> tuple[Ensemble, dict[str, str]]:
+    """Particles from a user's file, which rank 0 reads and hands out, and the parent's description if it is a run."""
+    read: list[Ensemble] = []
+
+    def sizes() -> tuple[tuple[int, int, int, Any], int, dict[str, str]]:
+        ensemble, parent = _read_particles(section)
+        read.append(ensemble)
+        return (ensemble.m, ensemble.d, ensemble.outputs, ensemble.dtype), ensemble.seed, parent
+
+    shape, seed, parent = ranks.once(sizes)
+    if ranks.size == 1:
+        return read[0], parent
+    ensemble = Ensemble.empty(*shape, ranks=ranks, seed=seed)
+    _distribute(ensemble, read[0] if read else None)
+    return ensemble, parent
+
+
+def _read_particles(section: Particles) -> tuple[Ensemble, dict[str, str]]:
     """Particles from a user's file with arrays w (m, C) or (m,) and u (m, d), or of a run, which is then the parent."""
     path = section.init
     parent: dict[str, str] = {}

@@ -5,7 +5,7 @@
 - /ensemble: w (m, C), u (m, d), step, seed, time, and memory, what an automatic step size remembers
 - /trace: one column a measure, all of one length
 - /timing: wall-clock columns, the only ones that two equal runs may differ in
-- /snapshots: whatever was asked to be kept on the way
+- /snapshots, where any were taken: step, time, reg (k,), index (p,) of the particles, w (k, p, C), u (k, p, d)
 - attributes: format, format_version, software versions and processor, and what the run adds (its parent, say)
 """
 
@@ -25,11 +25,12 @@ import numpy as np
 from . import storage
 from .config import parse_config
 from .errors import InputError, RunFileError
-from .runlock import RunLock, check_still_held
+from .runlock import RunLock, check_still_held, locked
 from .storage import RowReader, Stream
 
 __all__ = [
-    "RunContent", "RunLock", "check_output", "check_still_held", "describe_versions", "load", "new_name", "save",
+    "RunContent", "RunLock", "check_output", "check_still_held", "describe_versions", "load", "locked", "new_name",
+    "save",
 ]  # fmt: skip
 
 FORMAT = "meanfield run"
@@ -133,7 +134,9 @@ def _accept(path: str | Path) -> Any:
                 f"{describe_versions()['meanfield']}, reads formats up to {FORMAT_VERSION}"
             )
         if version < _OLDEST_FORMAT:
-            raise _ForeignError(f"{path}: has run format {version}, which is not known; formats begin at {_OLDEST_FORMAT}")
+            raise _ForeignError(
+                f"{path}: has run format {version}, which is not known; formats begin at {_OLDEST_FORMAT}"
+            )
 
     return check
 
@@ -230,7 +233,10 @@ def new_name(folder: str | Path = ".") -> Path:
 
 def check_output(path: str | Path, force: bool = False) -> None:
     """Raise InputError, with the way out, unless a run can be written to `path`; over a present file only by force."""
-    target = Path(os.path.realpath(path))
+    try:
+        target = Path(os.path.realpath(path))
+    except FileNotFoundError:
+        raise InputError(f"--out {path}: the working folder was removed; cd elsewhere, or give a full path") from None
     if not target.parent.exists():
         raise InputError(f"--out {path}: the folder {target.parent} does not exist; make it first")
     if not target.parent.is_dir():

@@ -6,12 +6,14 @@ import json
 import os
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .communicator import Alone
 from .durable import process_exists
 from .errors import RunFileError
 
@@ -78,6 +80,19 @@ class RunLock:
         if _elsewhere(holder):
             advice = f"{_last_written(self.run)}if that has ended, --force takes the lock over"
         raise RunFileError(f"{self.run}: is being written by {who}, {since}; {advice}")
+
+
+
+@contextmanager
+def locked(path: str | Path, ranks: Alone, force: bool = False) -> Iterator[None]:
+    """RunLock, taken by rank 0 for all of them. RunFileError: on every rank."""
+    with ExitStack() as stack:
+
+        def take() -> None:
+            stack.enter_context(RunLock(path, force))
+
+        ranks.once(take)
+        yield
 
 
 def _flock(descriptor: int) -> bool | None:

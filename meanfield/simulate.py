@@ -5,14 +5,15 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import run as runs
+from .communicator import Alone
 from .config import check_config, default_annealing, parse_duration
 from .diagnostics import all_finite
 from .durable import StorageError
@@ -21,8 +22,9 @@ from .ensemble import Ensemble
 from .errors import DivergenceError, InputError
 from .problem import Problem
 from .progress import Silent
-from .runfile import RunLock, check_output, check_still_held
+from .runfile import RunLock, check_output, check_still_held, locked
 from .schedules import Schedule
+from .snapshots import Snapshot
 from .sweep import Moments
 from .trace import Measure
 
@@ -33,12 +35,13 @@ Callback = Callable[[Ensemble, dict[str, float]], Any]
 class Result:
     """`ensemble` and `trace` (name -> (k,) array) where the run stopped, and why: "done", "callback", a signal's name,
     "max_time", "objective_change" or "relative_gap". `saved` is False if a run file was wanted and could not be written
-    at the end."""
+    at the end. `snapshots` are those taken, in the order of their steps."""
 
     ensemble: Ensemble
     trace: dict[str, np.ndarray]
     stopped: str
     saved: bool = True
+    snapshots: list[Snapshot] = field(default_factory=list)
 
 
 def simulate(
@@ -52,9 +55,10 @@ def simulate(
     gap: bool = False,
     gap_every: int | str = "auto",
     stop_when: Mapping[str, float] | None = None,
+    record: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     checkpoint_every: int | str = 500,
-    measures: Mapping[str, Measure] | None = None,
+    measures: Mapping[str, Measure] | Sequence[str] | None = None,
     callback: Callback | None = None,
     anneal: bool | None = None,
     max_time: float | None = None,
@@ -65,26 +69,29 @@ def simulate(
     """Move a copy of `ensemble` by `steps` steps of `dynamics` (Langevin with an automatic step size).
 
     With `gap` the trace has an estimate of a lower bound on min L and the relative gap (certificate.estimated_bound);
-    `stop_when` ends the run early: {"relative_gap": 1e-3} or {"objective_change": 1e-6}.
-    With `out` the run is kept in a run file, the same as the command's. `measures` (name -> function of the ensemble)
-    are recorded beside the others; `callback(ensemble, row)` sees every recorded row and stops the run by returning
-    True. Where the problem's λ is a single number, `anneal` lowers λ to it from above as the command does by default;
-    None means: if the step size is automatic. A signal (Ctrl-C) ends the run after the step, checkpointed.
+    `stop_when` ends the run early: {"relative_gap": 1e-3} or {"objective_change": 1e-6}. `record`: further keys of the
+    configuration's section of that name, such as {"snapshots": 10}.
+    With `out` the run is kept in a run file, the same as the command's. `measures` are recorded beside the others:
+    name -> function of the ensemble, or some of the names in `config.MEASURES`. `callback(ensemble, row)` sees every
+    recorded row and stops the run by returning True. Where the problem's λ is a single number, `anneal` lowers λ to it
+    from above as the command does by default; None means: if the step size is automatic. A signal (Ctrl-C) ends the
+    run after the step, checkpointed.
     InputError: arguments, or an `out` that cannot be written; DivergenceError: numbers out of range.
     """
     dynamics = dynamics or Langevin()
     reg = problem.reg
     if reg.shape == "constant" and (dynamics.step_size == "auto" if anneal is None else anneal):
         reg = default_annealing(reg.end, steps, problem.critical_reg())
+    functions, names = (measures, {}) if isinstance(measures, Mapping) else (None, {"measures": list(measures or ())})
     target = ensemble.step + (int(steps) if isinstance(steps, np.integer) else steps)
     config = check_config({
         "objective": {"loss": problem.loss.name, "reg": reg, "temperature": problem.temperature},
         "dynamics": dynamics.section(),
         "run": {"steps": target, "record_every": record_every, "checkpoint_every": checkpoint_every,
                 "stop_when": stop_when or {}},
-        "record": {"test_every": test_every, "gap": gap, "gap_every": gap_every},
+        "record": {"test_every": test_every, "gap": gap, "gap_every": gap_every, **names, **(record or {})},
     }, "simulate")  # fmt: skip
-    run = runs.given(problem, ensemble.copy(), config, measures)
+    run = runs.given(problem, ensemble.copy(), config, functions)
     if out is not None:
         check_output(out, force)
     return follow(run, out, callback=callback, max_time=max_time, threads=threads, progress=progress)
@@ -143,17 +150,17 @@ def follow(
     progress, ensemble = progress or Silent(), run.ensemble
     keeper: _Keeper = _Keeper(run, out) if out is not None else _NoKeeper()
     if out is not None and lock:
-        with RunLock(out):
+        with locked(out, ensemble.span.ranks):
             return follow(run, out, lock=False, callback=callback, max_time=max_time, threads=threads,
                           progress=progress)  # fmt: skip
-    with _Stop(max_time) as stop:
+    with _Stop(max_time, ensemble.span.ranks) as stop:
         progress.start(ensemble.step, run.config.run.steps)
         try:
             stopped = _loop(run, Field(run.problem, ensemble.dtype, threads), keeper, stop, callback, progress)
         finally:
             progress.close()
         saved = keeper.finish()
-    return Result(ensemble, run.trace, stopped, saved)
+    return Result(ensemble, run.trace, stopped, saved, run.snapshots)
 
 
 def _loop(
@@ -165,6 +172,7 @@ def _loop(
     moments = field.predict(ensemble)
     while True:
         require_finite(moments, ensemble.step)
+        run.kept.take(ensemble, run.problem.reg(ensemble.step))
         recorder.record(field, ensemble, moments, time.monotonic() - began)
         row = recorder.last
         if callback is not None and row.get("step") == ensemble.step and callback(ensemble, row):
@@ -208,27 +216,30 @@ class _Keeper:
 
     def __init__(self, run: runs.Run, out: str | Path) -> None:
         every = run.config.run.checkpoint_every
-        self._run, self._out = run, out
+        self._run, self._out, self._ranks = run, out, run.ensemble.span.ranks
         self._steps = every if isinstance(every, int) else None
         self._seconds = parse_duration(every) if isinstance(every, str) else None
         self._fresh = not run.trace  # then whatever stands at `out` belongs to another run
-        kept = Path(out).exists() and not self._fresh and not run.recovered
+        kept = self._ranks.broadcast(Path(out).exists()) and not self._fresh and not run.recovered
         self._written = self._tried = run.ensemble.step if kept else -1
         self._at = time.monotonic()
 
     def checkpoint(self, step: int) -> None:
-        by_time = self._seconds is not None and time.monotonic() - self._at >= self._seconds
+        by_time = self._seconds is not None and self._ranks.broadcast(time.monotonic() - self._at >= self._seconds)
         if step != self._tried and (self._tried < 0 or by_time or (self._steps and step % self._steps == 0)):
             self._save(step, "checkpoint failed, the run goes on and tries again later")
 
     def _save(self, step: int, failure: str) -> None:
         self._tried, self._at = step, time.monotonic()
-        check_still_held(self._out)
+        failed = False
         try:
+            if self._ranks.leads:
+                check_still_held(self._out)
             self._run.save(self._out, keep_previous=not self._fresh)
         except StorageError as error:
             announce_failure(f"step {step}: {failure}: {error}")
-        else:
+            failed = True
+        if not self._ranks.broadcast(failed):
             self._written, self._fresh = step, False
 
     def finish(self) -> bool:
@@ -266,7 +277,8 @@ class _Stop:
 
     SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
-    def __init__(self, max_time: float | None) -> None:
+    def __init__(self, max_time: float | None, ranks: Alone) -> None:
+        self._ranks = ranks
         self._until = time.monotonic() + max_time if max_time is not None else float("inf")
         self._reason: str | None = None
         self._before: dict[int, Any] = {}
@@ -291,7 +303,10 @@ class _Stop:
             signal.signal(number, handler)
 
     def reason(self) -> str | None:
-        return self._reason or ("max_time" if time.monotonic() >= self._until else None)
+        """The same on every rank, whichever of them has one."""
+        mine = self._reason or ("max_time" if time.monotonic() >= self._until else "")
+        reasons = ("", "max_time", *self.SIGNALS)
+        return reasons[self._ranks.largest(reasons.index(mine))] or None
 
 
 __all__ = ["Result", "Schedule", "extend", "follow", "resume", "simulate"]

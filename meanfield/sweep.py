@@ -21,6 +21,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from . import noise
+from .communicator import ALONE, Alone, Span
 from .compiling import compiled
 from .microkernels import (
     MAX_FEATURES,
@@ -185,13 +186,15 @@ def _project(theta: Any, g: Any, radius: Any) -> None:
 
 
 @register_jitable
-def _move_group(theta: Any, g: Any, G: Any, gap: Any, d: Any, move: Any, seed: Any, step: Any, w: Any, z: Any) -> None:
+def _move_group(
+    theta: Any, g: Any, before: Any, G: Any, gap: Any, d: Any, move: Any, seed: Any, step: Any, w: Any, z: Any
+) -> None:
     """θ ← θ − (shrink θ + drift G) + noise ξ for one group, the difference first: near equilibrium its parts cancel.
 
-    G holds u's gradient from row 0 on, w's from row d + gap on.
+    G holds u's gradient from row 0 on, w's from row d + gap on; `before` particles of the ensemble precede theta.
     """
     D, group = theta.shape[1], theta.shape[2]
-    each, first = noise.per_block(z), g * theta.shape[2]
+    each, first = noise.per_block(z), before + g * theta.shape[2]
     for block in range(-(-D // each)):
         if move[2] > 0:
             noise.words(seed, noise.Purpose.LANGEVIN.value, step, first, block, w)
@@ -209,10 +212,13 @@ def _move_group(theta: Any, g: Any, G: Any, gap: Any, d: Any, move: Any, seed: A
 
 
 @register_jitable
-def _rebear_group(theta: Any, g: Any, death: Any, seed: Any, step: Any, w: Any, z: Any, point: Any) -> None:
+def _rebear_group(
+    theta: Any, g: Any, before: Any, death: Any, seed: Any, step: Any, w: Any, z: Any, point: Any
+) -> None:
     """Each particle of the group dies with probability `death` and is reborn uniform on the unit sphere of R^(d+C)."""
     D, group, each = theta.shape[1], theta.shape[2], noise.per_block(z)
-    noise.words(seed, noise.Purpose.DEATH.value, step, g * group, 0, w)
+    first = before + g * group
+    noise.words(seed, noise.Purpose.DEATH.value, step, first, 0, w)
     threshold, deaths = np.uint64(death * 2.0**53), 0
     dies = np.zeros(group, np.bool_)
     for lane in range(group):
@@ -222,7 +228,7 @@ def _rebear_group(theta: Any, g: Any, death: Any, seed: Any, step: Any, w: Any, 
     if deaths == 0:
         return
     for block in range(-(-D // each)):
-        noise.words(seed, noise.Purpose.REBIRTH.value, step, g * group, block, w)
+        noise.words(seed, noise.Purpose.REBIRTH.value, step, first, block, w)
         noise.from_words(w, z)
         for j in range(min(each, D - block * each)):
             for lane in range(group):
@@ -270,7 +276,7 @@ PREDICT, OBSERVE, ADVANCE = 0, 1, 2
 
 @compiled
 def _pass(  # type: ignore[no-untyped-def]
-    theta, m, X, n, C, bits, keep, Xc, r, R, Rc, what, move, seed, step, reg, potential, ticket, limbs
+    theta, before, m, X, n, C, bits, keep, Xc, r, R, Rc, what, move, seed, step, reg, potential, ticket, limbs
 ):  # fmt: skip
     """One pass over the blocks that this thread gets hold of: gradient, observe or move, forward."""
     group, d, dtype = theta.shape[2], X.shape[1], theta.dtype
@@ -291,9 +297,9 @@ def _pass(  # type: ignore[no-untyped-def]
             if what == OBSERVE:
                 _observe_group(theta, g, G[g - g0], U - d, d, reg, limbs, potential)
             elif what == ADVANCE:
-                _move_group(theta, g, G[g - g0], U - d, d, move, seed, step, w, z)
+                _move_group(theta, g, before, G[g - g0], U - d, d, move, seed, step, w, z)
                 if move[3] > 0:
-                    _rebear_group(theta, g, np.float64(move[3]), seed, step, w, z, point)
+                    _rebear_group(theta, g, before, np.float64(move[3]), seed, step, w, z, point)
                 _clear_tail(theta, g, m)
         if what != OBSERVE:
             _forward_block(theta, g0, g1, X, C, bits, keep, sums, Z)
@@ -302,25 +308,7 @@ def _pass(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _exchange(theta, excess, seed, step):  # type: ignore[no-untyped-def]
-    """In the order of the particles: one in excess becomes a copy of a random one, one in deficit is copied onto it."""
-    m, group, events = len(excess), theta.shape[2], 0
-    w = np.empty((4, group), np.uint32)
-    for j in range(m):
-        lane = j % group
-        if lane == 0:
-            noise.words(seed, noise.Purpose.EXCHANGE.value, step, j, 0, w)
-        if (np.float64(w[0, lane]) + 0.5) * 2.0**-32 < -np.expm1(-abs(excess[j])):
-            other = ((np.uint64(w[1, lane]) << np.uint64(21)) | (np.uint64(w[2, lane]) >> np.uint64(11))) % np.uint64(m)
-            source, target = (np.int64(other), j) if excess[j] > 0 else (j, np.int64(other))
-            for k in range(theta.shape[1]):
-                theta[target // group, k, target % group] = theta[source // group, k, source % group]
-            events += 1
-    return events
-
-
-@compiled
-def _draw(theta, m, normalize, scale, seed, ticket, limbs):  # type: ignore[no-untyped-def]
+def _draw(theta, before, m, normalize, scale, seed, ticket, limbs):  # type: ignore[no-untyped-def]
     D, group = theta.shape[1], theta.shape[2]
     w, z = np.empty((4, group), np.uint32), np.empty((4, group), theta.dtype)
     each, purpose = noise.per_block(z), noise.Purpose.INITIAL.value
@@ -328,7 +316,7 @@ def _draw(theta, m, normalize, scale, seed, ticket, limbs):  # type: ignore[no-u
     while g0 < g1:
         for g in range(g0, g1):
             for block in range(-(-D // each)):
-                noise.words(seed, purpose, 0, g * group, block, w)
+                noise.words(seed, purpose, 0, before + g * group, block, w)
                 noise.from_words(w, z)
                 for j in range(min(each, D - block * each)):
                     for lane in range(group):
@@ -392,39 +380,47 @@ class Sweep:
         self._bits = np.zeros((0, 0), f"u{lanes(self.dtype) // 8}")
         self._known: np.ndarray | None = None
 
-    def predict(self, theta: np.ndarray, m: int, *, keep: bool = True) -> Moments:
-        """Predictions of the m particles in theta (groups, d + C, GROUP); keep=False spares the memory of the bits."""
+    def predict(self, theta: np.ndarray, span: Span | int, *, keep: bool = True) -> Moments:
+        """Predictions of the particles in theta (groups, d + C, GROUP); keep=False spares the memory of the bits.
+
+        span: how many there are, or whose share of how many they are; then all ranks must call, here and below, and
+        all get the moments of the whole.
+        """
         rows = self._data.rows * VECTORS if self.C == 1 else 1
         groups = theta.shape[0] if keep and self.C == 1 else 1
         if self._bits.shape != (groups, rows):
             self._bits = np.empty((groups, rows), self._bits.dtype)
         self._known = theta if keep else None
-        return self._moments(self._run(PREDICT, theta, m, None, keep=keep), m)
+        return self._moments(self._run(PREDICT, theta, span, None, keep=keep), span)
 
-    def advance(self, theta: np.ndarray, m: int, residual: np.ndarray, move: Move, seed: int, step: int) -> Moments:
+    def advance(
+        self, theta: np.ndarray, span: Span | int, residual: np.ndarray, move: Move, seed: int, step: int
+    ) -> Moments:
         """Move every particle by `move` under the residual (n, C), in place; predictions of the moved ones."""
-        return self._moments(self._run(ADVANCE, theta, m, residual, move=move, seed=seed, step=step), m)
+        return self._moments(self._run(ADVANCE, theta, span, residual, move=move, seed=seed, step=step), span)
 
     def observe(
-        self, theta: np.ndarray, m: int, residual: np.ndarray, reg: float, *, potentials: bool = False
+        self, theta: np.ndarray, span: Span | int, residual: np.ndarray, reg: float, *, potentials: bool = False
     ) -> tuple[float, np.ndarray]:
-        """∫‖∇L'‖² dρ, and the potentials L'(θ_j) (m,) float64 if asked for (else empty)."""
-        potential = np.empty(m if potentials else 0)
-        limbs = self._run(OBSERVE, theta, m, residual, reg=reg, potential=potential)
-        return float(self._value(limbs)[0]) / m, potential
+        """∫‖∇L'‖² dρ, and the potentials L'(θ_j), float64, of the particles in theta if asked for (else empty)."""
+        potential = np.empty(as_span(span).count if potentials else 0)
+        limbs = self._run(OBSERVE, theta, span, residual, reg=reg, potential=potential)
+        return float(self._value(limbs)[0]) / as_span(span).total, potential
 
     def _run(
-        self, what: int, theta: np.ndarray, m: int, residual: np.ndarray | None, *, keep: bool = True,
+        self, what: int, theta: np.ndarray, span: Span | int, residual: np.ndarray | None, *, keep: bool = True,
         move: Move = _STAY, seed: int = 0, step: int = 0, reg: float = 0.0, potential: np.ndarray = _NOTHING,
     ) -> np.ndarray:  # fmt: skip
         if what != PREDICT and self._known is not theta:
-            self.predict(theta, m)
-        data = self._data
+            self.predict(theta, span)
+        data, span = self._data, as_span(span)
         arguments = (
-            theta, m, data.by_row, data.n, self.C, self._bits, keep, *self._residual_side(residual), what,
+            theta, span.first, span.count, data.by_row, data.n, self.C, self._bits, keep,
+            *self._residual_side(residual), what,
             np.array(move, self.dtype), np.uint64(seed), np.uint64(step), float(reg), potential,
         )  # fmt: skip
-        return self.workers.run(_pass, -(-m // BLOCK), arguments, data.n * self.C + 1)
+        limbs = self.workers.run(_pass, -(-span.count // BLOCK), arguments, data.n * self.C + 1)
+        return span.ranks.sum(limbs)
 
     def _residual_side(self, residual: np.ndarray | None) -> tuple[np.ndarray, ...]:
         """The residual (n, C) as the loops read it: (columns of X, r, R, Rc), unused ones empty."""
@@ -442,8 +438,8 @@ class Sweep:
         columns[:, :, 0::2] *= r[None]
         return columns, r[:, 0].copy(), nothing, nothing
 
-    def _moments(self, limbs: np.ndarray, m: int) -> Moments:
-        value = self._value(limbs) / m
+    def _moments(self, limbs: np.ndarray, span: Span | int) -> Moments:
+        value = self._value(limbs) / as_span(span).total
         return Moments(value[:-1].reshape(self._data.n, self.C), float(value[-1]))
 
     @staticmethod
@@ -453,15 +449,19 @@ class Sweep:
         return np.full_like(value, np.nan) if limbs[-1, 0] else value
 
 
-def exchange(theta: np.ndarray, excess: np.ndarray, seed: int, step: int) -> int:
-    """Birth and death in place: |excess_j| (m,) is the rate of particle j's event times the step; number of events."""
-    return int(_exchange(theta, excess, np.uint64(seed), np.uint64(step)))
-
-
-def draw(m: int, d: int, outputs: int, law: str, scale: float, seed: int, dtype: Any) -> np.ndarray:
+def draw(span: Span | int, d: int, outputs: int, law: str, scale: float, seed: int, dtype: Any) -> np.ndarray:
     """Particles theta (groups, d + outputs, GROUP) of an initial law: "sphere" (unit sphere × scale) or "gaussian"."""
-    group = group_size(dtype)
-    theta = np.zeros((-(-m // group), d + outputs, group), dtype)
-    before = (theta, m, law == "sphere", theta.dtype.type(scale), np.uint64(seed))
-    Workers(default_threads()).run(_draw, -(-m // BLOCK), before, 1)
+    span, group = as_span(span), group_size(dtype)
+    theta = np.zeros((-(-span.count // group), d + outputs, group), dtype)
+    arguments = (theta, span.first, span.count, law == "sphere", theta.dtype.type(scale), np.uint64(seed))
+    Workers(default_threads()).run(_draw, -(-span.count // BLOCK), arguments, 1)
     return theta
+
+
+def share(total: int, ranks: Alone = ALONE) -> Span:
+    """The particles of this rank."""
+    return Span.of(total, BLOCK, ranks)
+
+
+def as_span(span: Span | int) -> Span:
+    return span if isinstance(span, Span) else share(span)

@@ -122,6 +122,8 @@ def test_predictions_have_the_shape_of_the_task():
         (lambda: Ensemble.sphere(10, 3, seed=2**64), "seed = "),
         (lambda: Ensemble.gaussian(10, 3, scale=0), "scale = 0"),
         (lambda: Ensemble.gaussian(10, 3, scale=float("nan")), "scale = nan"),
+        (lambda: Ensemble.sphere(10, 3, scale=1e20), "scale = 1e.20: must be from 1e-15 to 1e15"),
+        (lambda: Ensemble.sphere(10, 3, scale=1e-30), "scale = 1e-30"),
         (lambda: Ensemble.sphere(10, 3, dtype="float16"), "dtype"),
         (lambda: Ensemble.sphere(10, 3, dtype="int32"), "dtype"),
         (lambda: Ensemble.from_arrays(np.ones((3, 1)), np.ones((4, 2))), "shape"),

@@ -12,10 +12,11 @@ from meanfield.config import check_config
 from meanfield.datasets import load_dataset
 from meanfield.dynamics import BirthDeath, Field, GradientFlow, Langevin, PerturbedFlow, exponential_move
 from meanfield.ensemble import Ensemble
+from meanfield.exchange import exchange
 from meanfield.noise import Purpose, uniforms
 from meanfield.problem import Problem
 from meanfield.simulate import simulate
-from meanfield.sweep import Move, Sweep, exchange
+from meanfield.sweep import Move, Sweep
 
 THREE_SIGMA = 2 * stats.norm.sf(3)
 
@@ -269,7 +270,7 @@ def test_exchange_has_its_expected_number_of_events():
     """Independent events of probability 1 − e^{−|rate|}: mean and variance over many steps."""
     rates = np.random.default_rng(0).standard_normal(2000) * 0.3
     p, theta = -np.expm1(-np.abs(rates)), Ensemble.gaussian(2000, 3, seed=1).theta
-    counts = np.array([exchange(theta.copy(), rates, 7, step) for step in range(400)])
+    counts = np.array([exchange(theta.copy(), 2000, rates, 7, step) for step in range(400)])
     z = (counts - p.sum()) / math.sqrt((p * (1 - p)).sum())
     assert abs(z.mean()) < 3 / math.sqrt(400)
     assert abs(np.mean(z**2) - 1) < 3 * math.sqrt(2 / 400)

@@ -11,16 +11,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "meanfield"
 ORDER = [  # a module imports only what stands before it
-    "errors", "compiling", "schedules", "config", "losses", "noise", "durable", "runlock", "storage", "threads",
+    "errors", "compiling", "schedules", "config", "losses", "noise", "durable", "communicator", "runlock", "hashing", "storage", "threads",
     "microkernels",
     "ascent", "arrangement", "relaxation", "refit", "nodes", "kernels",
-    "sweep",
-    "datasets", "ensemble", "problem",
+    "sweep", "exchange",
+    "datasets", "ensemble", "snapshots", "problem",
     "gibbs", "margin", "exact",
-    "certificate", "free_energy", "dynamics", "diagnostics",
+    "certificate", "free_energy", "dynamics", "entropy", "transport", "features", "diagnostics", "measures", "deep",
     "trace", "runfile", "run",
-    "progress", "simulate",
-    "comparison", "plots",
+    "progress", "simulate", "convert",
+    "pool", "ledger", "study",
+    "comparison", "plots", "report",
     "cli",
 ]  # fmt: skip
 ONLY = {  # who may import what is heavy, or is another's business

@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
 
 from .. import __version__
+from ..communicator import ALONE, Alone, is_shared, ranks_wanted, world
 from ..errors import DivergenceError, InputError
 
 _COMMANDS = {
@@ -20,6 +22,8 @@ _COMMANDS = {
     "info": "show",
     "certify": "certify",
     "plot": "show",
+    "watch": "watch",
+    "report": "report",
     "ntk": "show",
     "compare": "compare",
     "doctor": "doctor",
@@ -29,7 +33,9 @@ _HELP = {
     "resume": "Go on with a run exactly where it stopped.",
     "info": "Configuration, progress, last measures and integrity of a run.",
     "certify": "How far from the global minimum a run is at most.",
-    "plot": "The convergence figures of a run.",
+    "plot": "Figures of a run, or of several laid over each other.",
+    "watch": "Follow a run in another process.",
+    "report": "A run as one HTML file: figures, certificate, how to reproduce it.",
     "ntk": "The kernel baseline on the same data.",
     "compare": "Network against kernel over n, d and seeds.",
     "doctor": "Versions, threads, vector width, cache, measured speed.",
@@ -94,27 +100,61 @@ def main(args: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a locale that cannot show λ must not end a run
+    ranks = ALONE
     try:
+        ranks = _ranks(sys.argv[1:] if args is None else args)
         with _plain_interrupts():
             status = group.main(args, prog_name="meanfield", standalone_mode=False) or 0
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader left, as `| head` does; nothing more can be told to it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
-    except InputError as error:
-        status = _refuse(str(error))
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        status = 0
-    except click.ClickException as error:
-        status = _refuse(error.format_message())
-    except (DivergenceError, OSError) as error:
-        status = _refuse(str(error), 1)
-    except MemoryError as error:
-        status = _refuse(f"not enough memory: {error or 'reduce ensemble.m or data.n'}", 1)
-    except (KeyboardInterrupt, click.Abort):
-        status = 128 + signal.SIGINT
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()
+    except BaseException as error:
+        status = _explained(error)
+        if not (is_shared(error) or isinstance(error, DivergenceError)):
+            _end_other_ranks(ranks, error, status)
     sys.exit(status)
+
+
+def _explained(error: BaseException) -> int:
+    """Tell what went wrong in one line; the exit status. What is no one's to explain is raised again."""
+    match error:
+        case BrokenPipeError():  # the reader left, as `| head` does; nothing more can be told to it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        case InputError():
+            return _refuse(str(error))
+        case click.exceptions.NoArgsIsHelpError():
+            click.echo(error.format_message())
+            return 0
+        case click.ClickException():
+            return _refuse(error.format_message())
+        case DivergenceError() | OSError():
+            return _refuse(str(error), 1)
+        case MemoryError():
+            return _refuse(f"not enough memory: {error or 'reduce ensemble.m or data.n'}", 1)
+        case KeyboardInterrupt() | click.Abort():
+            return 128 + signal.SIGINT
+    raise error
+
+
+def _ranks(args: list[str]) -> Alone:
+    """The ranks that share this command; the first alone speaks, and alone has something to do in most commands."""
+    if ranks_wanted() == 1:
+        return ALONE
+    ranks = world()
+    if not ranks.leads:
+        if args[:1] not in (["run"], ["resume"], ["certify"], ["doctor"]):
+            sys.exit(0)
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    return ranks
+
+
+def _end_other_ranks(ranks: Alone, error: BaseException, status: int) -> None:
+    """After a failure that the other ranks do not know of: they would wait for ever."""
+    if ranks.size > 1 and isinstance(error, InputError) and not ranks.leads:
+        time.sleep(2)  # most likely all ranks found it, and the first is telling
+    elif ranks.size > 1 and not ranks.leads:
+        print(f"meanfield: error: rank {ranks.rank}: {error or type(error).__name__}", file=sys.__stderr__, flush=True)
+    ranks.abort(status)
 
 
 def _refuse(message: str, status: int = 2) -> int:

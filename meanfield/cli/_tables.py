@@ -34,7 +34,7 @@ def result_keys(run: Any, out: Path | None, threads: int | None = None) -> dict[
 
     ensemble, problem = run.ensemble, run.problem
     field = Field(problem, ensemble.dtype, threads)
-    moments = field.sweep.predict(ensemble.theta, ensemble.m, keep=False)
+    moments = field.sweep.predict(ensemble.theta, ensemble.span, keep=False)
     value, risk, penalty = problem.evaluate(moments.f, moments.second, problem.reg(ensemble.step))
     gap = occasional_gap(1).take(field, ensemble, moments) if run.config.record.gap else (None, None)
     return {

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..communicator import world
 from ._tables import number, print_json, table
 
 _MEANING = {
@@ -27,7 +28,7 @@ def certify(path: Path, as_json: bool, seconds: float, method: str, threads: int
     """Bound the gap between the objective of a run's ensemble and the global minimum."""
     from ..run import load
 
-    run = load(path)
+    run = load(path, ranks=world())
     if run.problem.temperature(run.ensemble.step) > 0:
         return _free_energy(run, path, as_json, seconds, threads)
     from ..certificate import certify as bound

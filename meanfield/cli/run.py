@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from ..communicator import Alone, world
 from ..config import load_config, parse_duration
 from ..errors import InputError
 from ._tables import network_table, print_json, result_keys
@@ -63,14 +64,21 @@ def run(
     The run is kept in one HDF5 file. Ctrl-C saves and stops; `meanfield resume` goes on exactly there.
     """
     began = time.monotonic()
-    loaded = load_config(config, overrides)
+    ranks = world()
+
+    def read() -> tuple[Any, Path]:
+        from ..runfile import check_output, new_name
+
+        wanted = load_config(config, overrides), out or new_name(".")
+        check_output(wanted[1], force)
+        return wanted
+
+    loaded, out = ranks.once(read)
     from ..run import prepare
-    from ..runfile import check_output, new_name
     from ..simulate import follow
 
-    out = out or new_name(".")
-    check_output(out, force)
-    prepared = prepare(loaded)
+    _check_alike(ranks)
+    prepared = prepare(loaded, ranks=ranks)
     _remaining = None if max_time is None else max(0.0, max_time - (time.monotonic() - began))
     result = follow(prepared, out, threads=threads, max_time=_remaining, progress=_progress(quiet, as_json))
     return _finish(prepared, out, result, threads, as_json, ntk=ntk, plot=plot)
@@ -89,23 +97,27 @@ def resume(
     """Go on with a run exactly where it stopped: same bits as if it never had."""
     began = time.monotonic()
     from ..run import load
-    from ..runfile import RunLock
+    from ..runfile import locked
     from ..simulate import extend, follow
+
+    ranks = world()
+    _check_alike(ranks)
 
     if until is not None and more is not None:
         raise InputError("--until and --more: give one of them")
-    with RunLock(path, force):
-        loaded = load(path, fall_back=True)
-        if loaded.recovered:
+    with locked(path, ranks, force):
+        loaded = load(path, fall_back=True, ranks=ranks)
+        if loaded.recovered and ranks.leads:
             print(f"meanfield: {loaded.recovered}", file=sys.stderr)
         if until is not None and until < loaded.ensemble.step:
             raise InputError(f"--until {until}: the run is at step {loaded.ensemble.step} already")
         extend(loaded, until, more)
         if loaded.ensemble.step >= loaded.config.run.steps:
+            keys = result_keys(loaded, path, threads) if as_json else {}
             print(f"{path}: finished at step {loaded.ensemble.step}; go further with --more N or --until STEP",
                   file=sys.stderr if as_json else sys.stdout)  # fmt: skip
             if as_json:
-                print_json(result_keys(loaded, path, threads))
+                print_json(keys)
             return 0
         _remaining = None if max_time is None else max(0.0, max_time - (time.monotonic() - began))
         result = follow(loaded, path, lock=False, threads=threads, max_time=_remaining,
@@ -116,7 +128,23 @@ def resume(
 def _progress(quiet: bool, as_json: bool) -> Any:
     from ..progress import Silent, suitable
 
-    return Silent() if quiet else suitable()
+    return Silent() if quiet or not world().leads else suitable()
+
+
+def _check_alike(ranks: Alone) -> None:
+    """InputError, naming the difference, unless all ranks run the same versions on the same kind of processor."""
+    from ..runfile import describe_versions
+
+    versions = ranks.gather(describe_versions())
+
+    def compare() -> None:
+        for rank, other in enumerate(versions):
+            for name, mine in versions[0].items():
+                if other[name] != mine:
+                    raise InputError(f"rank {rank} runs {name} {other[name]}, rank 0 {mine}: they must be the same, "
+                                     "or results would depend on who computed them")  # fmt: skip
+
+    ranks.once(compare)
 
 
 def _finish(
@@ -126,10 +154,13 @@ def _finish(
     status = {"done": 0, "objective_change": 0, "relative_gap": 0, "callback": 0, "max_time": 75}.get(result.stopped)
     if status is None:
         status = 128 + int(signal.Signals[result.stopped])
-    if not result.saved:
+    if not result.saved and world().leads:
         print(f"meanfield: error: the last state could not be saved to {out}", file=sys.stderr)
+    if not result.saved:
         status = 1
     keys, baseline, figures = result_keys(run, out, threads), None, []
+    if not world().leads:
+        return status
     if ntk:
         from ..comparison import kernel_baseline
 

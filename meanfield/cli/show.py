@@ -42,21 +42,84 @@ def info(path: Path, as_json: bool) -> int:
 
 
 @click.command()
-@_run_file
+@click.argument("paths", metavar="RUN.h5...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "folder", type=click.Path(path_type=Path), help="Folder for the figures (default: the run's).")
 @click.option("--format", "kind", type=click.Choice(["png", "pdf", "svg"]), default="png", show_default=True)
-def plot(path: Path, folder: Path | None, kind: str) -> int:
-    """Draw the convergence figures of a run."""
-    from ..plots import write
+@click.option("--only", metavar="NAME,...", help="Figures to draw (default: convergence,dashboard; overlay of several "
+              "runs); also particles, decision, potential, margins, balance, gap, schedules, free-energy, or all.",
+)  # fmt: skip
+@click.option("--animate", is_flag=True, help="Also the particles over the run's snapshots, as a GIF.")
+@click.option("--margin-optimum", is_flag=True, help="Mark the largest possible margin; takes up to a minute.")
+def plot(
+    paths: tuple[Path, ...], folder: Path | None, kind: str, only: str | None, animate: bool, margin_optimum: bool
+) -> int:
+    """Draw the figures of a run, or lay several over each other."""
     from ..run import load
 
-    run, folder = load(path), folder or path.parent
+    names = _figures(only, len(paths))
+    stems = _stems(paths)
+    runs = [load(path) for path in paths]
+    written: list[Path] = []
     try:
-        figures = write(run, folder, path.stem, kind)
+        for run, path, stem in zip(runs, paths, stems, strict=True):
+            written += _draw(run, folder or path.parent, stem, kind, names, animate, margin_optimum)
+        if "overlay" in names:
+            written.append(_overlay(runs, folder or paths[0].parent, stems, kind))
     except OSError as error:
-        raise InputError(f"-o {folder}: cannot be written: {error.strerror or error}") from None
-    print("\n".join(map(str, figures)))
+        place = f"-o {folder}" if folder else str(paths[0].parent)
+        raise InputError(f"{place}: cannot be written: {error.strerror or error}") from None
+    print("\n".join(map(str, written)))
     return 0
+
+
+def _figures(only: str | None, runs: int) -> list[str]:
+    """The names asked for. InputError: one that is not known."""
+    from ..plots import FIGURES
+
+    if only is None:
+        return ["overlay"] if runs > 1 else ["convergence", "dashboard"]
+    names = list(dict.fromkeys(name.strip() for name in only.split(",") if name.strip()))
+    if "all" in names:
+        return [*FIGURES, *(["overlay"] if runs > 1 else [])]
+    unknown = [name for name in names if name not in (*FIGURES, "overlay")]
+    if unknown or not names:
+        raise InputError(f"--only {only}: must name some of {', '.join([*FIGURES, 'overlay', 'all'])}")
+    return names
+
+
+def _stems(paths: tuple[Path, ...]) -> list[str]:
+    """Names for the figures; where two runs share a name, their folders' names come first, or numbers."""
+    stems = [path.stem for path in paths]
+    if len(set(stems)) < len(stems):
+        stems = [f"{path.resolve().parent.name}-{path.stem}" for path in paths]
+    if len(set(stems)) < len(stems):
+        stems = [f"{k + 1}-{stem}" for k, stem in enumerate(stems)]
+    return stems
+
+
+def _draw(
+    run: Any, folder: Path, stem: str, kind: str, names: list[str], animate: bool, margin_optimum: bool
+) -> list[Path]:
+    from .. import plots
+
+    optimum = None
+    if margin_optimum:
+        from ..exact import max_margin
+
+        if run.problem.classes is None:
+            raise InputError("--margin-optimum: a regression has no margin")
+        optimum = max_margin(run.problem.X, run.problem.y, loss=run.problem.loss.name).margin
+    written = plots.write(run, folder, stem, kind, [name for name in names if name != "overlay"], optimum=optimum)
+    if animate:
+        written.append(plots.animate(run, folder / f"{stem}-particles.gif"))
+    return written
+
+
+def _overlay(runs: list[Any], folder: Path, stems: list[str], kind: str) -> Path:
+    from .. import plots
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return plots.save(plots.overlay(runs, stems), folder / f"{stems[0]}-overlay.{kind}", ", ".join(stems))
 
 
 @click.command()

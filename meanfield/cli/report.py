@@ -1,0 +1,32 @@
+"""`meanfield report`: a run as one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..errors import InputError
+
+
+@click.command()
+@click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
+@click.option("-o", "out", type=click.Path(path_type=Path), help="File to write (default: RUN.html beside the run).")
+@click.option("--seconds", type=click.FloatRange(0.0), default=3.0, show_default=True, metavar="BUDGET",
+              help="Time for the certificate; 0 for none.")  # fmt: skip
+def report(path: Path, out: Path | None, seconds: float) -> int:
+    """Figures, measures, certificate and configuration of a run in one HTML file that needs nothing else."""
+    from ..report import html
+    from ..run import load
+
+    out = out or path.with_suffix(".html")
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"-o {out}: must end in .html")
+    page = html(load(path), path.name, seconds=seconds)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"-o {out}: cannot be written: {error.strerror or error}") from None
+    print(out)
+    return 0

@@ -1,0 +1,199 @@
+"""`meanfield watch`: a run that another process writes, as seen from a terminal. It reads, and disturbs nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import InputError, RunFileError
+
+_WIDTH = 80
+_BARS = "▁▂▃▄▅▆▇█"
+_SHOWN = {
+    "objective": "objective L",
+    "relative_gap": "relative gap (estimate)",
+    "margin": "normalized margin",
+    "train_error": "train error",
+    "test_error": "test error",
+    "free_energy": "free energy (estimate)",
+    "drift": "drift",
+    "step_size": "step size",
+    "reg": "λ",
+    "temperature": "τ",
+}
+
+
+@dataclass(frozen=True)
+class State:
+    """What the run file says as of its last checkpoint, at `written` (seconds since 1970), without its particles."""
+
+    step: int
+    steps: int
+    title: str
+    trace: Mapping[str, Any]
+    seconds: Sequence[float]
+    written: float
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.steps
+
+    @property
+    def speed(self) -> float:
+        """Steps a second over the last tenth of the rows (two at least); NaN before there are two."""
+        steps, seconds = self.trace.get("step", ()), self.seconds
+        if len(seconds) < 2:
+            return math.nan
+        first = max(0, min(len(seconds) - 2, len(seconds) - 1 - len(seconds) // 10))
+        elapsed = float(seconds[-1] - seconds[first])
+        return float(steps[-1] - steps[first]) / elapsed if elapsed > 0 else math.nan
+
+
+@click.command()
+@click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
+@click.option("--once", is_flag=True, help="Print one summary and exit, as where stdout is no terminal.")
+@click.option("--every", type=click.FloatRange(0.2, 3600), default=2.0, show_default=True, metavar="SECONDS",
+              help="Seconds between looks.")  # fmt: skip
+def watch(path: Path, once: bool, every: float) -> int:
+    """Follow a run in another process, until it ends or Ctrl-C.
+
+    What is shown is as of the last checkpoint (run.checkpoint_every): what came after it is not known yet.
+    """
+    state, seen = read(path), _identity(path)
+    alive = writer(path)
+    if once or not sys.stdout.isatty():
+        print("\n".join(screen(path, state, alive, time.time())))
+        return 0
+    height = 0
+    while True:
+        lines = screen(path, state, alive, time.time())
+        erase = f"\x1b[{height}F\x1b[J" if height else ""
+        print(erase + "\n".join(lines), flush=True)
+        height = len(lines)
+        if state.finished or alive is None:
+            return 0
+        time.sleep(every)
+        alive = writer(path)  # before the file: who is gone has written its last
+        if (now := _identity(path)) != seen:
+            state, seen = read(path), now
+
+
+def read(path: Path) -> State:
+    """Config, step and trace; neither data nor particles are touched. RunFileError: missing, damaged or not a run."""
+    from .. import storage
+    from ..config import parse_config
+    from ..runfile import FORMAT
+
+    def accept(attributes: Mapping[str, Any]) -> None:
+        if attributes.get("format") != FORMAT:
+            raise RunFileError(f"{path}: is an HDF5 file but not a meanfield run")
+
+    written = _identity(path)[0] / 1e9
+    tree = storage.read(path, names=("config", "ensemble/step", "trace", "timing"), accept=accept)
+    try:
+        config = parse_config(tree["config"], f"{path}: config")
+        title = (f"{Path(config.data.source).name}, n {config.data.n}, d {config.data.d}, m {config.ensemble.m}, "
+                 f"{config.objective.loss}, {config.dynamics.method}")  # fmt: skip
+        return State(tree["ensemble"]["step"], config.run.steps, title, tree.get("trace", {}),
+                     tree.get("timing", {}).get("seconds", ()), written)  # fmt: skip
+    except (KeyError, AttributeError, TypeError) as error:
+        raise RunFileError(f"{path}: is not a whole run, {error} is missing") from None
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    """Changes whenever the file is replaced, which is the only way that it ever changes."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def writer(path: Path) -> str | None:
+    """Who is writing the run, by its signature beside it; None if nobody is. The lock itself is left alone."""
+    from ..durable import process_exists
+
+    try:
+        with open(os.path.realpath(path) + ".lock", "rb") as file:
+            holder = json.loads(file.read(4096))
+        host, pid = str(holder["host"]), int(holder["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if host != socket.gethostname():
+        return f"process {pid} on {host}"
+    return f"process {pid}" if pid > 0 and process_exists(pid) else None
+
+
+def screen(path: Path, state: State, alive: str | None, now: float) -> list[str]:
+    """The lines to show, each at most 80 columns wide."""
+    age = max(0.0, now - state.written)
+    share = state.step / state.steps if state.steps else 1.0
+    filled = int(40 * min(share, 1.0))
+    ending = "finished" if state.finished else f"as of the checkpoint {words(age)} ago"
+    lines = [_clipped(str(path)), _clipped(state.title), "",
+             f"{'█' * filled}{'░' * (40 - filled)} {100 * share:3.0f} %  step {state.step} of {state.steps}",
+             _status(state, alive, age, ending), ""]  # fmt: skip
+    for name, label in _SHOWN.items():
+        values = carried(state.trace.get(name, ()))
+        if values and (name != "temperature" or any(values)):
+            lines.append(f"{label:<24}{values[-1]:>12.5g}  {graph(values, 40)}".rstrip())
+    return lines
+
+
+def _status(state: State, alive: str | None, age: float, ending: str) -> str:
+    if state.finished:
+        seconds = float(state.seconds[-1]) if len(state.seconds) else 0.0
+        return f"{ending}, {words(seconds)} of computing"
+    speed = state.speed
+    parts = [ending]
+    if speed > 0:
+        left = (state.steps - state.step) / speed - (age if alive else 0.0)
+        parts += [f"{speed:.3g} steps/s", f"about {words(max(left, 0.0))} left" if alive else ""]
+    parts.append("" if alive else "nobody is writing it")
+    return _clipped(", ".join(filter(None, parts)))
+
+
+def words(seconds: float) -> str:
+    """ "42 s", "7 min", "3.5 h", "2.1 d"."""
+    for size, unit in ((86400, "d"), (3600, "h")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+def carried(values: Sequence[float]) -> list[float]:
+    """The rows from the first finite value on, NaN replaced by the value before: graphs share their time."""
+    found: list[float] = []
+    for value in values:
+        if math.isfinite(value) or found:
+            found.append(float(value) if math.isfinite(value) else found[-1])
+    return found
+
+
+def graph(values: Sequence[float], width: int) -> str:
+    """A line of bars, each the last value of its share of the rows; logarithmic if all are positive over a decade."""
+    bars = min(width, len(values))
+    picked = [values[(k + 1) * len(values) // bars - 1] for k in range(bars)]
+    low, high = min(picked), max(picked)
+    if low > 0 and high > 10 * low:
+        picked = [math.log(value) for value in picked]
+        low, high = math.log(low), math.log(high)
+    if not high > low:
+        return _BARS[0] * len(picked)
+    return "".join(_BARS[min(7, int(8 * (value - low) / (high - low)))] for value in picked)
+
+
+def _clipped(text: str) -> str:
+    """At most 80 columns, the beginning left out; control characters, which a file's name may hold, are not sent on."""
+    text = "".join(one if one.isprintable() else "?" for one in text)
+    return text if len(text) <= _WIDTH else "…" + text[-(_WIDTH - 1) :]

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""What a checkpoint costs beside a plain copy of the same bytes: m 10⁷ particles, d 20, float32 unless told.
+
+    scripts/bench_checkpoint.py --folder /where/the/runs/are
+
+Turns alternate between saving the run, which lays out, hashes, writes and flushes it, and writing a file of the same
+length from memory with flush (fsync) in the same folder; medians, and the ratio within each turn. Beside them what one
+thread takes for the parts alone: laying out the particles, SHA-256. The figures are of one disk under one load.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+
+def prepared(m, d):
+    """A run at step 0 with these particles."""
+    from meanfield.config import Config
+    from meanfield.run import prepare
+
+    return prepare(Config.model_validate({
+        "data": {"source": "xor", "n": 64, "d": d, "n_test": 0},
+        "objective": {"reg": 5e-3},
+        "ensemble": {"m": m},
+        "run": {"steps": 10},
+    }))  # fmt: skip
+
+
+def seconds(action):
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def copy(block, size, path):
+    """Write `size` bytes, over and over the same block, and flush them."""
+    with open(path, "wb", buffering=0) as file:
+        for start in range(0, size, len(block)):
+            file.write(block[: size - start])
+        os.fsync(file.fileno())
+
+
+def lay_out(run):
+    for _ in run.ensemble.blocks():
+        pass
+
+
+def digest(block, size):
+    state = hashlib.sha256()
+    for start in range(0, size, len(block)):
+        state.update(block[: size - start])
+
+
+def measure(m, d, turns, folder):
+    run = prepared(m, d)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        target, plain = Path(name) / "run.h5", Path(name) / "plain"
+        run.save(target, keep_previous=False)
+        size, block = target.stat().st_size, os.urandom(1 << 23)
+        saves, copies = [], []
+        for _ in range(turns):
+            copies.append(seconds(lambda: copy(block, size, plain)))
+            plain.unlink()
+            saves.append(seconds(lambda: run.save(target)))
+    return {
+        "m": m, "d": d, "bytes": size, "turns": turns,
+        "save_s": statistics.median(saves), "copy_s": statistics.median(copies),
+        "ratio": statistics.median(a / b for a, b in zip(saves, copies, strict=True)),
+        "lay_out_s": seconds(lambda: lay_out(run)), "sha256_s": seconds(lambda: digest(block, size)),
+    }  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--m", type=int, default=10**7)
+    parser.add_argument("--d", type=int, default=20)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--folder", default=".", help="where the runs would be: another disk, another answer")
+    parser.add_argument("--json", help="write the figures to this file too")
+    arguments = parser.parse_args()
+    found = measure(arguments.m, arguments.d, arguments.turns, arguments.folder)
+    gigabytes = found["bytes"] / 1e9
+    print(f"m = {found['m']}, d = {found['d']}: {gigabytes:.3f} GB, medians of {found['turns']} turns")
+    for name, label in (("save_s", "checkpoint"), ("copy_s", "plain copy with flush")):
+        print(f"{label:24}{found[name]:8.2f} s{gigabytes / found[name]:8.2f} GB/s")
+    print(f"{'ratio':24}{found['ratio']:8.2f}")
+    for name, label in (("lay_out_s", "of it, laying out"), ("sha256_s", "of it, SHA-256")):
+        print(f"{label:24}{found[name]:8.2f} s{gigabytes / found[name]:8.2f} GB/s   (alone, one thread)")
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

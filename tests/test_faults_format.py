@@ -1,0 +1,112 @@
+"""What may not be resumed is refused by name: newer formats, other data, parts of two runs. Old formats are read."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faults import SETTINGS, ensemble, in_process, problem
+
+from meanfield import load, runfile, simulate, storage
+from meanfield.dynamics import Langevin
+from meanfield.errors import RunFileError
+from meanfield.simulate import resume
+
+FORMATS = Path(__file__).parent / "formats"
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A run of 6 steps."""
+    simulate(problem(), ensemble(), Langevin(), steps=6, out=tmp_path / "run.h5", **SETTINGS)
+    return tmp_path / "run.h5"
+
+
+def test_every_format_has_an_example():
+    """So that a change of the format cannot forget the files that are out there."""
+    kept = {file.stem for file in FORMATS.glob("*.h5")}
+    assert kept == {f"v{version}" for version in range(runfile._OLDEST_FORMAT, runfile.FORMAT_VERSION + 1)}
+
+
+@pytest.mark.parametrize("example", sorted(FORMATS.glob("*.h5")), ids=lambda file: file.stem)
+def test_a_run_of_every_format_is_read_as_it_was_written_and_goes_on(tmp_path, example):
+    """Step, time, particles and trace are those that h5py saw when the file was made; resume takes it further."""
+    held = json.loads(example.with_suffix(".json").read_text())
+    run = load(shutil.copy(example, tmp_path / "run.h5"))
+    assert (run.ensemble.step, run.ensemble.time.hex()) == (held["step"], held["time"])
+    for name in ("u", "w"):
+        assert [float(value).hex() for value in getattr(run.ensemble, name).ravel()] == held[name]
+    assert {name: [float(v).hex() for v in column] for name, column in run.trace.items()} == held["trace"]
+    result = resume(tmp_path / "run.h5", more=4)
+    assert (result.ensemble.step, result.saved) == (held["step"] + 4, True)
+    assert np.isfinite(result.trace["objective"]).all()
+
+
+def rewritten(path, change):
+    """The same file with a change that is under a right checksum: what a tool, or a person who means it, can make."""
+    tree = storage.read(path)
+    change(tree)
+    storage.write(path, tree)
+
+
+def setting(name, old, new):
+    def change(tree):
+        assert old in tree["config"]
+        tree["config"] = tree["config"].replace(old, new)
+
+    return pytest.param(change, name, id=name)
+
+
+def other_data(tree):
+    tree["data"]["X"] = tree["data"]["X"] + 1e-12
+
+
+def other_seed(tree):
+    tree["ensemble"]["seed"] += 1
+
+
+def earlier_particles(tree):
+    tree["ensemble"]["step"] = 3
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda tree: tree["@attrs"].update(format_version=2, meanfield="9.9"), r"run format 2, written by meanfield 9\.9"),
+    (lambda tree: tree["@attrs"].update(format_version=0), "run format 0, which is not known"),
+    (lambda tree: tree["@attrs"].update(format="another"), "not a meanfield run"),
+    (other_data, "the data are not those the run was started with"),
+    (other_seed, r"ensemble.seed = 9, but holds 10"),
+    (earlier_particles, "its trace ends at step 6, its particles at step 3"),
+    setting("ensemble.m = 301, but holds 300", "m = 300\n", "m = 301\n"),
+    setting("data.n = 25, but holds 24", "n = 24\n", "n = 25\n"),
+    setting("data.d = 4, but holds 5", "\nd = 5\n", "\nd = 4\n"),
+    setting("ensemble.dtype = float64, but holds float32", '"float32"', '"float64"'),
+    setting("objective.loss", '"logistic"', '"hinge"'),
+    setting("run.stepps", "\nsteps = 6\nrecord", "\nstepps = 6\nrecord"),
+])  # fmt: skip
+def test_what_does_not_belong_together_is_refused_by_name_and_left_alone(path, change, words):
+    """load and resume, in one line; the file is not touched, nor is run.h5.prev taken in the place of a good file."""
+    rewritten(path, change)
+    before = path.read_bytes()
+    for call in (load, lambda path: resume(path, more=5)):
+        with pytest.raises((RunFileError, ValueError), match=words) as caught:
+            call(path)
+        assert "\n" not in str(caught.value)
+        assert "run.h5" in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_only_named_settings_may_change_when_a_run_goes_on(path):
+    """resume knows these options and no others; of the configuration only the step at which the run ends changes."""
+    from meanfield.cli.run import resume as command_resume
+
+    names = {parameter.name for parameter in command_resume.params}
+    assert names == {"path", "until", "more", "threads", "max_time", "force", "as_json", "quiet"}
+    status, _, err = in_process("resume", path, "--set", "objective.reg=1")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "--set" in err
+    before = load(path)
+    resume(path, until=9, threads=1)
+    after = load(path)
+    assert after.config.run.steps == 9
+    assert after.config.model_copy(update={"run": before.config.run}) == before.config
