@@ -78,7 +78,9 @@ class Ranks(Alone):
 
     def _fair_threads(self) -> int:
         """The cores this rank may use, each divided by the ranks on this machine that may use it too."""
-        cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+        from .threads import usable_cores
+
+        cores = set(usable_cores())
         here = [theirs for host, theirs in self._world.allgather((platform.node(), cores)) if host == platform.node()]
         return max(1, round(sum(1 / sum(core in theirs for theirs in here) for core in cores)))
 

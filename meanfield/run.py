@@ -102,6 +102,7 @@ def load(path: str | Path, *, fall_back: bool = False, ranks: Alone = ALONE) -> 
 
     sizes, content = ranks.once(read)
     config = parse_config(content.config, f"{path}: config")
+    _check_ranks(config, ranks)
     data = content.data
     dataset = Dataset(data["X"], data["y"], data.get("X_test"), data.get("y_test"), config.data.source)
     if dataset.sha256 != content.data_sha256:
@@ -142,6 +143,13 @@ def _check_agreement(
         )
 
 
+def _check_ranks(config: Config, ranks: Alone) -> None:
+    """InputError: what a configuration asks for and several ranks cannot do."""
+    if ranks.size > 1 and config.record.measures:
+        raise InputError(f"record.measures = {config.record.measures}: need a single process, not {ranks.size} "
+                         "ranks; measure snapshots, or the run's file, afterwards")  # fmt: skip
+
+
 def problem_of(config: Config, dataset: Dataset) -> Problem:
     """The problem that a configuration poses on these data."""
     objective = config.objective
@@ -156,6 +164,7 @@ def prepare(config: Config, measures: Mapping[str, Measure] | None = None, *, ra
 
     InputError: data or particles that cannot be used.
     """
+    _check_ranks(config, ranks)
     dataset = ranks.once(lambda: load_dataset(config.data))
     problem = problem_of(config, dataset)
     wanted = config.ensemble

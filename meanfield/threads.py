@@ -15,13 +15,18 @@ from typing import Any
 import numpy as np
 
 
+def usable_cores() -> list[int]:
+    """The numbers of the cores this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
 def default_threads() -> int:
     """Cores this process may use, less what OMP_NUM_THREADS or NUMBA_NUM_THREADS allow; 1 in a worker process.
 
-    joblib sets those variables in its workers; a child of multiprocessing gets one thread, so that a pool of
-    processes never takes more threads than there are cores.
+    joblib sets those variables in its workers, the first MEANFIELD_NUM_THREADS is set in each rank of an MPI job; a
+    child of multiprocessing gets one thread, so that a pool of processes never takes more threads than there are cores.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(usable_cores())
     for name in ("MEANFIELD_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
         value = os.environ.get(name, "")
         if value.isdigit() and int(value) > 0:

@@ -1,6 +1,7 @@
 """Lives of a run under a shell loop and under a batch scheduler, both of which end it again and again."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -153,3 +154,24 @@ def test_a_slurm_job_that_is_cancelled_saves_and_is_not_queued_again(machine):
     time.sleep(0.05)
     process.send_signal(signal.SIGUSR1)
     assert "submit it once more" in ends(process, 1)
+
+
+def test_a_slurm_job_of_several_tasks_shares_the_ensemble_between_ranks(machine):
+    """srun starts them; the signal before the limit saves on all, and the next job goes on, to the same end."""
+    pytest.importorskip("mpi4py")
+    beside = Path(sys.executable).parent / "mpiexec"
+    mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if mpiexec is None:
+        pytest.skip("no mpiexec")
+    machine.provide("srun", f"exec '{mpiexec}' -n \"$SLURM_NTASKS\" \"$@\"\n")
+    arguments, path = ["slurm.sbatch", "run.h5", *SETUP], machine.folder / "run.h5"
+    process = machine(*arguments, "--set", "run.steps=100000000", SLURM_NTASKS="2")
+    wait_for(path.exists)
+    process.send_signal(signal.SIGUSR1)
+    ends(process, 75)
+    done = load(path).ensemble.step
+    assert in_process("resume", path, "--until", done, "--quiet")[0] == 0
+    assert [name for name, _ in calls(machine)] == ["srun", "meanfield", "meanfield", "scontrol"]
+    part, whole = load(path), machine.folder / "whole.h5"
+    assert in_process("run", *SETUP, "--set", f"run.steps={done}", "--quiet", "--out", whole)[0] == 0
+    assert_same(part, load(whole))

@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "meanfield"
 ORDER = [  # a module imports only what stands before it
-    "errors", "compiling", "schedules", "config", "losses", "noise", "durable", "communicator", "runlock", "hashing", "storage", "threads",
+    "errors", "compiling", "schedules", "config", "losses", "noise", "durable", "threads", "communicator", "runlock",
+    "hashing", "storage",
     "microkernels",
     "ascent", "arrangement", "relaxation", "refit", "nodes", "kernels",
     "sweep", "exchange",

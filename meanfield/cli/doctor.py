@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
+from typing import Any
 
 import click
 
+from ..communicator import world
 from ._tables import print_json, table
 
 
@@ -18,14 +21,18 @@ def doctor(as_json: bool, threads: int | None) -> int:
     from ..compiling import cache_folder
     from ..microkernels import has_wide_vectors
     from ..runfile import describe_versions
-    from ..sweep import default_threads
+    from ..threads import default_threads, usable_cores
 
+    ranks = world()
     threads = threads or default_threads()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bindings = ranks.gather((platform.node(), usable_cores(), threads))
+    if not ranks.leads:
+        return 0
+    cores = len(usable_cores())
     folder = cache_folder()
     writable = _writable(folder)
     step, product = _measure(threads)
-    facts = {
+    facts: dict[str, Any] = {
         **describe_versions(),
         "cores": cores,
         "threads": threads,
@@ -36,7 +43,11 @@ def doctor(as_json: bool, threads: int | None) -> int:
         "matrix_product_gflops": round(product, 1),
         "fraction_of_matrix_product": round(step / product, 3),
     }
-    advice = _advice(facts)
+    if ranks.size > 1:
+        facts["ranks"] = ranks.size
+        for rank, (host, allowed, number) in enumerate(bindings):
+            facts[f"rank_{rank}"] = f"{host}, cores {_ranges(allowed)}, threads {number}"
+    advice = [*_advice(facts), *_oversubscribed(bindings)]
     if as_json:
         print_json({**facts, "advice": advice})
         return 0
@@ -49,13 +60,32 @@ def _advice(facts: dict) -> list[str]:
     advice = []
     if not facts["cache_writable"]:
         advice.append(f"{facts['cache_folder']} cannot be written, so every start compiles again: set NUMBA_CACHE_DIR")
-    if facts["threads"] < facts["cores"]:
+    if facts["threads"] < facts["cores"] and "ranks" not in facts:
         advice.append(f"{facts['threads']} of {facts['cores']} cores are used: set MEANFIELD_NUM_THREADS or --threads")
     if facts["threads"] > facts["cores"]:
         advice.append(f"{facts['threads']} threads on {facts['cores']} cores: set MEANFIELD_NUM_THREADS or --threads")
     if facts["fraction_of_matrix_product"] < 0.5:
         advice.append("the step is slower than half the matrix product: is something else running, or vectors narrow?")
     return advice
+
+
+def _oversubscribed(bindings: list[tuple[str, list[int], int]]) -> list[str]:
+    """What to do about machines on which the ranks have more threads than cores among them."""
+    advice = []
+    for host in dict.fromkeys(name for name, _, _ in bindings):
+        here = [(set(allowed), number) for name, allowed, number in bindings if name == host]
+        cores, wanted = len(set().union(*(allowed for allowed, _ in here))), sum(number for _, number in here)
+        if wanted > cores:
+            advice.append(f"{host}: {len(here)} ranks with {wanted} threads on {cores} cores: start fewer ranks, "
+                          "or set MEANFIELD_NUM_THREADS")  # fmt: skip
+    return advice
+
+
+def _ranges(numbers: list[int]) -> str:
+    """0-3,8 for 0, 1, 2, 3, 8."""
+    starts = [i for i in numbers if i - 1 not in numbers]
+    ends = [i for i in numbers if i + 1 not in numbers]
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
 
 
 def _writable(folder: os.PathLike[str]) -> bool:

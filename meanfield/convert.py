@@ -1,0 +1,100 @@
+"""Traces for other tools: pandas, xarray, ArviZ. None is needed by anything else here, and each is imported when asked.
+
+A run is what `load` or `simulate` gives, or the path of a run file.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import InputError
+from .run import Run, load
+
+if TYPE_CHECKING:
+    from .simulate import Result
+
+
+def to_pandas(run: Run | Result | str | Path) -> Any:
+    """The trace as a DataFrame: a row a recorded step (its index, int64), a column a measure, float64.
+
+    NaN where a measure was not taken. InputError: pandas is not installed.
+    """
+    pandas = _imported("pandas", "to_pandas")
+    trace = _opened(run).trace
+    index = pandas.Index(trace.get("step", np.empty(0, np.int64)), name="step")
+    return pandas.DataFrame({name: column for name, column in trace.items() if name != "step"}, index=index)
+
+
+def to_xarray(runs: Sequence[Run | Result | str | Path]) -> Any:
+    """The traces of several runs as one Dataset: each measure (run, step), with the seed of the particles by run.
+
+    Steps are those of any of the runs in order, NaN where a run has no such row or does not take the measure.
+    InputError: no runs, or xarray is not installed.
+    """
+    xarray = _imported("xarray", "to_xarray")
+    opened = _several(runs)
+    steps = np.unique(np.concatenate([run.trace.get("step", np.empty(0, np.int64)) for run in opened]))
+    return _dataset(xarray, opened, steps, {"run": np.arange(len(opened)), "step": steps})
+
+
+def to_inference_data(runs: Sequence[Run | Result | str | Path], *, first: int = 0) -> Any:
+    """The traces as ArviZ's InferenceData: a run is a chain, and the rows that all have from step `first` on are draws.
+
+    Measures that are finite in every such row, in the group posterior. For R̂ and effective sample sizes of numbers
+    across independent seeds; particles of one ensemble interact, and are no chains. InputError: no runs, no common
+    row, seeds that are not all different, or ArviZ is not installed (below 1.0, with xarray).
+    """
+    xarray, arviz = _imported("xarray", "to_inference_data"), _imported("arviz", "to_inference_data")
+    if not hasattr(arviz, "InferenceData"):
+        raise InputError('to_inference_data needs arviz below 1.0: pip install "arviz<1"')
+    opened = _several(runs)
+    seeds = [run.ensemble.seed for run in opened]
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"runs with seeds {seeds}: must differ; equal ones are one chain twice")
+    steps = opened[0].trace.get("step", np.empty(0, np.int64))
+    for run in opened[1:]:
+        steps = np.intersect1d(steps, run.trace.get("step", ()))
+    steps = steps[steps >= first]
+    if not len(steps):
+        raise InputError(f"runs: have no recorded step in common from step {first} on")
+    whole = _dataset(xarray, opened, steps, {"chain": np.arange(len(opened)), "draw": steps})
+    return arviz.InferenceData(posterior=whole[[name for name in whole if np.isfinite(whole[name]).all()]])
+
+
+def _dataset(xarray: Any, runs: Sequence[Run | Result], steps: np.ndarray, coordinates: Mapping[str, Any]) -> Any:
+    """Each measure of any of the runs as an array (runs, steps), dimensions as the coordinates name them."""
+    across, along = coordinates
+    traces = [run.trace for run in runs]
+    names = dict.fromkeys(name for trace in traces for name in trace if name != "step")
+    filled = {name: np.full((len(runs), len(steps)), np.nan) for name in names}
+    for i, trace in enumerate(traces):
+        of_trace, of_steps = np.intersect1d(trace.get("step", ()), steps, return_indices=True)[1:]
+        for name in trace.keys() & names.keys():
+            filled[name][i, of_steps] = trace[name][of_trace]
+    seeds = np.array([run.ensemble.seed for run in runs], np.uint64)
+    return xarray.Dataset(
+        {name: ((across, along), values) for name, values in filled.items()},
+        coords={**coordinates, "seed": (across, seeds)},
+    )
+
+
+def _several(runs: Sequence[Run | Result | str | Path]) -> list[Run | Result]:
+    if isinstance(runs, str | Path) or not isinstance(runs, Sequence) or not runs:
+        raise InputError("runs: must be a list of runs, at least one")
+    return [_opened(run) for run in runs]
+
+
+def _opened(run: Run | Result | str | Path) -> Run | Result:
+    return load(run) if isinstance(run, str | Path) else run
+
+
+def _imported(library: str, user: str) -> Any:
+    try:
+        return importlib.import_module(library)
+    except ImportError:
+        raise InputError(f"{user} needs {library}, which is not installed: pip install {library}") from None
