@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 from .ascent import Peaks, climb, distinct, random_starts
 from .gibbs import Gibbs, gibbs
 from .losses import Loss
-from .margin import MaxMargin, max_margin
+from .margin import MarginLaw, MaxMargin, margin_law, max_margin
 from .problem import Problem
 from .refit import Refit
 from .sweep import default_threads
@@ -187,4 +187,6 @@ def optimum(
     return search.result(time.monotonic() - began)
 
 
-__all__ = ["Gibbs", "MaxMargin", "Optimum", "Search", "dual_bound", "gibbs", "max_margin", "optimum"]
+__all__ = [
+    "Gibbs", "MarginLaw", "MaxMargin", "Optimum", "Search", "dual_bound", "gibbs", "margin_law", "max_margin", "optimum",
+]  # fmt: skip

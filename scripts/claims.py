@@ -1,0 +1,137 @@
+"""What the scripts of the claims share: their command line, their studies, the look of their figures.
+
+A script defines cells (module-level pure functions of their configuration) and parts, and ends in
+`claims.main(__doc__, {"part": part})`; a part is a function of `Options`, which makes the configurations for the fast
+or the full mode, has the study computed, prints a table and draws a figure.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from meanfield.errors import InputError
+from meanfield.runfile import describe_versions
+from meanfield.study import Study, parse_shard
+
+RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
+# Okabe and Ito: told apart by the colour-blind; in grey they need markers or line styles as well
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.", ":")
+
+
+class Incomplete(Exception):
+    """Cells of a part are still missing, so that it has no table and no figure yet."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """full: hours, not minutes; folder: where tables and figures go; the rest is for the studies."""
+
+    full: bool = False
+    folder: Path = RESULTS
+    processes: int | None = None
+    threads: int = 1
+    shard: tuple[int, int] = (1, 1)
+    quiet: bool = False
+
+    def study(self, name: str, cell: Callable[..., Mapping], version: int = 1) -> "BoundStudy":
+        return BoundStudy(Study(name, cell, self.folder, version), self)
+
+
+@dataclass(frozen=True)
+class BoundStudy:
+    """A study with the command line's processes, share and folder."""
+
+    study: Study
+    options: Options
+
+    def run(self, configurations: Iterable[Mapping]) -> list[dict]:
+        """All rows, in order. Incomplete: cells failed, or are another share's."""
+        configurations, options = list(configurations), self.options
+        rows = self.study.run(configurations, options.processes, options.threads, options.shard, options.quiet)
+        if missing := len({tuple(one.items()) for one in configurations}) - len(rows):
+            k, K = options.shard
+            what = "run it again" if self.study.failures else "run the other shares, then all without --shard"
+            raise Incomplete(f"{self.study.name}: {missing} cells are missing"
+                             f"{f' (share {k} of {K} is done)' if K > 1 else ''}: {what}")  # fmt: skip
+        return rows
+
+
+def main(doc: str, parts: Mapping[str, Callable[[Options], None]]) -> None:
+    """Run the parts asked for (all, if none is named); ends the process. Status 1: cells are missing; 2: bad input."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="*", help=f"of {', '.join(parts)} (default: all)")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--fast", action="store_true", help="minutes on two cores (default)")
+    mode.add_argument("--full", action="store_true", help="hours")
+    parser.add_argument("--shard", default="1/1", metavar="k/K", help="compute only the k-th of K shares of the cells")
+    parser.add_argument("--processes", type=int, help="worker processes (default: one a core)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each (default: 1)")
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="for tables and figures (default: data/results)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    arguments = parser.parse_args()
+    if unknown := [part for part in arguments.part if part not in parts]:
+        parser.error(f"{', '.join(unknown)}: the parts are {', '.join(parts)}")
+    print(", ".join(f"{name} {value}" for name, value in describe_versions().items()))
+    try:
+        options = Options(arguments.full, arguments.folder, arguments.processes, arguments.threads,
+                          parse_shard(arguments.shard), arguments.quiet)  # fmt: skip
+        sys.exit(sum(_run(parts[part], part, options) for part in arguments.part or parts) and 1)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(part: Callable[[Options], None], name: str, options: Options) -> int:
+    print(f"\n== {name}, {'full' if options.full else 'fast'}", flush=True)
+    try:
+        part(options)
+    except Incomplete as error:
+        print(error, file=sys.stderr)
+        return 0 if options.shard[1] > 1 and "again" not in str(error) else 1
+    return 0
+
+
+def page(columns: int, rows: int = 1, height: float = 2.6):
+    """(figure, axes) of panels 3.4 in wide and `height` in high; axes (columns,), or (rows, columns)."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from meanfield.plots import STYLE
+
+    matplotlib.rcParams.update(STYLE, **{"axes.prop_cycle": matplotlib.cycler(color=COLOURS), "legend.fontsize": 7.5})
+    figure = Figure(figsize=(3.4 * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, axes[0] if rows == 1 else axes
+
+
+def save(figure, name: str, options: Options) -> None:
+    """Write NAME.png and NAME.pdf to the folder, the same bytes for the same figure."""
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for kind, silent in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+        figure.savefig(options.folder / f"{name}.{kind}", metadata=silent)
+    print(options.folder / f"{name}.pdf")
+
+
+def mean_and_error(values: Iterable[float]) -> tuple[float, float]:
+    """Mean and standard error s/√k, s with k − 1 degrees of freedom; the error of a single value is NaN."""
+    values = np.asarray(list(values), dtype=float)
+    error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    return float(values.mean()) if len(values) else math.nan, error
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows aligned under a head; floats with four digits."""
+    cells = [list(head), *([f"{x:.4g}" if isinstance(x, float) else str(x) for x in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    for row in cells:
+        print("  ".join([row[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(row[1:], widths[1:], strict=True))]))
