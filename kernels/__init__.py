@@ -12,7 +12,7 @@ _HOME = {
     "flow": ("GradientFlow",),
     "gram": ("ReluKernel", "relu_nngp", "relu_ntk"),
     "logistic": ("Logistic", "logistic_path"),
-    "lower_bound": ("margin_cap", "paper_data", "split_exact", "split_sampled"),
+    "lower_bound": ("margin_cap", "margin_cap_limit", "paper_data", "split_exact", "split_predictor", "split_sampled"),
     "select": ("Selection", "best"),
     "solve": ("Interpolation", "Ridge", "RidgePath", "class_targets", "margins", "reg_path"),
     "svm": ("SVM",),
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # the same, for type checkers
     from .flow import GradientFlow
     from .gram import ReluKernel, relu_nngp, relu_ntk
     from .logistic import Logistic, logistic_path
-    from .lower_bound import margin_cap, paper_data, split_exact, split_sampled
+    from .lower_bound import margin_cap, margin_cap_limit, paper_data, split_exact, split_predictor, split_sampled
     from .select import Selection, best
     from .solve import Interpolation, Ridge, RidgePath, class_targets, margins, reg_path
     from .svm import SVM

@@ -1,6 +1,6 @@
 """Cholesky factors in place, by blocks of columns: matrix products do the work.
 
-LAPACK's own routine is left to blocks of 1,024 columns, on one thread: the threaded one of OpenBLAS 0.3.30 crashes the
+LAPACK's own routine is left to blocks of 512 columns, on one thread: the threaded one of OpenBLAS 0.3.30 crashes the
 process somewhere between n = 14,000 and 20,000 on two threads, and on small blocks it mostly waits for itself.
 """
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from .threads import single_threaded_blas
 
-BLOCK = 1024
+BLOCK = 512
 
 
 def factorize(K: np.ndarray, reg: float = 0.0, *, overwrite: bool = False) -> tuple[np.ndarray, float]:
-    """L (n, n) with L Lᵀ = K + reg I, and an estimate of the reciprocal condition number of K + reg I (1-norm).
+    """L (n, n) with L Lᵀ = K + reg I, and the 1-norm of K + reg I.
 
     K symmetric, float32 or float64, stored by rows; with `overwrite` its memory holds the result. Only the lower half
     of L is meaningful. Raises ValueError where K + reg I is not positive definite in its precision.
@@ -26,8 +26,7 @@ def factorize(K: np.ndarray, reg: float = 0.0, *, overwrite: bool = False) -> tu
     n = len(L)
     diagonal = np.arange(n)
     L[diagonal, diagonal] += reg
-    pocon, lange = get_lapack_funcs(("pocon", "lange"), (L,))
-    size = lange("1", L.T)
+    size = float(get_lapack_funcs("lange", (L,))("1", L.T))
     for j in range(0, n, BLOCK):
         end = min(j + BLOCK, n)
         panel = L[j:, j:end]
@@ -42,7 +41,14 @@ def factorize(K: np.ndarray, reg: float = 0.0, *, overwrite: bool = False) -> tu
         panel[:end - j] = corner
         if end < n:
             panel[end - j:] = solve_triangular(corner, panel[end - j:].T, lower=True, check_finite=False).T
-    return L, float(pocon(L.T, size, uplo="U")[0])
+    return L, size
+
+
+def reciprocal_condition(L: np.ndarray, size: float) -> float:
+    """Estimate of 1/(‖A‖ ‖A⁻¹‖), 1-norms, of A = L Lᵀ with ‖A‖ = size: some triangular solves, O(n²) but slow ones."""
+    from scipy.linalg import get_lapack_funcs
+
+    return float(get_lapack_funcs("pocon", (L,))(L.T, size, uplo="U")[0])
 
 
 def solve(L: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ signs. So averages over the noise coordinates are sums over binomial laws, and h
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,15 +80,23 @@ def split_exact(kernel: ReluKernel, X: np.ndarray, coef: np.ndarray) -> Split:
 def split_sampled(kernel: ReluKernel, X: np.ndarray, coef: np.ndarray, *, samples: int = 4096, seed: int = 0) -> Split:
     """The same from `samples` noise vectors at each of the four (x₁, x₂); unbiased, with standard errors."""
     _check(X, coef)
+    return split_predictor(lambda points: kernel.dot(points, X, coef), X.shape[1], samples=samples, seed=seed)
+
+
+def split_predictor(predict: Callable[[np.ndarray], np.ndarray], d: int, *, samples: int = 4096,
+                    seed: int = 0) -> Split:
+    """Signal and noise of any predictor, predict: (k, d) → (k,); a network's, say. Sampled as in `split_sampled`."""
     if samples < 2:
         raise ValueError(f"samples = {samples}: expected at least 2")
     rng = np.random.default_rng(seed)
     values = []
     for pair in INFORMATIVE:
-        points = rng.integers(2, size=(samples, X.shape[1])) * 2.0 - 1
+        points = rng.integers(2, size=(samples, d)) * 2.0 - 1
         points[:, :2] = pair
-        values.append(kernel.dot(points, X, coef))
+        values.append(predict(points))
     f = np.array(values)
+    if f.shape != (4, samples):
+        raise ValueError(f"predict returned shape {f.shape[1:]} for {samples} points: expected ({samples},)")
     means, variances = f.mean(axis=1), f.var(axis=1, ddof=1)
     fourth = ((f - means[:, None]) ** 4).mean(axis=1)
     noise_se = float(np.sqrt(((fourth - variances**2) / samples).sum()) / 4)
@@ -95,12 +104,26 @@ def split_sampled(kernel: ReluKernel, X: np.ndarray, coef: np.ndarray, *, sample
     return Split(means, float(variances.mean()), signal_se, noise_se)
 
 
-def margin_cap(K: np.ndarray, y: np.ndarray) -> float:
-    """‖(1/n) Σ y_i φ(x_i)‖ = √(yᵀ K y)/n: no function of norm 1 in the kernel's space has a larger margin on (K, y).
+def margin_cap(K: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """‖Σ a_i y_i φ(x_i)‖, a = weights (n,) ≥ 0 over their sum: no f of norm 1 has a larger margin on (K, y).
 
-    For any such f, min_i y_i f(x_i) ≤ mean_i y_i f(x_i) = ⟨f, (1/n) Σ y_i φ(x_i)⟩. Beside it stands `SVM.margin`.
+    For any such f, min_i y_i f(x_i) ≤ Σ a_i y_i f(x_i) = ⟨f, Σ a_i y_i φ(x_i)⟩. Without weights all count alike. The
+    least over all weights is `SVM.margin_bound`, and is reached. Raises ValueError for weights that are no weights.
     """
-    return float(np.sqrt(max(y @ K @ y, 0.0)) / len(y))
+    a = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
+    if a.shape != y.shape or not (a >= 0).all() or not 0 < a.sum() < np.inf:
+        raise ValueError(f"weights: expected {len(y)} numbers of at least 0, not all 0")
+    signed = a * y / a.sum()
+    return float(np.sqrt(max(signed @ K @ signed, 0.0)))
+
+
+def margin_cap_limit(kernel: ReluKernel, d: int) -> float:
+    """`margin_cap` of infinitely many points of D in d dimensions, √E y y' K(x, x') for independent pairs: exact.
+
+    The cap of any n points exceeds it by what the n pairs x = x' add. Relative to √K(x, x) it falls like 1/d.
+    """
+    below, equal, above = _single_means(_profile(kernel, d), d - 2)
+    return float(np.sqrt(max(below + above - 2 * equal, 0.0))) / 2
 
 
 def _check(X: np.ndarray, coef: np.ndarray) -> None:

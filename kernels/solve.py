@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .cholesky import factorize, inverse_diagonal, solve
+from .cholesky import factorize, inverse_diagonal, reciprocal_condition, solve
+from .tridiagonal import Tridiagonal
 
 
 class Predictor:
@@ -52,14 +53,18 @@ class Ridge(Predictor):
     def fit(self, K: np.ndarray, y: np.ndarray, *, overwrite: bool = False) -> Ridge:
         """overwrite: K's memory may be used for the factor, so that nothing of its size is allocated.
 
-        Raises ValueError if K + reg I is not positive definite in K's precision. Afterwards `rcond` estimates the
-        reciprocal condition number of K + reg I in the 1-norm.
+        Raises ValueError if K + reg I is not positive definite in K's precision.
         """
         K, y = check_problem(K, y)
-        self._factor, self.rcond = factorize(K, self.reg, overwrite=overwrite)
+        self._factor, self._size = factorize(K, self.reg, overwrite=overwrite)
         coef = solve(self._factor, y)
         self._finish(coef, y - self.reg * coef, y)
         return self
+
+    @property
+    def rcond(self) -> float:
+        """Estimate of the reciprocal condition number of K + reg I in the 1-norm, O(n²)."""
+        return reciprocal_condition(self._factor, self._size)
 
     def leave_one_out(self) -> np.ndarray:
         """Prediction at each training point by the fit without it, (n,) or (n, C): y_i − coef_i / (K + reg I)⁻¹_ii.
@@ -70,11 +75,13 @@ class Ridge(Predictor):
 
 
 class RidgePath(Predictor):
-    """Kernel ridge regression at every reg of a path, from one eigendecomposition of K.
+    """Kernel ridge regression at every reg of a path, from one reduction of K to tridiagonal form.
 
     `fit` leaves `leave_one_out` (r, n) or (r, n, C), the predictions of each point by the fit without it, and selects
     the reg whose leave-one-out predictions have the fewest errors (`loss="error"`, ties by squares) or the smallest
-    mean square (`loss="squared"`); `select` picks another. `scores` (r,) holds the criterion, `reg` the choice.
+    mean square (`loss="squared"`); `select` picks another. `scores` (r,) holds the criterion, `reg` the choice,
+    `residuals` (r,) the largest |(K + reg I) coef − y| over the points, relative to what rounding allows a solver:
+    ‖T‖ max |coef| + max |y|, T tridiagonal, ‖·‖ its largest row sum.
     """
 
     def __init__(self, regs: Sequence[float] | np.ndarray | None = None, *, loss: str = "squared") -> None:
@@ -86,15 +93,12 @@ class RidgePath(Predictor):
         """Without `regs`, 50 values from 1e-10 to 10 times the trace of K."""
         K, y = check_problem(K, y)
         self.regs = reg_path(K) if self.given is None else self.given
-        self.eigenvalues, self._vectors = eigendecomposition(K)
-        self._rotated = self._vectors.T @ y
-        self.targets = y
-        filters = 1 / (self.eigenvalues[:, None] + self.regs)
-        coefs = self._vectors @ (filters[:, None] * self._rotated.reshape(len(y), -1, 1)).reshape(len(y), -1)
-        coefs = coefs.reshape(len(y), -1, len(self.regs))
-        diagonal = np.concatenate([self._vectors[i:i + 256] ** 2 @ filters for i in range(0, len(y), 256)])
-        left_out = y.reshape(len(y), -1, 1) - coefs / diagonal[:, None]
-        self.leave_one_out = np.moveaxis(left_out, 2, 0).reshape(len(self.regs), *y.shape)
+        self._reduced, self.targets = Tridiagonal(K), y
+        columns = y.reshape(len(y), -1)
+        coefs = self._reduced.coefficients(columns, self.regs)
+        self.residuals = self._residuals(K, columns, coefs)
+        left_out = columns - coefs / self._reduced.inverse_diagonals(self.regs)[:, :, None]
+        self.leave_one_out = left_out.reshape(len(self.regs), *y.shape)
         self.scores = np.array([score(f, y, self.loss) for f in self.leave_one_out])
         squares = np.array([score(f, y, "squared") for f in self.leave_one_out])
         return self.select(self.regs[np.lexsort((squares, self.scores))[0]])
@@ -102,9 +106,16 @@ class RidgePath(Predictor):
     def select(self, reg: float) -> RidgePath:
         """Make `reg` (any positive number, on the path or not) the one that predict and margin speak of: O(n²)."""
         self.reg = check_regs(reg)[0]
-        coef = self._vectors @ (self._rotated.T / (self.eigenvalues + self.reg)).T
-        self._finish(coef, self.targets - self.reg * coef, self.targets)
+        y = self.targets
+        coef = self._reduced.coefficients(y.reshape(len(y), -1), np.array([self.reg])).reshape(y.shape)
+        self._finish(coef, y - self.reg * coef, y)
         return self
+
+    def _residuals(self, K: np.ndarray, y: np.ndarray, coefs: np.ndarray) -> np.ndarray:
+        applied = np.moveaxis((K @ np.moveaxis(coefs, 0, 2).reshape(len(y), -1)).reshape(*y.shape, -1), 2, 0)
+        missed = np.abs(applied + self.regs[:, None, None] * coefs - y).max(axis=(1, 2))
+        allowed = (self._reduced.size + self.regs) * np.abs(coefs).max(axis=(1, 2)) + np.abs(y).max()
+        return np.asarray(missed / np.where(allowed > 0, allowed, 1))
 
 
 @dataclass(frozen=True)
@@ -134,7 +145,8 @@ class Interpolation(Predictor):
         K, y = check_problem(K, y)
         n, added = len(K), self.jitter * float(np.trace(K)) / len(K)
         try:
-            factor, rcond = factorize(K, added)
+            factor, size = factorize(K, added)
+            rcond = reciprocal_condition(factor, size)
             method, rank, coef = "cholesky", n, solve(factor, y)
         except ValueError:
             rcond = 0.0
@@ -179,7 +191,7 @@ def class_targets(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(classes, targets): ±1 of shape (n,) for two classes (the larger is +1); else (n, C), 1 and −1/(C−1)."""
     classes, index = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(f"only one class in y ({classes[0]!r}): a classifier needs at least two")
+        raise ValueError(f"only one class in y ({classes.tolist()[0]!r}): a classifier needs at least two")
     if len(classes) == 2:
         return classes, 2.0 * index - 1
     return classes, np.where(index[:, None] == np.arange(len(classes)), 1.0, -1 / (len(classes) - 1))

@@ -11,8 +11,10 @@ from meanfield.kernels import (
     ReluKernel,
     best,
     margin_cap,
+    margin_cap_limit,
     paper_data,
     split_exact,
+    split_predictor,
     split_sampled,
 )
 from meanfield.kernels.lower_bound import INFORMATIVE
@@ -80,7 +82,38 @@ def test_the_kernels_margin_stays_under_its_cap_which_shrinks_with_n():
     assert caps[0] > caps[1] > caps[2]
 
 
+def test_any_predictor_is_split_as_the_kernels_are():
+    """f = 3(|x₁| − |x₂|) + 2 x₃ has signal 3 and noise 4; a kernel's own predictions give `split_sampled`."""
+    split = split_predictor(lambda X: 3 * (np.abs(X[:, 0]) - np.abs(X[:, 1])) + 2 * X[:, 2], 9, samples=2000)
+    assert abs(split.signal - 3) < 4 * split.signal_se
+    assert split.noise == pytest.approx(4, rel=1e-2)
+    kernel, X, _, fit = interpolant(40, 9, 0)
+    again = split_predictor(lambda Z: kernel.gram(Z, X) @ fit.coef, 9, samples=50)
+    np.testing.assert_allclose(again.means, split_sampled(kernel, X, fit.coef, samples=50).means, atol=1e-10)
+
+
+def test_the_cap_of_all_points_is_its_limit_and_the_svm_reaches_it_there():
+    """All 4 · 2⁴ points of d = 6 as the sample: margin, cap and limit are one number. Any weights cap the margin."""
+    kernel = ReluKernel(2, 1.1, 0.6)
+    noise = np.array(list(itertools.product((-1.0, 1.0), repeat=4)))
+    X = np.concatenate([np.column_stack([np.tile(pair, (16, 1)), noise]) for pair in INFORMATIVE])
+    K, y = kernel.gram(X), np.repeat([1.0, 1.0, -1.0, -1.0], 16)
+    assert margin_cap(K, y) == pytest.approx(margin_cap_limit(kernel, 6), rel=1e-9)
+    reached = SVM().fit(K, y).margin()
+    assert reached == pytest.approx(margin_cap_limit(kernel, 6), rel=1e-5)
+    weights = np.random.default_rng(0).random((10, 64))
+    assert min(margin_cap(K, y, w) for w in weights) > reached
+
+
+def test_the_cap_at_infinitely_many_points_falls_like_one_over_d():
+    """Over √K(x, x) = √(d − 1) at unit scales: local exponent −1 ± 0.05 from d = 40 to 160."""
+    caps = [margin_cap_limit(ReluKernel(), d) / np.sqrt(d - 1) for d in (40, 80, 160)]
+    np.testing.assert_allclose(np.diff(np.log(caps)) / np.log(2), -1, atol=0.05)
+
+
 @pytest.mark.parametrize(("action", "message"), [
+    (lambda X: margin_cap(np.eye(5), np.ones(5), -np.ones(5)), "weights"),
+    (lambda X: split_predictor(lambda Z: Z, 6, samples=5), "predict"),
     (lambda X: split_exact(ReluKernel(), X + 0.1, np.ones(5)), "distribution"),
     (lambda X: split_exact(ReluKernel(), X, np.ones(4)), "coef"),
     (lambda X: split_sampled(ReluKernel(), X, np.ones(5), samples=1), "samples"),

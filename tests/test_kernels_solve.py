@@ -19,6 +19,7 @@ from meanfield.kernels import (
     paper_data,
     relu_ntk,
 )
+from meanfield.kernels.tridiagonal import Tridiagonal
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_ridge_solves_its_normal_equations_and_leaves_out_in_closed_form(problem
 
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_the_path_is_the_ridge_at_every_value(problem, outputs):
-    """Coefficients and leave-one-out of one eigendecomposition equal those of separate factorizations."""
+    """Coefficients and leave-one-out of one reduction equal those of separate factorizations."""
     K, y = problem
     y = y if outputs == 1 else np.stack([y, np.arange(len(y)) / 9], axis=1)
     path = RidgePath([1e-2, 1.0, 50.0]).fit(K, y)
@@ -59,6 +60,45 @@ def test_the_path_is_the_ridge_at_every_value(problem, outputs):
         np.testing.assert_allclose(path.select(reg).coef, ridge.coef, rtol=1e-8, atol=1e-10)
         np.testing.assert_allclose(left_out, ridge.leave_one_out(), rtol=1e-8, atol=1e-9)
     assert path.fit(K, y).reg == path.regs[path.scores.argmin()]
+    assert path.residuals.max() < 1e-14
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 64, 65, 300])
+def test_the_tridiagonal_form_is_the_matrix(n):
+    """QᵀQ = I and Q T Qᵀ = K to rounding, over one block of reflectors and several; eigenvalues are K's."""
+    K = relu_ntk(np.random.default_rng(n).normal(size=(n, 3)))
+    reduced = Tridiagonal(K)
+    T = np.diag(reduced.diagonal) + np.diag(reduced.off_diagonal, 1) + np.diag(reduced.off_diagonal, -1)
+    np.testing.assert_allclose(reduced.Q.T @ reduced.Q, np.eye(n), atol=1e-13)
+    np.testing.assert_allclose(reduced.Q @ T @ reduced.Q.T, K, atol=1e-14 * n * np.trace(K))
+    np.testing.assert_allclose(reduced.eigenvalues(), np.linalg.eigvalsh(K), atol=1e-14 * np.trace(K))
+
+
+@pytest.mark.parametrize("n", [1, 2, 65, 200])
+def test_every_shift_is_solved_and_inverted_on_the_diagonal(n):
+    """Against dense inverses, from reg far above the spectrum to far below, several outputs; K float32 as well."""
+    rng = np.random.default_rng(n)
+    K, y = relu_ntk(rng.normal(size=(n, 30))), rng.normal(size=(n, 2))
+    regs = np.array([1e4, 1.0, 1e-8])
+    for matrix in (K, K.astype(np.float32)):
+        reduced = Tridiagonal(matrix)
+        inverses = [np.linalg.inv(matrix.astype(float) + reg * np.eye(n)) for reg in regs]
+        np.testing.assert_allclose(reduced.coefficients(y, regs), [A @ y for A in inverses], rtol=1e-8, atol=1e-11)
+        np.testing.assert_allclose(reduced.inverse_diagonals(regs), [np.diag(A) for A in inverses], rtol=1e-9)
+
+
+def test_where_reg_is_below_rounding_the_path_falls_back_to_eigenvalues():
+    """K of rank 2 and reg = 1e-20: rows that agree with the eigendecomposition cut at 0; others are untouched."""
+    X = np.array([[1.0], [2.0], [-1.0], [3.0], [-2.0]])
+    K, y, regs = relu_ntk(X), np.array([[1.0], [2.0], [-1.0], [3.0], [-2.0]]), np.array([1.0, 1e-20])
+    reduced = Tridiagonal(K)
+    assert reduced._factor(regs)[1].tolist() == [True, False]
+    A = np.linalg.inv(K + np.eye(5))
+    np.testing.assert_allclose(reduced.coefficients(y, regs)[0], A @ y, atol=1e-13)
+    np.testing.assert_allclose(reduced.inverse_diagonals(regs)[0], np.diag(A), atol=1e-13)
+    assert np.isfinite(reduced.coefficients(y, regs)).all()
+    # y lies in the range of K; what rounding leaves of it outside is not to be divided by reg
+    assert (reduced.inverse_diagonals(regs)[1] > 1e18).all()
 
 
 def test_interpolation_is_the_limit_of_ridge_and_of_gradient_flow(problem):
@@ -248,9 +288,10 @@ def test_the_blocked_factor_is_lapacks(problem, monkeypatch):
 
     K, y = problem
     monkeypatch.setattr(cholesky, "BLOCK", 32)
-    L, rcond = cholesky.factorize(K, 0.1)
+    L, size = cholesky.factorize(K, 0.1)
+    assert size == pytest.approx(np.linalg.norm(K + 0.1 * np.eye(len(K)), 1), rel=1e-14)
     A = K + 0.1 * np.eye(len(K))
     np.testing.assert_allclose(np.tril(L), np.linalg.cholesky(A), atol=1e-12)
     np.testing.assert_allclose(cholesky.solve(L, y), np.linalg.solve(A, y), atol=1e-11)
     np.testing.assert_allclose(cholesky.inverse_diagonal(L), np.diag(np.linalg.inv(A)), rtol=1e-10)
-    assert 1 / 3 < rcond * np.linalg.cond(A, 1) < 3
+    assert 1 / 3 < cholesky.reciprocal_condition(L, size) * np.linalg.cond(A, 1) < 3
