@@ -42,6 +42,11 @@ def safety(reg: Schedule, k: int) -> float:
     return 1.25 * rest / (rest + max(0, k - reg.steps))
 
 
+def _length(v: np.ndarray) -> float:
+    """‖v‖ by NumPy's own sum: the BLAS adds long vectors in an order that depends on its threads."""
+    return math.sqrt(float(np.sum(v * v)))
+
+
 class Field:
     """A problem bound to compiled loops: what a step reads besides the particles. Holds no state of the run."""
 
@@ -72,12 +77,12 @@ class Field:
     def curvature_bound(self, moments: Moments) -> float:
         """(1/n) Σ ℓ''_i ‖x_i‖² ∫‖θ‖² dρ: bounds the curvature that particles feel through the residual."""
         weights = self.problem.loss.curvature(moments.f, self.problem.targets) / self.problem.n
-        return float(weights @ self._norms[0] ** 2) * moments.second
+        return float(np.sum(weights * self._norms[0] ** 2)) * moments.second
 
     def pull_bound(self, residual: np.ndarray) -> float:
         """Bounds ‖Σ_i r_i 1[u·x_i > 0] x_iᵀ‖ over all u: the curvature of ⟨r, Φ⟩ for a single particle."""
         sizes = np.linalg.norm(residual, axis=1)
-        return min(float(sizes @ self._norms[0]), float(np.linalg.norm(sizes)) * self._norms[1])
+        return min(float(np.sum(sizes * self._norms[0])), _length(sizes) * self._norms[1])
 
     def curvature_ratio(self, ensemble: Ensemble, moments: Moments, *, iterations: int = 8) -> float:
         """Top eigenvalue of D^½ K D^½ over `curvature_bound`, D = diag(ℓ''_i)/n and K the tangent kernel of ρ.
@@ -93,7 +98,7 @@ class Field:
         v = noise.normals(0, 0, 0, f.size, 1, dtype="float64").reshape(f.shape)
         top = 0.0
         for _ in range(iterations):
-            v /= np.linalg.norm(v)
+            v /= _length(v)
             nudge = 1e-2 / max(self.pull_bound(v), 1e-300)
             moved = theta.copy()
             sweep.predict(moved, m)
@@ -103,7 +108,7 @@ class Field:
                 break
             top = float(np.sum(Kv * weights * Kv)) / along
             v = weights * Kv
-            if not np.linalg.norm(v) > 0:
+            if not _length(v) > 0:
                 break
         return min(1.0, top / bound) if bound > 0 and top > 0 else 1.0
 

@@ -188,5 +188,6 @@ def optimum(
 
 
 __all__ = [
-    "Gibbs", "MarginLaw", "MaxMargin", "Optimum", "Search", "dual_bound", "gibbs", "margin_law", "max_margin", "optimum",
+    "Gibbs", "MarginLaw", "MaxMargin", "Optimum", "Search", "dual_bound", "gibbs", "margin_law", "max_margin",
+    "optimum",
 ]  # fmt: skip

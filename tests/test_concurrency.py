@@ -194,3 +194,18 @@ def test_the_number_of_threads_follows_the_environment(monkeypatch, settings, ex
         monkeypatch.setenv(name, value)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert default_threads() == (cores if expected is None else expected)
+
+
+def test_the_threads_of_the_blas_do_not_reach_the_bits():
+    """With so many examples that its sums are shared out: time, particles and trace with ==."""
+    program = """
+import numpy as np
+from meanfield import Ensemble, Problem, simulate
+rng = np.random.default_rng(0)
+X = rng.standard_normal((30_000, 6))
+result = simulate(Problem(X, np.sign(X[:, 0] * X[:, 1])), Ensemble.sphere(64, 6), steps=9, record_every=3, threads=2)
+print(result.ensemble.time.hex(), result.ensemble.theta.tobytes().hex(), [c.tolist() for c in result.trace.values()])
+"""
+    told = [subprocess.run([sys.executable, "-c", program], env={**os.environ, "OPENBLAS_NUM_THREADS": threads},
+                           capture_output=True, text=True, check=True).stdout for threads in "12"]  # fmt: skip
+    assert told[0] == told[1]

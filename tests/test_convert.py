@@ -1,0 +1,83 @@
+"""Laws of the conversions: what other tools are given is the trace itself; one that is missing is named."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from meanfield import Ensemble, InputError, Problem, load, simulate
+from meanfield.convert import to_inference_data, to_pandas, to_xarray
+
+
+def result(seed=0, steps=12, every=4, **settings):
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((20, 3))
+    problem = Problem(X, np.sign(X[:, 0]), X_test=X[:5], y_test=np.sign(X[:5, 0]), temperature=1e-3)
+    return simulate(problem, Ensemble.sphere(64, 3, seed=seed), steps=steps, record_every=every, **settings)
+
+
+def test_a_frame_is_the_trace(tmp_path):
+    """Steps as the index, every other column with ==; a result, a loaded run and a path give the same."""
+    pandas = pytest.importorskip("pandas")
+    done = result(out=tmp_path / "run.h5", test_every=8)
+    frame = to_pandas(done)
+    assert frame.index.name == "step"
+    assert frame.index.tolist() == [0, 4, 8, 12]
+    assert list(frame.columns) == [name for name in done.trace if name != "step"]
+    for name in frame.columns:
+        assert np.array_equal(frame[name].to_numpy(), done.trace[name], equal_nan=True)
+    assert frame["test_error"].isna().tolist() == [False, True, False, True]
+    for other in (load(tmp_path / "run.h5"), tmp_path / "run.h5", str(tmp_path / "run.h5")):
+        pandas.testing.assert_frame_equal(to_pandas(other), frame, check_exact=True)
+
+
+def test_runs_that_differ_meet_in_one_data_set():
+    """Steps and measures of any of them; NaN, and nothing else, where a run has none."""
+    pytest.importorskip("xarray")
+    one, two = result(seed=5), result(seed=6, every=3, measures={"count": lambda ensemble: ensemble.m})
+    data = to_xarray([one, two])
+    assert data["step"].values.tolist() == [0, 3, 4, 6, 8, 9, 12]
+    assert data["seed"].values.tolist() == [5, 6]
+    assert set(data) == set(two.trace) - {"step"}
+    for i, run in enumerate((one, two)):
+        for name in run.trace.keys() - {"step"}:
+            row = data[name].sel(run=i, step=run.trace["step"])
+            assert np.array_equal(row.values, run.trace[name], equal_nan=True)
+    assert np.isnan(data["objective"].sel(run=0, step=[3, 6, 9])).all()
+    assert np.isnan(data["count"].sel(run=0)).all()
+    assert np.isfinite(data["objective"]).sum() == 4 + 5
+
+
+def test_runs_are_chains_of_their_common_rows():
+    """From the step asked for on; measures with holes are left out; R̂ is that of the traces."""
+    arviz = pytest.importorskip("arviz")
+    runs = [result(seed=seed, steps=240, test_every=8) for seed in range(3)]
+    posterior = to_inference_data(runs, first=80).posterior
+    assert posterior.sizes == {"chain": 3, "draw": 41}
+    assert posterior["draw"].values.tolist() == list(range(80, 241, 4))
+    assert np.array_equal(posterior["objective"].values[2], runs[2].trace["objective"][20:])
+    assert "test_error" not in posterior
+    rhat = arviz.rhat(to_inference_data(runs, first=80), var_names=["drift"])["drift"]
+    assert rhat == arviz.rhat(np.array([run.trace["drift"][20:] for run in runs]))
+
+
+@pytest.mark.parametrize(("runs", "first", "words"), [
+    ([], 0, "at least one"), ("run.h5", 0, "a list of runs"), ([1, 1], 0, "must differ"), ([1, 2], 99, "step 99"),
+])  # fmt: skip
+def test_what_cannot_be_chains_is_refused(runs, first, words):
+    """InputError of one line."""
+    pytest.importorskip("arviz")
+    given = runs if isinstance(runs, str) else [result(seed=seed) for seed in runs]
+    with pytest.raises(InputError, match=words):
+        to_inference_data(given, first=first)
+
+
+@pytest.mark.parametrize(("convert", "library"), [
+    (to_pandas, "pandas"), (to_xarray, "xarray"), (to_inference_data, "xarray"),
+])  # fmt: skip
+def test_a_library_that_is_missing_is_named(monkeypatch, convert, library):
+    """InputError with the command that installs it."""
+    for name in ("pandas", "xarray", "arviz"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError, match=f"pip install {library}"):
+        convert([result()] if convert is not to_pandas else result())
