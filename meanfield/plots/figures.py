@@ -1,0 +1,172 @@
+"""Whole figures of one run, at the width of a page, and the files they go to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..errors import InputError
+from ..run import Run
+from .functions import plot_balance, plot_decision, plot_margins, plot_potential, slice_caption
+from .particles import caption, draw_states, particles, plot_particles
+from .plane import clouds, informative_plane, present
+from .style import GREY, SMALL, STYLE, axes_or_current, letter, save
+from .traces import (
+    plot_drift,
+    plot_errors,
+    plot_free_energy,
+    plot_gap,
+    plot_margin,
+    plot_objective,
+    plot_schedules,
+    plot_steps,
+    recorded,
+)
+
+WIDTH = 6.5  # inches, the text of a page
+
+
+def convergence(run: Run, *, optimum: float | None = None) -> Figure:
+    """The four panels of a run at the width of a page, 6.5 inches; (a) to (d) for a caption to refer to."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+        axes = figure.subplots(2, 2)
+        plot_objective(run, axes[0, 0])
+        plot_margin(run, axes[0, 1], optimum=optimum)
+        plot_errors(run, axes[1, 0])
+        plot_steps(run, axes[1, 1])
+        letter(list(axes.flat))
+        figure.align_ylabels()
+    return figure
+
+
+def dashboard(run: Run, *, optimum: float | None = None) -> Figure:
+    """All of a run on a page: trace, particles over the snapshots, network beside kernel, potential, margins."""
+    with matplotlib.rc_context(SMALL):
+        figure = Figure(figsize=(WIDTH, 8.9), layout="constrained")
+        parts = figure.subfigures(3, 1, height_ratios=(4.7, 2.0, 2.2))
+        top, middle, bottom = np.asarray(parts, dtype=object)
+        lettered = _traces(run, top, optimum)
+        functions = ("network", "kernel")
+        if len(clouds(run, 1)) > 1:
+            draw_states(run, middle)
+            last = bottom.subplots(1, 3)
+            plot_potential(run, last[2])
+        else:
+            row = middle.subplots(1, 3)
+            plot_particles(run, row[0])
+            plot_balance(run, row[1])
+            plot_potential(run, row[2])
+            middle.supxlabel(caption([present(run)], informative_plane(run)), fontsize="small", color=GREY)
+            last = bottom.subplots(1, 2)
+        for ax, who in zip(last, functions, strict=False):
+            plot_decision(run, ax, who=who)
+        letter(lettered)
+        bottom.supxlabel(slice_caption(run), fontsize="small", color=GREY)
+    return figure
+
+
+def _traces(run: Run, figure: Figure, optimum: float | None) -> list[Axes]:
+    """The measures against the step, the margins of the examples, and what the run is; the panels but the last."""
+    axes = figure.subplots(3, 3)
+    plot_objective(run, axes[0, 0], brief=True)
+    plot_gap(run, axes[0, 1])
+    plot_margin(run, axes[0, 2], optimum=optimum)
+    plot_errors(run, axes[1, 0])
+    plot_schedules(run, axes[1, 1])
+    plot_drift(run, axes[1, 2])
+    plot_free_energy(run, axes[2, 0])
+    plot_margins(run, axes[2, 1])
+    plot_facts(run, axes[2, 2])
+    figure.align_ylabels()
+    return list(axes.flat[:8])
+
+
+def plot_facts(run: Run, ax: Axes | None = None) -> Axes:
+    """What the run is and where it ended, as lines of text."""
+    ax, problem, config = axes_or_current(ax), run.problem, run.config
+    tested, test = recorded(run, "test_error")
+    lines = [
+        Path(config.data.source).name,
+        f"$n = {problem.n}$, $d = {problem.d}$, $m = {run.ensemble.m}$",
+        f"{config.objective.loss.replace('_', '-')} loss, {config.dynamics.method.replace('_', ' ')}",
+        rf"$\lambda = {problem.reg(run.ensemble.step):.3g}$, $\tau = {problem.temperature(run.ensemble.step):.3g}$",
+        f"step {run.ensemble.step} of {config.run.steps}",
+        f"objective {run.trace['objective'][-1]:.5g}" if len(run.trace.get("objective", ())) else "",
+        f"test error {test[-1]:.4g}" + (f" (step {tested[-1]})" if tested[-1] < run.ensemble.step else "")
+        if len(test)
+        else "",
+    ]
+    ax.axis("off")
+    for row, line in enumerate(filter(None, lines)):
+        ours = line.startswith("$")  # a file's name is no formula
+        ax.text(0.0, 1.0 - 0.16 * row, line, va="top", transform=ax.transAxes, parse_math=ours)
+    return ax
+
+
+def decision(run: Run) -> Figure:
+    """Network beside kernel over the same plane of inputs."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+        for ax, who in zip(figure.subplots(1, 2), ("network", "kernel"), strict=True):
+            plot_decision(run, ax, who=who)
+        figure.supxlabel(slice_caption(run), fontsize="small", color=GREY)
+    return figure
+
+
+def single(plot: Callable[..., Axes], run: Run, size: tuple[float, float] = (3.4, 2.6), **options: Any) -> Figure:
+    """One panel as a figure of a column's width."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        plot(run, figure.subplots(), **options)
+    return figure
+
+
+FIGURES: dict[str, Callable[..., Figure]] = {
+    "convergence": convergence,
+    "dashboard": dashboard,
+    "particles": particles,
+    "decision": decision,
+    "potential": lambda run: single(plot_potential, run),
+    "margins": lambda run: single(plot_margins, run),
+    "balance": lambda run: single(plot_balance, run, (3.0, 3.0)),
+    "gap": lambda run: single(plot_gap, run),
+    "schedules": lambda run: single(plot_schedules, run),
+    "free-energy": lambda run: single(plot_free_energy, run),
+}
+
+
+def write(
+    run: Run,
+    folder: str | Path,
+    stem: str,
+    kind: str = "png",
+    names: Sequence[str] = ("convergence",),
+    *,
+    optimum: float | None = None,
+) -> list[Path]:
+    """Write figures of a run as `folder/stem-name.kind`, by their names in `FIGURES`; their paths.
+
+    optimum: γ*, drawn where the margin is. InputError: an unknown name; OSError: the folder cannot be written.
+    """
+    unknown = [name for name in names if name not in FIGURES]
+    if unknown:
+        raise InputError(f"figure {unknown[0]!r}: there are {', '.join(FIGURES)}")
+    folder, config = Path(folder), run.config
+    folder.mkdir(parents=True, exist_ok=True)
+    what = (
+        f"{config.data.source}, n = {run.problem.n}, d = {run.problem.d}, m = {run.ensemble.m}, "
+        f"{config.objective.loss} loss, {config.dynamics.method}"
+    )
+    paths = []
+    for name in names:
+        options = {"optimum": optimum} if name in ("convergence", "dashboard") else {}
+        paths.append(save(FIGURES[name](run, **options), folder / f"{stem}-{name}.{kind}", what))
+    return paths
+

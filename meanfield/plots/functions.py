@@ -1,0 +1,230 @@
+"""The function that a run has learned: over a plane of inputs, its margins, and the potential its particles sit in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from ..comparison import ReluKernel, RidgePath, class_targets
+from ..errors import InputError
+from ..run import Run
+from ..sweep import Moments, Sweep
+from .particles import scatter
+from .plane import Plane, informative_plane, input_plane, present
+from .style import BLUE, COLOURS, GREY, MARKERS, RED, axes_or_current, empty, legend_above, note
+
+_WORK = 5e10  # multiplications of the network that a panel may take
+_LARGEST_KERNEL = 4000  # examples up to which a panel fits the kernel
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+def plot_decision(
+    run: Run, ax: Axes | None = None, *, who: str = "network", plane: Plane | None = None, through: int = 0
+) -> Axes:
+    """f over the plane of inputs through one example, all its other features held; examples by their projection.
+
+    who: "network" or "kernel" (the two-layer ReLU NTK, ridge, regularized by leave-one-out). through: a row of the test
+    set, or of the training set where there is none. With several classes: the largest output. Where inputs have one
+    dimension, f is drawn as a curve. InputError: another `who`.
+    """
+    ax, plane = axes_or_current(ax), plane or informative_plane(run)
+    if who not in ("network", "kernel"):
+        raise InputError(f"who = {who!r}: must be network or kernel")
+    title = "network" if who == "network" else "ReLU NTK"
+    e = None if plane is None else input_plane(run, plane)
+    ax.set_title(title)
+    if who == "kernel" and run.problem.n > _LARGEST_KERNEL:
+        return empty(ax, f"the kernel is drawn\nup to n = {_LARGEST_KERNEL}")
+    function = _network(run) if who == "network" else _kernel(run)
+    if e is None:
+        return _curve(run, ax, function)
+    X = run.problem.X if run.problem.X_test is None else run.problem.X_test
+    base = X[through % len(X)]
+    seen = run.problem.X @ e.T
+    reach = 1.35 * float(np.abs(seen - seen.mean(axis=0)).max()) or 1.0
+    centre = seen.mean(axis=0)
+    side = int(np.clip(np.sqrt(_WORK / (run.ensemble.m * run.problem.d)), 25, 121)) if who == "network" else 81
+    axis = np.linspace(-reach, reach, side)
+    grid = np.stack(np.meshgrid(axis + centre[0], axis + centre[1]), axis=-1).reshape(-1, 2)
+    f = function(moved_to(base, e, grid))
+    shape, extent = (side, side), (centre[0] - reach, centre[0] + reach, centre[1] - reach, centre[1] + reach)
+    _filled(run, ax, f, shape, extent)
+    _examples(run, ax, seen)
+    if run.problem.classes is not None and len(run.problem.classes) > 2:
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.1, labelspacing=0.2, borderaxespad=0.2)
+    names = ("x_1", "x_2") if plane is not None and plane.share is None else (r"e_1\cdot x", r"e_2\cdot x")
+    ax.set(xlabel=f"${names[0]}$", ylabel=f"${names[1]}$", xlim=extent[:2], ylim=extent[2:])
+    ax.set_aspect("equal", "box")
+    ax.grid(False)
+    return ax
+
+
+def moved_to(base: np.ndarray, e: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Inputs (k, d) with coordinates `at` (k, 2) in the plane e (2, d), and all else as in `base` (d,)."""
+    return base + (at - base @ e.T) @ e
+
+
+def slice_caption(run: Run) -> str:
+    """What `plot_decision` shows by default."""
+    plane = informative_plane(run)
+    if plane is None or input_plane(run, plane) is None:
+        return "examples: dots"
+    which = "training" if run.problem.X_test is None else "test"
+    rest = f"other features as in the first {which} example; " if run.problem.d > 2 else ""
+    return f"$f$ over the plane: {rest}training examples by their projection"
+
+
+def _filled(run: Run, ax: Axes, f: np.ndarray, shape: tuple[int, int], extent: tuple[float, ...]) -> None:
+    """f (k, C) on a square grid: filled levels with their scale, or the regions of the largest output."""
+    axes = np.linspace(extent[0], extent[1], shape[1]), np.linspace(extent[2], extent[3], shape[0])
+    if run.problem.classes is not None and f.shape[1] > 1:
+        largest = f.argmax(axis=1).reshape(shape)
+        colours = [COLOURS[c % len(COLOURS)] for c in range(f.shape[1])]
+        ax.contourf(*axes, largest, levels=np.arange(f.shape[1] + 1) - 0.5, colors=colours, alpha=0.3)
+        return
+    f = f[:, 0].reshape(shape)
+    # cividis: its lightness grows with f, in grey and to every eye
+    filled = ax.contourf(*axes, f, levels=13, cmap="cividis", alpha=0.85)
+    bar = ax.figure.colorbar(filled, cax=ax.inset_axes((1.04, 0.0, 0.06, 1.0)), label="$f(x)$")
+    bar.locator = MaxNLocator(5)
+    bar.update_ticks()
+    if run.problem.classes is not None and f.min() < 0 < f.max():
+        ax.contour(*axes, f, levels=[0.0], colors="black", linewidths=1.2)
+
+
+def _examples(run: Run, ax: Axes, seen: np.ndarray) -> None:
+    """Training examples at their projection; their classes by marker."""
+    rows = np.arange(min(len(seen), 300)) * len(seen) // min(len(seen), 300)
+    classes = run.problem.classes
+    if classes is None:
+        ax.scatter(seen[rows, 0], seen[rows, 1], s=5, facecolors="white", edgecolors="black", linewidths=0.4)
+        return
+    index = np.searchsorted(classes, run.problem.y)
+    for c in range(len(classes)):
+        mine = rows[index[rows] == c]
+        face, edge = ("white", "black") if c % 2 else ("black", "white")
+        if len(classes) > 2:
+            face, edge = COLOURS[c % len(COLOURS)], "black"
+        ax.scatter(seen[mine, 0], seen[mine, 1], s=9, marker=MARKERS[c % len(MARKERS)], facecolors=face, zorder=3,
+                   edgecolors=edge, linewidths=0.4, label=str(classes[c]))  # fmt: skip
+
+
+def _curve(run: Run, ax: Axes, function: Function) -> Axes:
+    """f along the leading direction of the inputs, the examples on it."""
+    X = run.problem.X
+    centre = X.mean(axis=0)
+    direction = np.linalg.svd(X - centre, full_matrices=False)[2][0]
+    direction = direction if direction[np.abs(direction).argmax()] > 0 else -direction
+    s = (X - centre) @ direction
+    axis = np.linspace(1.15 * s.min(), 1.15 * s.max(), 200)
+    f = function(centre + axis[:, None] * direction)
+    at, offset = axis + centre @ direction, centre @ direction
+    for c in range(f.shape[1]):
+        ax.plot(at, f[:, c], color=COLOURS[c % len(COLOURS)])
+    targets = np.asarray(run.problem.targets, float)
+    if targets.ndim == 1 or targets.shape[1] == 1:
+        ax.plot(s + offset, targets.reshape(-1), ls="None", marker="o", ms=2.5, color="black", mfc="white", mew=0.5)
+    ax.set(xlabel="$x$", ylabel="$f(x)$")
+    return ax
+
+
+def _network(run: Run) -> Function:
+    outputs = run.ensemble.outputs
+    return lambda X: run.ensemble.predict(X).reshape(len(X), outputs)
+
+
+def _kernel(run: Run) -> Function:
+    """The kernel as `meanfield ntk` fits it, (k, C)."""
+    problem, kernel = run.problem, ReluKernel(2)
+    classes = problem.classes is not None
+    targets = class_targets(problem.targets)[1] if classes else problem.targets
+    path = RidgePath(loss="error" if classes else "squared").fit(kernel.gram(problem.X), targets)
+    return lambda Z: np.asarray(kernel.dot(Z, problem.X, path.coef)).reshape(len(Z), -1)
+
+
+def moments_of(run: Run) -> Moments:
+    """Predictions on the training set and ∫‖θ‖² dρ."""
+    ensemble = run.ensemble
+    return Sweep(run.problem.X, run.problem.outputs, ensemble.dtype).predict(ensemble.theta, ensemble.m, keep=False)
+
+
+def plot_potential(run: Run, ax: Axes | None = None, *, plane: Plane | None = None) -> Axes:
+    """‖G_r(u)‖/2λ over the circle of directions in the plane, and on it the particles, by their angle in the plane.
+
+    Each particle stands at the value of its own direction, in or out of the plane. At a minimum at τ = 0 the values
+    are at most 1, and all mass sits where they are 1 (r: the residual, G_r(u) = Σ_i r_i relu(u·x_i)).
+    """
+    ax, plane, problem = axes_or_current(ax), plane or informative_plane(run), run.problem
+    if plane is None:
+        return empty(ax, "one dimension has no circle")
+    r = problem.loss.residual(moments_of(run).f, problem.targets) / (2 * problem.reg(run.ensemble.step))
+
+    def value(u: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(np.maximum(u @ problem.X.T, 0.0) @ r, axis=1)
+
+    angle = np.linspace(-np.pi, np.pi, 721)
+    circle = value(np.column_stack([np.cos(angle), np.sin(angle)]) @ plane.e)
+    ax.plot(angle, circle, color="black", lw=0.9, label="in the plane")
+    cloud = present(run, 1500)
+    unit = cloud.u / np.maximum(np.linalg.norm(cloud.u, axis=1, keepdims=True), 1e-300)
+    at, there, mass = np.arctan2(*(cloud.u @ plane.e.T).T[::-1]), value(unit), cloud.mass
+    size = 24.0 * mass / (mass.max() or 1.0)
+    scatter(ax, run, cloud, at, there, np.where(size > 0.05, 3 + size, 0.0))  # what is lighter has died out
+    ax.axhline(1.0, color=GREY, ls="--", lw=0.8)
+    ax.set(xlabel="angle in the plane (rad)", ylabel=r"$\|G_r(u)\|/2\lambda$", xlim=(-3.35, 3.35), ylim=(0, None))
+    ax.set_xticks([-np.pi, -np.pi / 2, 0, np.pi / 2, np.pi], [r"$-\pi$", r"$-\pi/2$", "0", r"$\pi/2$", r"$\pi$"])
+    if len(ax.get_legend_handles_labels()[1]) <= 3:
+        legend_above(ax, 3)
+    return ax
+
+
+def plot_balance(run: Run, ax: Axes | None = None) -> Axes:
+    """‖w‖ against ‖u‖ of the particles; stationary ones are balanced, ‖w‖ = ‖u‖, on the diagonal (τ = 0)."""
+    ax, cloud = axes_or_current(ax), present(run)
+    norms = np.linalg.norm(cloud.u, axis=1), np.linalg.norm(cloud.w, axis=1)
+    scatter(ax, run, cloud, *norms, np.full(len(cloud.u), 3.0))
+    largest = 1.05 * max(float(one.max()) for one in norms) or 1.0
+    ax.plot([0, largest], [0, largest], color=GREY, lw=0.6)
+    ax.set(xlabel=r"$\|u\|$", ylabel=r"$\|w\|$", xlim=(0, largest), ylim=(0, largest))
+    ax.set_aspect("equal", "box")
+    return ax
+
+
+def plot_margins(run: Run, ax: Axes | None = None) -> Axes:
+    """Normalized margins of training and test examples, γ(ρ) the least over the training set; or the errors f − y."""
+    ax, problem = axes_or_current(ax), run.problem
+    moments = moments_of(run)
+    groups = [("training", moments.f, problem.targets)]
+    if problem.X_test is not None:
+        X = problem.X_test[: max(64, int(_WORK / (run.ensemble.m * problem.d)))]
+        f = _network(run)(X)
+        name = "test" if len(X) == len(problem.X_test) else f"first {len(X)} test"
+        groups.append((name, f, problem.test_targets[: len(X)]))
+    shown, label = [], r"normalized margin of an example"
+    for name, f, t in groups:
+        margins = problem.loss.margins(f, t)
+        if margins is None:
+            values, label = (f - np.asarray(t).reshape(f.shape)).ravel(), r"error $f(x) - y$"
+        else:
+            values = margins / moments.second if moments.second > 0 else np.zeros(len(f))
+        shown.append((name, values))
+    both = np.concatenate([values for _, values in shown])
+    if not np.ptp(both) > 0:
+        return note(ax, "all equal to " + f"{both[0]:.3g}")
+    bins = np.linspace(both.min(), both.max(), 31).tolist()
+    for (name, values), filled in zip(shown, (True, False), strict=False):
+        weights = np.full(len(values), 1 / len(values))
+        style: Any = {"histtype": "stepfilled", "color": BLUE, "alpha": 0.5} if filled else \
+            {"histtype": "step", "color": RED, "lw": 1.0, "ls": "--"}  # fmt: skip
+        ax.hist(values, bins=bins, weights=weights, label=name, **style)
+    if "margin" in label:
+        ax.axvline(shown[0][1].min(), color="black", lw=0.9, ls=":", label=r"$\gamma(\rho)$")
+    ax.axvline(0, color=GREY, lw=0.6)
+    ax.set(xlabel=label, ylabel="fraction of examples")
+    legend_above(ax, 3)
+    return ax

@@ -1,0 +1,137 @@
+"""Particles in a plane: one state, several side by side, or one after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.animation import PillowWriter
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from ..errors import InputError
+from ..run import Run
+from .plane import SHOWN, Cloud, Plane, clouds, evenly, informative_plane, present
+from .style import BLUE, COLOURS, GREY, MARKERS, RED, STYLE, axes_or_current
+
+SNAPSHOT_HINT = "no snapshots (record.snapshots = 0)"
+
+
+def plot_particles(
+    run: Run,
+    ax: Axes | None = None,
+    *,
+    cloud: Cloud | None = None,
+    plane: Plane | None = None,
+    reach: float | None = None,
+    heaviest: float | None = None,
+) -> Axes:
+    """Input weights in the informative plane; colour and marker: sign of w, or its largest output; area: ‖w‖‖u‖.
+
+    cloud: which particles (default: the present ones). reach: half the width of the axes, heaviest: the mass that has
+    the largest marker; both default to what the particles need. In one dimension w is drawn against u.
+    """
+    ax = axes_or_current(ax)
+    cloud, plane = cloud or present(run), plane or informative_plane(run)
+    if plane is None:
+        at, names = np.column_stack([cloud.u[:, 0], cloud.w[:, 0]]), ("u", "w")
+    else:
+        at, names = cloud.u @ plane.e.T, plane.names
+    mass = cloud.mass
+    heaviest = heaviest or float(mass.max(initial=0.0)) or 1.0
+    size = 0.3 + 24.0 * min(1.0, (800 / len(mass)) ** 0.5) * np.minimum(mass / heaviest, 1.0)
+    scatter(ax, run, cloud, at[:, 0], at[:, 1], size)
+    reach = reach or reach_of([cloud], plane)
+    ax.set(xlim=(-reach, reach), xlabel=f"${names[0]}$", ylabel=f"${names[1]}$")
+    if plane is not None:
+        ax.set(ylim=(-reach, reach))
+        ax.set_aspect("equal", "box")
+    ax.axhline(0, color=GREY, lw=0.4, zorder=0)
+    ax.axvline(0, color=GREY, lw=0.4, zorder=0)
+    ax.set_title(f"step {cloud.step}")
+    return ax
+
+
+def scatter(ax: Axes, run: Run, cloud: Cloud, x: np.ndarray, y: np.ndarray, size: np.ndarray) -> None:
+    """Draw the particles of a cloud at x, y (k,) with marker areas `size` (k,), a colour and marker to each kind."""
+    for rows, label, colour, marker in _kinds(run, cloud.w):
+        face: Any = {"facecolors": "none", "edgecolors": colour} if marker == "^" else {"color": colour}
+        ax.scatter(x[rows], y[rows], s=size[rows], marker=marker, alpha=0.6, linewidths=0.5, label=label, zorder=3,
+                   rasterized=True, **face)  # fmt: skip
+
+
+def _kinds(run: Run, w: np.ndarray) -> list[tuple[np.ndarray, str, str, str]]:
+    """(rows (k,), label, colour, marker) of the particles that push to the same side."""
+    if w.shape[1] == 1:
+        return [(w[:, 0] > 0, "$w > 0$", BLUE, "o"), (w[:, 0] < 0, "$w < 0$", RED, "^")]
+    largest = w.argmax(axis=1) if run.problem.classes is not None else np.abs(w).argmax(axis=1)
+    names = run.problem.classes if run.problem.classes is not None else np.arange(w.shape[1])
+    return [
+        (largest == c, str(names[c]), COLOURS[c % len(COLOURS)], MARKERS[c % len(MARKERS)]) for c in range(w.shape[1])
+    ]
+
+
+def reach_of(states: list[Cloud], plane: Plane | None) -> float:
+    """Half the width that shows all particles, unless a thousandth of them are far outside of the others."""
+    seen = [np.abs(one.u if plane is None else one.u @ plane.e.T).max(axis=1) for one in states]
+    return 1.08 * max(min(float(one.max()), 2 * float(np.quantile(one, 0.999))) for one in seen) or 1.0
+
+
+def draw_states(run: Run, figure: Figure | SubFigure, columns: int = 4) -> list[Axes]:
+    """Small multiples of the particles over the snapshots, each on its own scale; fills `figure`."""
+    states, plane = evenly(clouds(run), columns), informative_plane(run)
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for ax, cloud in zip(axes, states, strict=False):
+        plot_particles(run, ax, cloud=cloud, plane=plane)
+        if ax is not axes[0]:
+            ax.set_ylabel("")
+    for ax in axes[len(states) :]:
+        ax.remove()
+    handles, labels = axes[len(states) - 1].get_legend_handles_labels()
+    legend = figure.legend(handles, labels, loc="outside upper right", ncols=min(len(labels), 10), borderaxespad=0.1,
+                           handletextpad=0.1, columnspacing=0.8)  # fmt: skip
+    for handle in legend.legend_handles:
+        if handle is not None and hasattr(handle, "set_sizes"):
+            handle.set_sizes([14.0])
+    figure.supxlabel(caption(states, plane), fontsize="small", color=GREY)
+    return list(axes[: len(states)])
+
+
+def caption(states: list[Cloud], plane: Plane | None) -> str:
+    """What is to be known of the scatter: how many of how many, in which plane, what the area says."""
+    last = states[-1]
+    shown = f"{len(last.u)} of {last.total} particles, evenly spread by address" if len(last.u) < last.total else \
+        f"all {last.total} particles"  # fmt: skip
+    share = "" if plane is None or plane.share is None else f"; leading directions, {100 * plane.share:.0f} % of mass"
+    hint = f"; {SNAPSHOT_HINT}" if len(states) == 1 else ""
+    return rf"{shown}; area $\propto \|w\|\|u\|${share}{hint}"
+
+
+def particles(run: Run, width: float = 6.5) -> Figure:
+    """Small multiples of the particles over the snapshots (at most four states); only the present ones without any."""
+    with matplotlib.rc_context(STYLE):
+        count = min(4, len(clouds(run, 1)))
+        figure = Figure(figsize=(width if count > 1 else 4.0, {1: 4.2, 2: 3.7, 3: 2.9}.get(count, 2.35)),
+                        layout="constrained")  # fmt: skip
+        draw_states(run, figure, count)
+    return figure
+
+
+def animate(run: Run, path: str | Path, *, dpi: int = 110, frames_per_second: float = 4.0) -> Path:
+    """Write the particles over the snapshots as an animated GIF. InputError: a run with no snapshots to go through."""
+    states, plane = clouds(run, SHOWN), informative_plane(run)
+    if len(states) < 2:
+        raise InputError(f"--animate: {SNAPSHOT_HINT} in this run")
+    reach, heaviest = reach_of(states, plane), max(float(one.mass.max()) for one in states)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.0, 4.2), layout="constrained")
+        writer = PillowWriter(fps=frames_per_second)  # type: ignore[arg-type]
+        with writer.saving(figure, str(path), dpi):
+            for cloud in states:
+                figure.clear()
+                ax = plot_particles(run, figure.subplots(), cloud=cloud, plane=plane, reach=reach, heaviest=heaviest)
+                ax.legend(loc="upper right", handletextpad=0.1, borderaxespad=0.1)
+                writer.grab_frame()
+    return Path(path)

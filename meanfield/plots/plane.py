@@ -1,0 +1,97 @@
+"""Two directions to look at a run in, and the particles as they are seen there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..run import Run
+from ..snapshots import gathered
+
+SHOWN = 4096  # particles of a scatter
+_WEIGHED = 1 << 16  # particles that decide on a plane
+
+
+class Plane(NamedTuple):
+    """Orthonormal directions e (2, d), their names, and the share of the mass's second moment that they hold."""
+
+    e: np.ndarray
+    names: tuple[str, str]
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Particles w (k, C), u (k, d) at a step, float64; `count` says how many of how many are held."""
+
+    step: int
+    w: np.ndarray
+    u: np.ndarray
+    total: int
+
+    @property
+    def mass(self) -> np.ndarray:
+        """‖w‖‖u‖ (k,): what a particle can contribute to the output."""
+        return np.linalg.norm(self.w, axis=1) * np.linalg.norm(self.u, axis=1)
+
+
+def present(run: Run, count: int = SHOWN) -> Cloud:
+    """About `count` particles of the run's ensemble, evenly spread by address."""
+    w, u = run.ensemble.sample(count)
+    return Cloud(run.ensemble.step, w, u, run.ensemble.m)
+
+
+def clouds(run: Run, count: int = SHOWN) -> list[Cloud]:
+    """The run's snapshots, thinned evenly by address, and the same particles as they are at its present step."""
+    taken = [one for one in run.snapshots if one.step <= run.ensemble.step]
+    if not taken:
+        return [present(run, count)]
+    kept = len(taken[0].index)
+    rows = np.arange(min(kept, count)) * kept // min(kept, count)
+    states = [(one.step, one.w[rows], one.u[rows]) for one in taken]
+    if taken[-1].step < run.ensemble.step:
+        states.append((run.ensemble.step, *gathered(run.ensemble, taken[0].index[rows])))
+    return [Cloud(k, w.astype(np.float64), u.astype(np.float64), run.ensemble.m) for k, w, u in states]
+
+
+def evenly(items: list[Cloud], count: int) -> list[Cloud]:
+    """At most `count` of them, first and last included."""
+    if len(items) <= count:
+        return items
+    return [items[round(k * (len(items) - 1) / (count - 1))] for k in range(count)] if count > 1 else items[-1:]
+
+
+def informative_plane(run: Run) -> Plane | None:
+    """The coordinates that decide the label, where they are known; else the leading directions of the mass.
+
+    The latter are the eigenvectors of Σ_j ‖w_j‖‖u_j‖ û_j û_jᵀ (û = u/‖u‖, not centred: directions have an origin).
+    None in one dimension.
+    """
+    d = run.problem.d
+    if d < 2:
+        return None
+    if d == 2 or run.config.data.source == "xor":
+        return Plane(np.eye(2, d), ("u_1", "u_2"), None)
+    seen = present(run, _WEIGHED)
+    norm = np.maximum(np.linalg.norm(seen.u, axis=1), 1e-300)
+    weighted = seen.u * (seen.mass / norm**2)[:, None]
+    moment = weighted.T @ seen.u
+    values, vectors = np.linalg.eigh(moment)
+    e = vectors[:, [-1, -2]].T
+    e *= np.where(e[np.arange(2), np.abs(e).argmax(axis=1)] < 0, -1.0, 1.0)[:, None]  # a sign that does not flip
+    total = float(values.sum())
+    return Plane(e, (r"e_1\cdot u", r"e_2\cdot u"), float(values[-2:].sum()) / total if total > 0 else None)
+
+
+def input_plane(run: Run, plane: Plane) -> np.ndarray | None:
+    """The plane as directions of inputs, orthonormal (2, d), without features that never change; None if none is left.
+
+    A constant feature, such as a bias, belongs to every input: to move along it would leave the data.
+    """
+    varies = np.ptp(run.problem.X, axis=0) > 0
+    q, r = np.linalg.qr((plane.e * varies).T)
+    if np.abs(np.diag(r)).min() < 1e-6:
+        return None
+    return (q * np.sign(np.diag(r))).T

@@ -1,0 +1,132 @@
+"""How figures look: colours, one style for print, axes and notes. What a panel has nothing to show for, it says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+# Okabe and Ito's colours, told apart by the colour-blind and, with the line styles, in print
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
+COLOURS = (BLUE, RED, GREEN, ORANGE, "#56B4E9", "#CC79A7", "#000000", "#999933", "#882255", "#AAAAAA")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*", "<", ">")
+STYLE: Any = {
+    "font.family": "STIXGeneral",
+    "mathtext.fontset": "stix",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "ytick.minor.width": 0.4,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.2,
+    "legend.frameon": False,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+}
+SMALL: Any = {
+    **STYLE,
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 6.5,
+    "lines.linewidth": 1.0,
+}
+_TITLE = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+
+
+def axes_or_current(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.gca()
+
+
+def log_if_positive(ax: Axes, *columns: np.ndarray) -> None:
+    """A logarithmic axis, if there is anything positive that spans it; its ticks carry numbers within a decade too."""
+    values = np.concatenate(columns)
+    positive = values[np.isfinite(values) & (values > 0)]
+    if not len(positive):
+        return
+    low, high = float(positive.min()), float(positive.max())
+    inside = [v for k in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+              for v in (10.0**k, 2 * 10.0**k, 5 * 10.0**k) if low <= v <= high]  # fmt: skip
+    if len(inside) < 2:  # flat: a linear axis says more
+        return
+    ax.set_yscale("log")
+    if high < 100 * low:
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=15))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_minor_locator(NullLocator())
+    else:
+        ax.yaxis.set_major_locator(LogLocator(numticks=6))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def against_step(ax: Axes, label: str) -> Axes:
+    """Name the axes, and put the legend above them, where no curve is."""
+    ax.set(xlabel="step", ylabel=label)
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    if ax.get_legend_handles_labels()[0]:
+        legend_above(ax)
+    return ax
+
+
+def legend_above(ax: Axes, columns: int = 2, **options: Any) -> None:
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=columns, borderaxespad=0.2, handlelength=2.2,
+              columnspacing=1.0, handletextpad=0.5, labelspacing=0.25, **options)  # fmt: skip
+
+
+def note(ax: Axes, text: str) -> Axes:
+    """A quiet line in the middle of a panel that has nothing to show."""
+    ax.text(0.5, 0.5, text, color=GREY, ha="center", va="center", transform=ax.transAxes, fontsize="small")
+    return ax
+
+
+def empty(ax: Axes, text: str, label: str = "") -> Axes:
+    """A panel without axes' numbers, that only says what it would take to fill it."""
+    ax.set(xticks=[], yticks=[], ylabel=label)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    return note(ax, text)
+
+
+def letter(axes: Sequence[Axes], left: float = 34.0) -> None:
+    """(a), (b), … for a caption to refer to, `left` points to the left of each panel and above it."""
+    for k, ax in enumerate(axes):
+        ax.annotate(f"({chr(ord('a') + k)})", (0, 1), xycoords="axes fraction", xytext=(-left, 5),
+                    textcoords="offset points", ha="left", va="bottom")  # fmt: skip
+
+
+def save_image(figure: Figure, file: BinaryIO) -> None:
+    """Write a figure as SVG for a page that has no fonts of ours: text as outlines, and no date."""
+    with matplotlib.rc_context({**STYLE, "svg.fonttype": "path", "svg.hashsalt": "meanfield"}):
+        figure.savefig(file, format="svg", dpi=200, metadata=_TITLE["svg"])
+
+
+def save(figure: Figure, path: str | Path, title: str, style: Any = STYLE) -> Path:
+    """Write a figure without dates or versions, so that equal runs give equal files. OSError: it cannot be written."""
+    path = Path(path)
+    kind = path.suffix[1:]
+    with matplotlib.rc_context({**style, "svg.hashsalt": path.stem}):
+        figure.savefig(path, metadata={"Title": title, **_TITLE[kind]})
+    return path

@@ -1,0 +1,194 @@
+"""A run as one HTML page: it needs no network, no script and no other file.
+
+Whatever comes from the run file is escaped, figures are images (in which a browser runs no script), and the page's own
+policy forbids scripts and connections besides.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import shlex
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from . import plots
+from .certificate import certify
+from .config import to_toml
+from .diagnostics import error_on_test_set, normalized_margin
+from .errors import InputError
+from .free_energy import certify_free_energy
+from .run import Run
+
+_CSS = """
+:root { color-scheme: light dark; --ground: #fff; --text: #1a1a1a; --quiet: #5c5c5c; --line: #ddd; --box: #f6f6f6; }
+@media (prefers-color-scheme: dark) {
+  :root { --ground: #16181b; --text: #e4e4e4; --quiet: #a0a0a0; --line: #383c42; --box: #202328; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1160px; padding: 1rem; background: var(--ground); color: var(--text);
+       font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; margin: .5rem 0 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
+p { margin: .4rem 0; max-width: 46rem; } .quiet { color: var(--quiet); }
+table { border-collapse: collapse; width: 100%; max-width: 46rem; font-variant-numeric: tabular-nums; }
+td { padding: .3rem .5rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+td:last-child { text-align: right; padding-right: 0; overflow-wrap: break-word; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); gap: 1rem; }
+figure { margin: 0; min-width: 0; }
+figure img { display: block; width: 100%; height: auto; background: #fff; border-radius: 6px; padding: 6px;
+             border: 1px solid var(--line); }
+figcaption { color: var(--quiet); font-size: .875rem; padding: .3rem .1rem; }
+pre { background: var(--box); padding: .75rem; border-radius: 6px; white-space: pre-wrap; font-size: .8125rem; }
+"""
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_SIZE = (3.5, 2.7)  # inches: a column of a desktop's page, the whole width of a phone's
+_PANELS = (
+    ("plot_objective", "Objective, its parts, and the lower bound where it was recorded."),
+    ("plot_gap", "Relative gap between the objective and the lower bound, an estimate."),
+    ("plot_margin", "Normalized margin."),
+    ("plot_errors", "Training and test error."),
+    ("plot_schedules", "Step size, regularization and temperature in force."),
+    ("plot_drift", "Root mean square of the drift over the particles."),
+    ("plot_free_energy", "Free energy."),
+    ("plot_particles", "Particles: colour and marker by the sign of w (or its largest output), area by mass."),
+    ("plot_balance", "Output against input weights; stationary particles lie on the diagonal."),
+    ("plot_potential", "The potential over a circle of directions; at a minimum (τ = 0) particles sit where it is 1."),
+    ("plot_margins", "Margins of the examples, or errors of a regression."),
+    ("network", "The function over a plane through the first test example: the network."),
+    ("kernel", "The same: the ReLU neural tangent kernel, ridge regression."),
+)
+
+_OPTIONAL = {"plot_gap": "relative_gap", "plot_free_energy": "free_energy"}  # panels of what few runs record
+
+
+def html(run: Run, name: str, *, seconds: float = 3.0) -> str:
+    """The page of a run kept under the file name `name`; `seconds` to spend on the certificate, 0 for none."""
+    config = run.config
+    title = f"{name}: {config.data.source}, m = {run.ensemble.m}, {config.dynamics.method}"
+    state = "finished" if run.ensemble.step >= config.run.steps else "unfinished"
+    sections = [
+        f"<h1>{escape(name)}</h1>",
+        f'<p class="quiet">{escape(config.data.source)}, n = {run.problem.n}, d = {run.problem.d}, m = '
+        f"{run.ensemble.m}; {config.objective.loss} loss, {config.dynamics.method}; {state} at step "
+        f"{run.ensemble.step} of {config.run.steps}</p>",
+        "<h2>Measures</h2>", _table(_measures(run)),
+        "<h2>Certificate</h2>", _certificate(run, seconds),
+        "<h2>Figures</h2>", f'<div class="figures">{"".join(_figures(run))}</div>',
+        "<h2>Configuration</h2>", f"<pre>{escape(settable(run))}</pre>",
+        "<h2>How to reproduce it</h2>", _recipe(run, name),
+        "<h2>Made with</h2>",
+        _table([(key.replace("_", " "), value) for key, value in run.attributes.items()]),
+    ]  # fmt: skip
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_CSS}</style></head>\n<body>\n"
+        + "\n".join(sections)
+        + "\n</body></html>\n"
+    )
+
+
+def _table(rows: Iterable[tuple[str, Any]]) -> str:
+    body = "".join(f"<tr><td>{escape(str(name))}</td><td>{escape(_text(value))}</td></tr>" for name, value in rows)
+    return f"<table>{body}</table>"
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and value != value):
+        return "–"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _measures(run: Run) -> list[tuple[str, Any]]:
+    """Of the state as it is, not of the last row."""
+    problem, ensemble = run.problem, run.ensemble
+    moments, k = plots.moments_of(run), run.ensemble.step
+    value, risk, penalty = problem.evaluate(moments.f, moments.second, problem.reg(k))
+    kind = "error" if problem.classes is not None else "mean squared error"
+    return [
+        ("step", k), ("regularization λ", problem.reg(k)), ("temperature τ", problem.temperature(k)),
+        ("objective L", value), ("risk R", risk), ("penalty λ∫‖θ‖²dρ", penalty),
+        ("normalized margin", normalized_margin(problem, moments)),
+        (f"training {kind}", problem.loss.error(moments.f, problem.targets)),
+        (f"test {kind}", error_on_test_set(problem, ensemble)),
+        ("wall-clock seconds up to the last row", run.recorder.seconds),
+    ]  # fmt: skip
+
+
+def _certificate(run: Run, seconds: float) -> str:
+    if seconds == 0:
+        return '<p class="quiet">None was asked for.</p>'
+    try:
+        if run.problem.temperature(run.ensemble.step) > 0:
+            return _free_energy(run)
+        found = certify(run.problem, run.ensemble, seconds=seconds)
+    except InputError as error:
+        return f'<p class="quiet">None: {escape(str(error))}</p>'
+    kind = "" if found.rigorous else " (estimate)"
+    rows: list[tuple[str, Any]] = [
+        ("objective L", found.primal),
+        (f"lower bound{kind} of min L over all infinite-width networks", found.lower_bound),
+        (f"relative gap{kind}", f"{100 * found.relative_gap:.3g} %"),
+    ]
+    if not found.rigorous and found.proven_bound is not None:
+        rows.append(("proven lower bound of min L", found.proven_bound))
+    meaning = ("The bound is proven." if found.rigorous else
+               "The bound is an estimate: it rests on the highest pull that a search found, not on a proof that there "
+               "is none higher.")  # fmt: skip
+    return _table(rows) + f'<p class="quiet">{meaning} Method: {escape(found.method)}, {found.seconds:.1f} s.</p>'
+
+
+def _free_energy(run: Run) -> str:
+    found = certify_free_energy(run.problem, run.ensemble)
+    rows = [
+        ("lower bound (estimate) of min F_τ", found.lower_bound),
+        ("standard error", found.standard_error),
+        ("free-energy gap of the Gibbs measure of its residual", found.gap),
+        ("Gibbs consistency ‖f(a) − f‖ / ‖f‖", found.consistency),
+    ]
+    how = f"An estimate at temperature {found.temperature:.3g}. Method: {escape(found.method)}."
+    return _table(rows) + f'<p class="quiet">{how}</p>'
+
+
+def _figures(run: Run) -> Iterable[str]:
+    for name, caption in _PANELS:
+        measure = _OPTIONAL.get(name)
+        if measure and not len(plots.recorded(run, measure)[1]):
+            continue
+        if name in ("network", "kernel"):
+            figure = plots.single(plots.plot_decision, run, _SIZE, who=name)
+        else:
+            figure = plots.single(getattr(plots, name), run, _SIZE)
+        image = io.BytesIO()
+        plots.save_image(figure, image)
+        data = base64.b64encode(image.getvalue()).decode()
+        yield (f'<figure><img alt="{escape(caption)}" src="data:image/svg+xml;base64,{data}">'
+               f"<figcaption>{escape(caption)}</figcaption></figure>")  # fmt: skip
+
+
+def settable(run: Run) -> str:
+    """The run's configuration as TOML that `meanfield run` takes: sizes that come with a file are refused beside it."""
+    brought = {"data": ("n", "d", "n_test") if run.config.data.external else (),
+               "ensemble": ("m",) if run.config.ensemble.external else ()}  # fmt: skip
+    lines, section = [], ""
+    for line in to_toml(run.config).splitlines():
+        section = line.strip("[]") if line.startswith("[") else section
+        if line.partition(" = ")[0] not in brought.get(section, ()):
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _recipe(run: Run, name: str) -> str:
+    """How to make the same run again."""
+    quoted = shlex.quote(name)
+    if run.config.data.source == "arrays" or run.config.ensemble.init == "given":
+        return ("<p>The run was made in Python, from arrays that are kept in its file alone. "
+                f"<code>meanfield.load({escape(repr(name))})</code> has them as <code>.problem</code>; going on: "
+                f"<code>meanfield resume {escape(quoted)} --more 1000</code>.</p>"
+                f'<p class="quiet">SHA-256 of the data: {escape(run.dataset.sha256)}</p>')  # fmt: skip
+    return ("<p>Save the configuration above as <code>config.toml</code>, then</p>"
+            "<pre>meanfield run config.toml --out again.h5</pre>"
+            "<p>On one type of processor, with the versions below, this gives the same bits.</p>"
+            f'<p class="quiet">SHA-256 of the data: {escape(run.dataset.sha256)}</p>')  # fmt: skip
