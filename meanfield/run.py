@@ -205,7 +205,9 @@ def explicit(config: Config, problem: Problem, ensemble: Ensemble) -> Config:
     if record.test_every == "auto":
         decided["test_every"] = affordable_test_every(problem.n, n_test, every)
     if record.gap_every == "auto":
-        decided["gap_every"] = affordable_gap_every(ensemble.m, problem.n, problem.d, every)
+        decided["gap_every"] = affordable_gap_every(
+            ensemble.m, problem.n, problem.d, every, config.run.steps - ensemble.step
+        )
     if record.measures_every == "auto":
         particles = ensemble.m if record.snapshot_particles == "all" else int(record.snapshot_particles)
         decided["measures_every"] = named.affordable_every(

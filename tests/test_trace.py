@@ -97,11 +97,12 @@ def test_testing_costs_at_most_a_twentieth(n, n_test, every):
 @pytest.mark.parametrize("m", [100, 16384, 10**7])
 def test_the_gap_is_taken_as_often_as_a_share_of_the_run_allows(m, record_every):
     """At rows of the trace, more rarely the smaller the ensemble, and at every row once that is cheap."""
-    every = affordable_gap_every(m, 160, 20, record_every)
+    every = affordable_gap_every(m, 160, 20, record_every, 10**9)
     assert every % record_every == 0
-    assert every >= affordable_gap_every(2 * m, 160, 20, record_every)
+    assert every >= affordable_gap_every(2 * m, 160, 20, record_every, 10**9)
+    assert affordable_gap_every(m, 160, 20, record_every, 100) <= 100
     if m == 10**7:
-        assert affordable_gap_every(m, 160, 20, 20) == 20
+        assert affordable_gap_every(m, 160, 20, 20, 10**9) == 20
 
 
 def test_the_gap_is_not_a_number_while_there_is_noise():
