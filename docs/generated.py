@@ -1,0 +1,128 @@
+"""The parts of the reference that are written from the code: configuration keys, commands, the Python interface."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+MEANINGS = Path(__file__).parent / "reference" / "configuration-keys.toml"
+_COMMENT = re.compile(r"^<!-- (configuration keys|commands|interface|modules)(?:: (.*?))? -->$", re.MULTILINE)
+
+
+def expand(text: str) -> str:
+    """The page with generated parts in the place of their comments."""
+    makers = {"configuration keys": configuration_keys, "commands": commands, "interface": interface,
+              "modules": modules}  # fmt: skip
+    return _COMMENT.sub(lambda found: makers[found[1]](*([found[2]] if found[2] else [])), text)
+
+
+def configuration_keys() -> str:
+    """A table a section: key, default, what is valid, meaning. ValueError: keys and words do not match."""
+    from meanfield.config import Config
+
+    meanings = tomllib.loads(MEANINGS.read_text(encoding="utf-8"))
+    parts = []
+    for name, section in Config.model_fields.items():
+        model, words = section.annotation, meanings.pop(name, {})
+        schema = model.model_json_schema(by_alias=False, mode="serialization")
+        rows = []
+        for key, field in model.model_fields.items():
+            if key not in words:
+                raise ValueError(f"{MEANINGS.name}: {name}.{key} has no words")
+            valid = _valid(schema["properties"].get(key, {}))
+            rows.append(f"| `{key}` | {_default(field.default)} | {_cell(words.pop(key), valid)} |")
+        if words:
+            raise ValueError(f"{MEANINGS.name}: {name} has no {', '.join(words)}")
+        head = "| key | default | meaning |\n|---|---|---|"
+        parts.append(f"## `[{name}]`\n\n" + "\n".join([head, *rows]))
+    if meanings:
+        raise ValueError(f"{MEANINGS.name}: there is no section {', '.join(meanings)}")
+    return "\n\n".join(parts)
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return "–"
+    if hasattr(value, "model_dump"):
+        return "`{}`"
+    return "`" + (str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else
+                  repr(value)) + "`"  # fmt: skip
+
+
+def _valid(schema: dict[str, Any]) -> str:
+    """What the model itself says is valid, as far as that is a choice or a bound."""
+    if "enum" in schema:
+        return "one of " + ", ".join(f"`{one}`" for one in schema["enum"])
+    kind = {"integer": "integer", "number": "number", "boolean": "true or false"}.get(str(schema.get("type")), "")
+    bounds = {"minimum": "≥", "exclusiveMinimum": ">", "exclusiveMaximum": "<", "maximum": "≤"}
+    limits = [f"{sign} {schema[name]:g}" for name, sign in bounds.items() if name in schema and schema[name] < 2**32]
+    return " ".join([kind, ", ".join(limits)]).strip() if kind else ""
+
+
+def _cell(meaning: str, valid: str) -> str:
+    return (f"{meaning} ({valid})" if valid else meaning).replace("|", "\\|").replace("\n", " ")
+
+
+def commands() -> str:
+    """The help of every command, as it prints it."""
+    import click
+
+    from meanfield.cli import group
+
+    context = click.Context(group, info_name="meanfield")
+    parts = []
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        inner = click.Context(command, info_name=name, parent=context, max_content_width=100, terminal_width=100)
+        parts.append(f"## meanfield {name}\n\n```text\n{command.get_help(inner).strip()}\n```")
+    return "\n\n".join(parts)
+
+
+def public_names(module: str) -> list[str]:
+    """The names that a module announces."""
+    return [name for name in importlib.import_module(module).__all__ if not name.startswith("__")]
+
+
+def interface(module: str) -> str:
+    """autodoc's directives for every class and function that a module announces; its constants by name."""
+    held, lines, constants = importlib.import_module(module), [], []
+    for name in public_names(module):
+        thing = getattr(held, name)
+        if inspect.isclass(thing):
+            lines += [f".. autoclass:: {module}.{name}", "   :members:", "   :undoc-members:", ""]
+        elif callable(thing):
+            lines += [f".. autofunction:: {module}.{name}", ""]
+        else:
+            constants.append(f"`{module}.{name}`")
+    page = "```{eval-rst}\n" + "\n".join(lines) + "\n```"
+    return page + (f"\n\nConstants: {', '.join(constants)}." if constants else "")
+
+
+def module_names(package: str) -> list[str]:
+    """The modules of a package, those of its packages included, but for the command line."""
+    held = importlib.import_module(package)
+    names = [f"{package}.{one.name}" for one in pkgutil.iter_modules(held.__path__)]
+    return [name for name in names if name not in ("meanfield.cli", "meanfield.kernels", "meanfield.plots")]
+
+
+def modules(package: str) -> str:
+    """autodoc's directives for every module of a package.
+
+    What the page on Python has under the same name is not indexed again: the members of `meanfield.exact`, and the
+    module that shares its name with the function `simulate`.
+    """
+    parts = []
+    for name in module_names(package):
+        lines = [f".. automodule:: {name}"]
+        if name.removeprefix("meanfield.") in public_names("meanfield"):
+            lines.append("   :no-index:")
+        if name != "meanfield.exact":
+            lines.append("   :members:")
+        parts.append(f"## {name.removeprefix('meanfield.')}\n\n```{{eval-rst}}\n" + "\n".join(lines) + "\n```")
+    return "\n\n".join(parts)
