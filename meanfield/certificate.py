@@ -238,13 +238,18 @@ def _own_directions(search: Search, ensemble: Ensemble, until: float, count: int
                            np.concatenate(heavy_u)[np.argsort(-keys)[: count // 3]]])  # fmt: skip
 
 
-def _polish(search: Search, peaks: Peaks, primal: float, until: float) -> None:
-    """Rounds of refitting until the bound is as good as the refitted value, or time is up."""
-    search.finish_by(until)
-    while time.monotonic() < until and primal - search.lower > 1e-6 * primal:
+def _polish(search: Search, peaks: Peaks, primal: float, until: float, least: int = 3) -> None:
+    """Rounds of refitting until the bound is as good as the refitted value, or time is up.
+
+    A few in any case where they are cheap: without one the bound of a good ensemble can be useless.
+    """
+    done, due = 0, least if search.X.size * search.C <= 20_000 else 0
+    while primal - search.lower > 1e-6 * primal and (done < due or time.monotonic() < until):
+        search.finish_by(until if done >= due else np.inf)
         search.round(peaks, 40)
         peaks = search.peaks(200)
         search.bound(peaks)
+        done += 1
         if search.gap <= 1e-5 * search.value:
             return
 
