@@ -131,7 +131,7 @@ def our_normals(spec):
     m = -(-spec["count"] // components)
     theta = np.zeros((-(-m // group), components, group), spec["dtype"])
     workers = sweep.Workers(spec["threads"])
-    arguments = (theta, m, 1, theta.dtype.type(1), np.uint64(0))
+    arguments = (theta, 0, m, 1, theta.dtype.type(1), np.uint64(0))
     return repeated(lambda: workers.run(sweep._draw, -(-m // sweep.BLOCK), arguments, 1))
 
 
@@ -291,7 +291,7 @@ def part_drivers():
     @compiled
     def update(theta, per, G, gap, d, move, seed, w, z):
         for g in range(theta.shape[0]):
-            sweep._move_group(theta, g, G[g % per], gap, d, move, seed, 0, w, z)
+            sweep._move_group(theta, g, 0, G[g % per], gap, d, move, seed, 0, w, z)
 
     @compiled
     def reduction(theta, per, n, sums, limbs):

@@ -1,171 +1,189 @@
 #!/usr/bin/env python3
 """Noisy gradient descent reaches the global minimum: where plain flow fails, and in how many steps.
 
-    python scripts/claim_optimization.py cells         objective against the best known one, n × λ × seeds (d = 20)
+    python scripts/claim_optimization.py cells         objective above the minimum, n × λ × draws (d = 20)
     python scripts/claim_optimization.py start         from a start where plain gradient flow is stuck
     python scripts/claim_optimization.py steps         steps to come within ε of the minimum, over ε and d
 
-Data are the paper's distribution. Figures and tables go to data/results/. The reference minimum of a problem is the
-lowest objective met by `exact.optimum` and by a run four times as long: attained, so an upper bound on the true one.
-`--fast` (default) takes minutes, `--full` an hour. Each prints the versions it ran with.
+Data are the paper's distribution. All is judged against a lower bound on the minimum over all infinite-width networks,
+`exact.optimum`'s: the dual value of its best residual, an estimate, and at most 10⁻⁵ (relative) below a value that its
+network attains. Fast (default): about ten minutes on two cores; --full: some hours.
 """
 
-import argparse
-import csv
-import time
-from pathlib import Path
-
+import claims
 import numpy as np
 
-from meanfield import Ensemble, GradientFlow, Langevin, PerturbedFlow, Problem, Schedule, exact, simulate
-from meanfield.config import Data
-from meanfield.datasets import load_dataset
-from meanfield.runfile import describe_versions
+from meanfield import Ensemble, GradientFlow, Langevin, PerturbedFlow, Schedule, simulate
+from meanfield.comparison import paper_problem
+from meanfield.diagnostics import error_on_test_set
+from meanfield.exact import optimum
 
-RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
-
-
-def paper(n, d, seed, reg, **more):
-    data = load_dataset(Data(source="xor", n=n, d=d, n_test=4096, seed=seed))
-    return Problem(data.X, data.y, X_test=data.X_test, y_test=data.y_test, reg=reg, **more)
-
-
-def reference(problem, seconds=20.0):
-    """(lowest objective known, lower bound that is an estimate)."""
-    found = exact.optimum(problem, seconds=seconds)
-    long_run = simulate(problem, Ensemble.sphere(4096, problem.d, seed=1), steps=16000, record_every=16000)
-    return min(found.value, problem.objective(long_run.ensemble).value), found.lower_bound
+REG = 5e-3
+EPSILONS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+STEPS_KEPT = 100  # in the part `start` the objective is kept at every so many steps
+FLOWS = {
+    "flow": lambda steps: (GradientFlow(), 0.0),
+    "langevin": lambda steps: (Langevin(), Schedule("geometric", 1e-3, 1e-8, round(0.7 * steps))),
+    "perturbed": lambda steps: (PerturbedFlow(rebirth_rate=1e-4), 0.0),
+}
+LABELS = {"flow": "gradient flow", "langevin": r"noisy gradient descent, $\tau$ lowered",
+          "perturbed": r"perturbed flow, $\sigma = 10^{-4}$"}  # fmt: skip
 
 
-def cells(full):
-    """Default dynamics, automatic step size, m 4096: relative distance to the reference, test error, seconds."""
-    rows = []
-    for seed in range(3 if full else 1):
-        for n in (40, 80, 160):
-            for reg in (5e-3, 5e-4, 5e-5):
-                problem = paper(n, 20, seed, reg)
-                best, _ = reference(problem, 60.0 if full else 20.0)
-                for steps in (4000, 12000):
-                    began = time.perf_counter()
-                    result = simulate(problem, Ensemble.sphere(4096, 20, seed=seed), steps=steps, record_every=200)
-                    seconds = time.perf_counter() - began
-                    value = problem.objective(result.ensemble).value
-                    f = result.ensemble.predict(problem.X_test)
-                    error = problem.loss.error(f[:, None], problem.test_targets)
-                    above = max(0.0, value / best - 1)
-                    rows.append((seed, n, reg, steps, value, min(best, value), above, error, seconds))
-                    print(f"seed {seed} n {n:3d} λ {reg:.0e} steps {steps:5d}  L {value:.6f}  best {best:.6f}  "
-                          f"above {above:.4f}  test error {error:.4f}  {seconds:.1f} s", flush=True)  # fmt: skip
-    write("optimization_cells", "seed n reg steps objective best above test_error seconds", rows)
+def minimum(problem):
+    """The network found by `exact.optimum`, which ends by its tolerance and not by time, and what is kept of it."""
+    found = optimum(problem, tolerance=1e-5, seconds=1e6, threads=1)
+    return found, {"minimum": found.value, "lower_bound": found.lower_bound}
 
 
-def start(full):
-    """Every output weight positive and larger than its input weight: plain flow can never make a negative output."""
-    n, d, m, reg, steps = 160, 20, 4096, 5e-3, 12000 if full else 6000
-    best, _ = reference(paper(n, d, 0, reg))
-    u = Ensemble.sphere(m, d, seed=3, dtype="float64").u
-    ensemble = Ensemble.from_arrays(np.ones(m), 0.5 * u / np.linalg.norm(u, axis=1, keepdims=True), dtype="float32")
-    cooling = Schedule("geometric", 1e-3, 1e-8, round(0.7 * steps))
-    tries = {
-        "plain gradient flow": (GradientFlow(), 0.0),
-        r"noisy gradient descent, $\tau$ lowered": (Langevin(), cooling),
-        r"perturbed flow, $\sigma = 10^{-4}$": (PerturbedFlow(rebirth_rate=1e-4), 0.0),
-    }
-    traces = {}
-    for name, (dynamics, temperature) in tries.items():
-        problem = paper(n, d, 0, reg, temperature=temperature)
-        traces[name] = simulate(problem, ensemble, dynamics, steps=steps, record_every=20, anneal=False).trace
-        final = traces[name]["objective"][-1]
-        print(f"{name:42s} L {final:.5f}, {final / best:.3f} × the minimum")
-    figure_start(traces, best)
-    write("optimization_start", "dynamics objective over_minimum",
-          [(name, t["objective"][-1], t["objective"][-1] / best) for name, t in traces.items()])  # fmt: skip
+def minimum_cell(d, n, seed, reg):
+    problem = paper_problem(n, d, seed, reg=reg)
+    found, known = minimum(problem)
+    return {**known, "minimum_error": problem.loss.error(found.predict(problem.X_test), problem.test_targets)}
 
 
-def steps(full):
-    """First step within ε of the minimum at fixed λ, n = 6 d: median over seeds, and exponents in 1/ε and d."""
-    epsilons = np.logspace(-1, -3 if not full else -4, 7)
-    rows = []
-    for d in (5, 10, 20, 40, 80) if full else (5, 10, 20, 40):
-        for seed in range(5 if full else 3):
-            problem = paper(6 * d, d, seed, 5e-3)
-            best, _ = reference(problem, 5.0)
-            for name, dynamics in (("flow", GradientFlow()), ("perturbed", PerturbedFlow(rebirth_rate=1e-5))):
-                trace = simulate(problem, Ensemble.sphere(4096, d, seed=seed), dynamics, steps=40000 if full else 8000,
-                                 record_every=5, anneal=False).trace  # fmt: skip
-                for epsilon in epsilons:
-                    reached = np.flatnonzero(trace["objective"] <= (1 + epsilon) * best)
-                    rows.append((name, d, seed, epsilon, trace["step"][reached[0]] if len(reached) else np.nan))
-        print(f"d {d} done", flush=True)
-    write("optimization_steps", "dynamics d seed epsilon steps", rows)
-    figure_steps(rows, epsilons)
+def run_cell(d, n, seed, reg, m, steps):
+    """The default run: dynamics, annealing and step size as they come."""
+    problem = paper_problem(n, d, seed, reg=reg)
+    result = simulate(problem, Ensemble.sphere(m, d, seed=seed), steps=steps, record_every=steps, test_every=steps)
+    return {"objective": problem.objective(result.ensemble).value,
+            "test_error": error_on_test_set(problem, result.ensemble)}  # fmt: skip
 
 
-def figure_start(traces, best):
-    figure, (ax,) = page(1)
-    for (name, trace), style in zip(traces.items(), (":", "-", "--"), strict=True):
-        ax.plot(trace["step"], trace["objective"], style, label=name)
-    ax.axhline(best, color="k", lw=0.8)
-    ax.text(ax.get_xlim()[1], best, "global minimum", ha="right", va="bottom", fontsize=7)
-    ax.set(xlabel="step $k$", ylabel="objective $L$", yscale="log")
-    ax.legend(fontsize=7)
-    save(figure, "optimization_start")
+def start_cell(dynamics, d, n, seed, m, steps):
+    """From w = 1, ‖u‖ = ½: plain flow keeps w > 0, and so f ≥ 0. The objective at every `STEPS_KEPT` steps."""
+    flow, temperature = FLOWS[dynamics](steps)
+    problem = paper_problem(n, d, seed, reg=REG)
+    problem.temperature = Schedule.of(temperature)
+    u = Ensemble.sphere(m, d, seed=seed, dtype="float64").u
+    start = Ensemble.from_arrays(np.ones(m), 0.5 * u / np.linalg.norm(u, axis=1, keepdims=True), seed=seed,
+                                 dtype="float32")  # fmt: skip
+    trace = simulate(problem, start, flow, steps=steps, record_every=STEPS_KEPT, test_every=steps, anneal=False).trace
+    kept = {f"L{k}": float(L) for k, L in zip(trace["step"].astype(int), trace["objective"], strict=True)}
+    return {**minimum(problem)[1], **kept}
 
 
-def figure_steps(rows, epsilons):
-    figure, axes = page(2)
-    for name, marker in (("flow", "o-"), ("perturbed", "s--")):
-        table = {(d, e): np.median([r[4] for r in rows if r[0] == name and r[1] == d and r[3] == e])
-                 for d in {r[1] for r in rows} for e in epsilons}  # fmt: skip
-        dims = sorted({d for d, _ in table})
-        over_epsilon = np.array([table[dims[-2], e] for e in epsilons])
-        over_d = np.array([table[d, epsilons[3]] for d in dims])
-        for ax, x, y in ((axes[0], 1 / epsilons, over_epsilon), (axes[1], np.array(dims), over_d)):
-            good = np.isfinite(y) & (y > 0)
-            slope = np.polyfit(np.log(x[good]), np.log(y[good]), 1)[0] if good.sum() > 1 else np.nan
-            ax.loglog(x[good], y[good], marker, ms=3, label=f"{name}, slope {slope:.2f}")
-            variable = "1/ε" if ax is axes[0] else "d"
-            print(f"{name}: exponent in {variable} {slope:.2f}, reached {good.sum()} of {len(y)}")
-    axes[0].set(xlabel=r"$1/\varepsilon$", ylabel=r"steps to $L \leq (1+\varepsilon) L^*$", title=f"$d = {dims[-2]}$")
-    axes[1].set(xlabel="dimension $d$", title=rf"$\varepsilon = {epsilons[3]:.2g}$")
-    axes[1].set_xticks(dims, [str(d) for d in dims])
-    axes[1].minorticks_off()
+def steps_cell(dynamics, d, n, seed, m, steps, smallest):
+    """First step with L ≤ (1 + ε) times the lower bound, for every ε ≥ `smallest`, at fixed λ; −1: not reached."""
+    problem = paper_problem(n, d, seed, reg=REG)
+    _, known = minimum(problem)
+    enough = (1 + smallest) * known["lower_bound"]
+    flow = GradientFlow() if dynamics == "flow" else PerturbedFlow(rebirth_rate=1e-5)
+    trace = simulate(problem, Ensemble.sphere(m, d, seed=seed), flow, steps=steps, record_every=5, test_every=steps,
+                     anneal=False, callback=lambda ensemble, row: row["objective"] <= enough).trace  # fmt: skip
+    reached = {}
+    for epsilon in EPSILONS:
+        k = np.flatnonzero(trace["objective"] <= (1 + epsilon) * known["lower_bound"])
+        reached[f"steps_{epsilon:g}"] = int(trace["step"][k[0]]) if len(k) and epsilon >= smallest else -1
+    return {**known, **reached}
+
+
+def cells(options):
+    grid = [{"d": 20, "n": n, "seed": seed, "reg": reg} for n in (40, 80, 160) for reg in (5e-3, 5e-4, 5e-5)
+            for seed in range(5 if options.full else 3)]  # fmt: skip
+    minima = options.study("optimization_minima", minimum_cell).run(grid)
+    lengths = (4000, 12000)
+    runs = options.study("optimization_cells", run_cell).run(
+        {**one, "m": 4096, "steps": steps} for one in grid for steps in lengths)  # fmt: skip
+    known = {(row["n"], row["seed"], row["reg"]): row for row in minima}
+    lines = []
+    for n, reg in dict.fromkeys((row["n"], row["reg"]) for row in runs):
+        best = [row for row in minima if (row["n"], row["reg"]) == (n, reg)]
+        line = [n, f"{reg:.0e}", f"{max(1 - row['lower_bound'] / row['minimum'] for row in best):.0e}"]
+        for steps in lengths:
+            rows = [row for row in runs if (row["n"], row["reg"], row["steps"]) == (n, reg, steps)]
+            gaps = [1 - known[n, row["seed"], reg]["lower_bound"] / row["objective"] for row in rows]
+            line += [pm(gaps, 100, 3), f"{100 * max(gaps):.3f}", pm([row["test_error"] for row in rows], 100, 2)]
+        lines.append([*line, pm([row["minimum_error"] for row in best], 100, 2)])
+    head = [f"{what}, {steps}" for steps in lengths for what in ("gap %", "max %", "test error %")]
+    claims.table(["n", "λ", "gap of minimum", *head, "of minimum"], lines)
+
+
+def pm(values, scale, digits):
+    mean, error = claims.mean_and_error(values)
+    return f"{scale * mean:.{digits}f} ± {scale * error:.{digits}f}"
+
+
+def start(options):
+    steps = 12000 if options.full else 6000
+    rows = options.study("optimization_start_full" if options.full else "optimization_start", start_cell).run(
+        {"dynamics": name, "d": 20, "n": 160, "seed": seed, "m": 4096, "steps": steps}
+        for name in FLOWS for seed in range(10 if options.full else 3))  # fmt: skip
+    at = np.arange(0, steps + 1, STEPS_KEPT)
+    ratio = {}
+    for name in FLOWS:
+        own = [row for row in rows if row["dynamics"] == name]
+        ratio[name] = np.array([[row[f"L{k}"] / row["lower_bound"] for k in at] for row in own])
+    claims.table(["dynamics", "last L / lower bound"], [[name, pm(r[:, -1], 1, 5)] for name, r in ratio.items()])
+    figure, (ax,) = claims.page(1)
+    for (name, r), style, colour in zip(ratio.items(), (":", "-", "--"), claims.COLOURS, strict=False):
+        ax.plot(at, r.mean(axis=0), style, color=colour, label=LABELS[name])
+        ax.fill_between(at, r.min(axis=0), r.max(axis=0), color=colour, alpha=0.25, lw=0)
+    ax.axhline(1, color="0.5", lw=0.7)
+    ax.annotate("global minimum", (at[-1], 1), (0, 4), textcoords="offset points", ha="right", fontsize=7)
+    ax.set(xlabel="step $k$", ylabel=r"objective $L\,/\,\min L$", yscale="log", yticks=[1, 1.5, 2, 3, 4, 5],
+           yticklabels=["1", "1.5", "2", "3", "4", "5"])  # fmt: skip
+    ax.minorticks_off()
+    ax.legend()
+    claims.save(figure, "optimization_start", options)
+
+
+def steps(options):
+    dims, seeds = ((5, 10, 20, 40, 80), range(10)) if options.full else ((5, 10, 20, 40), range(3))
+    smallest, limit = (1e-4, 60000) if options.full else (1e-3, 8000)
+    rows = options.study("optimization_steps", steps_cell).run(
+        {"dynamics": name, "d": d, "n": 6 * d, "seed": seed, "m": 4096, "steps": limit, "smallest": smallest}
+        for d in dims for name in ("flow", "perturbed") for seed in seeds)  # fmt: skip
+    epsilons = [epsilon for epsilon in EPSILONS if epsilon >= smallest]
+
+    def reached(name, d, epsilon):
+        k = [row[f"steps_{epsilon:g}"] for row in rows if (row["dynamics"], row["d"]) == (name, d)]
+        return np.array([np.nan if one < 0 else one for one in k])
+
+    figure, axes = claims.page(2)
+    lines = []
+    blue, red = claims.COLOURS[:2]
+    for name, style, colour, aside in (("flow", "o-", blue, 0.98), ("perturbed", "s--", red, 1.02)):
+        over_epsilon = np.array([reached(name, dims[-2], epsilon) for epsilon in epsilons])
+        over_d = np.array([reached(name, d, 1e-2) for d in dims])
+        for ax, x, k, what in ((axes[0], 1 / np.array(epsilons), over_epsilon, f"1/ε at d = {dims[-2]}"),
+                               (axes[1], np.array(dims, float), over_d, "d at ε = 0.01")):  # fmt: skip
+            slope, low, high = power(x, k)
+            middle = np.median(k, axis=1)
+            whiskers = np.array([middle - k.min(axis=1), k.max(axis=1) - middle])
+            ax.errorbar(aside * x, middle, whiskers, fmt=style, color=colour, ms=3, elinewidth=0.7,
+                        label=f"{LABELS[name].split(',')[0]}: {slope:.2f} [{low:.2f}, {high:.2f}]")  # fmt: skip
+            shown = ", ".join(f"{one:.0f}" for one in middle)
+            lines.append([name, what, f"{slope:.2f}", f"{low:.2f} to {high:.2f}", shown])
+    claims.table(["dynamics", "exponent in", "", "95 %", "median steps"], lines)
+    axes[0].set(xlabel=r"$1/\varepsilon$", ylabel=r"steps to $L \leq (1+\varepsilon)\,\min L$")
+    axes[0].set_title(f"(a) $d = {dims[-2]}$", loc="left")
+    axes[1].set(xlabel="dimension $d$")
+    axes[1].set_title(r"(b) $\varepsilon = 10^{-2}$", loc="left")
     for ax in axes:
-        ax.legend(fontsize=7)
-    save(figure, "optimization_steps")
+        ax.set(xscale="log", yscale="log")
+        ax.set_ylim(top=2.5 * ax.get_ylim()[1])
+        ticks = [k for k in (100, 200, 500, 1000, 2000, 5000, 10000, 20000) if np.prod(np.array(ax.get_ylim()) - k) < 0]
+        ax.set_yticks(ticks, [str(k) for k in ticks])
+        ax.minorticks_off()
+        ax.legend(title="exponent [95 %]", title_fontsize=7.5, loc="upper left")
+    axes[1].set_xticks(dims, [str(d) for d in dims])
+    claims.save(figure, "optimization_steps", options)
 
 
-def page(columns):
-    import matplotlib
+def power(x, k, draws=2000):
+    """Slope of log median k against log x, and its 95 % interval over draws of the seeds; k (points, seeds)."""
+    rng = np.random.default_rng(0)
 
-    from meanfield.plots import BLUE, GREEN, RED, STYLE
+    def slope(pick):
+        middle = np.median(k[:, pick], axis=1)
+        good = np.isfinite(middle) & (middle > 0)
+        return np.polyfit(np.log(x[good]), np.log(middle[good]), 1)[0] if good.sum() > 2 else np.nan
 
-    matplotlib.rcParams.update(STYLE, **{"axes.prop_cycle": matplotlib.cycler(color=[RED, BLUE, GREEN])})
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.4 * columns, 2.6), layout="constrained")
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
-
-
-def save(figure, name):
-    for kind in ("png", "pdf"):
-        figure.savefig(RESULTS / f"{name}.{kind}")
-    print(RESULTS / f"{name}.pdf")
-
-
-def write(name, head, rows):
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with open(RESULTS / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([head.split(), *rows])
+    seeds = k.shape[1]
+    drawn = [slope(rng.integers(seeds, size=seeds)) for _ in range(draws)]
+    return (slope(np.arange(seeds)), *np.nanpercentile(drawn, [2.5, 97.5]))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("claim", choices=["cells", "start", "steps"])
-    mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--full", action="store_true")
-    mode.add_argument("--fast", action="store_true", help="the default")
-    arguments = parser.parse_args()
-    print(", ".join(f"{name} {value}" for name, value in describe_versions().items()))
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    {"cells": cells, "start": start, "steps": steps}[arguments.claim](arguments.full)
+    claims.main(__doc__, {"cells": cells, "start": start, "steps": steps})

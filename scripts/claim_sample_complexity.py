@@ -1,0 +1,229 @@
+#!/usr/bin/env python3
+"""The regularized network needs about d examples where its kernel needs about d².
+
+    python scripts/claim_sample_complexity.py                 all parts: fast, about ten minutes on two cores
+    python scripts/claim_sample_complexity.py figure --full   d to 160 (kernel to 80), ten draws: hours; see --shard
+
+Parts, each a table of its own: `network` (objective regularized with λ = 5·10⁻³, and how far from its global minimum),
+`kernel` (the closed-form NTK with the best of all regularizations, and with the one that leave-one-out chooses; random
+features), `lazy` (the same network without regularization, initialized where it stays in the kernel regime); `figure`
+takes all three. Data are the paper's distribution D; each error is over 4096 new points.
+"""
+
+import claims
+import numpy as np
+
+from meanfield import Ensemble, GradientFlow, Problem, comparison, simulate
+
+LEVEL = 0.1  # the test error at which sample sizes are compared
+REG = 5e-3
+NETWORK = (1.5, 2, 2.5, 3, 3.25, 3.5, 3.75, 4, 4.5, 5, 6)  # n / d
+KERNEL = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)  # n / d²
+LAZY = (0.2, 0.4, 0.8, 1.2, 1.6)  # n / d²
+NAMES = {
+    "network_error": "network",
+    "kernel_best_error": "NTK, best of all",
+    "kernel_error": "NTK, leave-one-out",
+    "features_best_error": "random features",
+    "lazy_error": "network, lazy",
+}
+
+
+def network_cell(d, n, seed, reg, m, steps):
+    return comparison.network(comparison.paper_problem(n, d, seed, reg=reg), m=m, steps=steps, seed=seed)
+
+
+def kernel_cell(d, n, seed, features):
+    return comparison.kernel_choices(comparison.paper_problem(n, d, seed), features=features, seed=seed)
+
+
+def lazy_cell(d, n, seed, m, alpha, steps):
+    """Gradient flow without regularization, from N(0, α²) with a mirrored second half: f = 0 at the start.
+
+    The tangent kernel grows like α² and so the particles need to move only by a fraction of order α⁻² (`moved`) until
+    the risk is 10⁻³, where the flow stops. λ = 10⁻¹² stands for zero.
+    """
+    data = comparison.paper_problem(n, d, seed)
+    problem = Problem(data.X, data.y, reg=1e-12, X_test=data.X_test, y_test=data.y_test)
+    half = Ensemble.gaussian(m // 2, d, scale=alpha, seed=seed, dtype="float64")
+    w, u = np.concatenate([half.w, -half.w]), np.concatenate([half.u, half.u])
+    start = Ensemble.from_arrays(w, u, seed=seed, dtype="float32")
+    result = simulate(problem, start, GradientFlow(), steps=steps, record_every=25, test_every=steps, anneal=False,
+                      callback=lambda ensemble, row: row["risk"] <= 1e-3)  # fmt: skip
+    end = result.ensemble
+    f = end.predict(problem.X_test)[:, None]
+    moved = np.sqrt((np.sum((end.u - u) ** 2) + np.sum((end.w - w) ** 2)) / (np.sum(u**2) + np.sum(w**2)))
+    return {"lazy_error": problem.loss.error(f, problem.test_targets), "lazy_risk": float(result.trace["risk"][-1]),
+            "lazy_steps": end.step, "moved": float(moved)}  # fmt: skip
+
+
+def network_rows(options):
+    dims, seeds = ((10, 14, 20, 28, 40, 56, 80, 113, 160), 10) if options.full else ((10, 14, 20, 28, 40), 5)
+    m, steps = (4096, 12000) if options.full else (1024, 4000)
+    cells = [{"d": d, "n": round(r * d), "seed": seed, "reg": REG, "m": m, "steps": steps}
+             for d in dims for r in NETWORK for seed in range(seeds)]  # fmt: skip
+    return options.study("sample_complexity_network", network_cell).run(cells)
+
+
+def kernel_rows(options):
+    dims, seeds = ((10, 14, 20, 28, 40, 56, 80), 10) if options.full else ((10, 14, 20, 28, 40), 5)
+    cells = [{"d": d, "n": round(r * d * d), "seed": seed, "features": 8192 if d < 50 else 16384}
+             for d in dims for r in KERNEL for seed in range(seeds)]  # fmt: skip
+    return options.study("sample_complexity_kernel", kernel_cell).run(cells)
+
+
+def lazy_rows(options):
+    dims, seeds = ((10, 14, 20, 28), 10) if options.full else ((10, 14, 20), 3)
+    cells = [{"d": d, "n": round(r * d * d), "seed": seed, "m": 2048, "alpha": 100.0, "steps": 20000}
+             for d in dims for r in LAZY for seed in range(seeds)]  # fmt: skip
+    return options.study("sample_complexity_lazy", lazy_cell).run(cells)
+
+
+def crossing(sizes, errors, level=LEVEL):
+    """The n from which the error stays at most `level`, interpolated linearly in log n; NaN if it does not get there.
+
+    sizes (k,) increasing, errors (k,); NaN too where the first size is already enough.
+    """
+    above = np.flatnonzero(np.asarray(errors) > level)
+    if len(above) == 0 or above[-1] == len(errors) - 1:
+        return np.nan
+    i = above[-1]
+    part = (errors[i] - level) / (errors[i] - errors[i + 1])
+    return float(np.exp((1 - part) * np.log(sizes[i]) + part * np.log(sizes[i + 1])))
+
+
+def curves(rows, column):
+    """d -> (sizes (k,), errors (k, seeds))."""
+    found = {}
+    for d in sorted({row["d"] for row in rows}):
+        sizes = sorted({row["n"] for row in rows if row["d"] == d})
+        values = [[row[column] for row in rows if (row["d"], row["n"]) == (d, n)] for n in sizes]
+        found[d] = np.array(sizes), np.array(values)
+    return found
+
+
+def exponent(found, draws=2000, seed=0):
+    """(n at 10 % error {d: (n, low, high)}, (slope, low, high)): seeds resampled within each d, 95 % percentiles."""
+    rng = np.random.default_rng(seed)
+    dims = np.array(sorted(found))
+
+    def thresholds(pick):
+        return np.array([crossing(found[d][0], found[d][1][:, pick(found[d][1].shape[1])].mean(axis=1)) for d in dims])
+
+    def slope(n):
+        good = np.isfinite(n)
+        return np.polyfit(np.log(dims[good]), np.log(n[good]), 1)[0] if good.sum() > 2 else np.nan
+
+    point = thresholds(np.arange)
+    drawn = np.array([thresholds(lambda k: rng.integers(k, size=k)) for _ in range(draws)])
+    with np.errstate(all="ignore"):
+        low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
+        ends = np.nanpercentile([slope(n) for n in drawn], [2.5, 97.5])
+    return {int(d): values for d, *values in zip(dims, point, low, high, strict=True)}, (slope(point), *ends)
+
+
+def show(rows, columns, unit):
+    """Mean and standard error over the draws at every d and n; the largest value of what measures quality."""
+    head = ["d", "n", f"n/{unit}", *(NAMES.get(name, name) for name in columns)]
+    lines = []
+    for line in comparison.summary(rows):
+        scale = line["d"] if unit == "d" else line["d"] ** 2
+        values = [f"{line[name]:.4f} ± {line[f'{name}_se']:.4f}" for name in columns]
+        lines.append([line["d"], line["n"], f"{line['n'] / scale:.2f}", *values])
+    claims.table(head, lines)
+
+
+def network(options):
+    rows = network_rows(options)
+    show(rows, ["network_error", "network_refit_error", "relative_gap", "refit_gap"], "d")
+    largest = max(rows, key=lambda row: row["relative_gap"])
+    print(f"largest relative gap (an estimate) {largest['relative_gap']:.1e} at d = {largest['d']}, n = {largest['n']}")
+    at_six = [row for row in rows if row["n"] == 6 * row["d"]]
+    print(f"n = 6d: {sum(row['network_error'] > 0 for row in at_six)} of {len(at_six)} cells with a test error above 0")
+
+
+def kernel(options):
+    rows = kernel_rows(options)
+    show(rows, ["kernel_best_error", "kernel_error", "features_best_error"], "d²")
+    methods = [row["kernel_best_method"] for row in rows]
+    print("best of all:", ", ".join(f"{name} {methods.count(name)}" for name in sorted(set(methods))))
+
+
+def lazy(options):
+    rows = lazy_rows(options)
+    show(rows, ["lazy_error", "lazy_risk", "moved"], "d²")
+    print(f"not at risk 10⁻³ after the last step: {sum(row['lazy_risk'] > 1e-3 for row in rows)} of {len(rows)}")
+
+
+def figure(options):
+    nets, kernels, lazies = network_rows(options), kernel_rows(options), lazy_rows(options)
+    page, axes = claims.page(3, height=2.7)
+    for ax, power in ((axes[0], 1), (axes[1], 2)):
+        draw_errors(ax, nets, kernels, power)
+    fits = {"network_error": nets, "kernel_best_error": kernels, "kernel_error": kernels,
+            "features_best_error": kernels, "lazy_error": lazies}  # fmt: skip
+    fits = {name: exponent(curves(rows, name)) for name, rows in fits.items()}
+    refit = exponent(curves(nets, "network_refit_error"))
+    claims.table(["n at 10 % error", "exponent", "95 %", "n at each d"],
+                 [[label, f"{s:.3f}", f"{low:.2f} to {high:.2f}", ", ".join(f"{d}: {n[0]:.0f}" for d, n in ns.items())]
+                  for label, (ns, (s, low, high)) in [*((NAMES[k], v) for k, v in fits.items()),
+                                                      ("network refitted", refit)]])  # fmt: skip
+    draw_thresholds(axes[2], fits)
+    for letter, ax in zip("abc", axes, strict=True):
+        ax.set_title(f"({letter})", loc="left")
+    claims.save(page, "sample_complexity", options)
+
+
+def draw_errors(ax, nets, kernels, power):
+    """Test error against n/d^power: the network filled and solid, the best kernel open and dashed."""
+    import matplotlib
+    from matplotlib.lines import Line2D
+
+    handles = []
+    net, ker = curves(nets, "network_error"), curves(kernels, "kernel_best_error")
+    for i, d in enumerate(sorted(net)):
+        colour = matplotlib.colormaps["viridis"](0.9 * (1 - i / max(1, len(net) - 1)))
+        marker = claims.MARKERS[i % len(claims.MARKERS)]
+        for found, line, face in ((net, "-", colour), (ker, "--", "white")):
+            if d in found:
+                sizes, errors = found[d]
+                se = errors.std(axis=1, ddof=1) / np.sqrt(errors.shape[1])
+                ax.errorbar(sizes / d**power, errors.mean(axis=1), se, ls=line, marker=marker, color=colour, mfc=face,
+                            ms=3.2, mew=0.8, lw=0.9, elinewidth=0.7)  # fmt: skip
+        handles.append(Line2D([], [], color=colour, marker=marker, ms=3.2, label=f"$d = {d}$"))
+    ax.axhline(LEVEL, color="0.5", lw=0.7, ls=":")
+    ax.set(xscale="log", xlabel="$n/d$" if power == 1 else "$n/d^2$", ylabel="test error", ylim=(-0.015, 0.56))
+    ticks = (2, 5, 10, 20, 50) if power == 1 else (0.05, 0.1, 0.2, 0.5, 1, 2)
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    if power == 1:
+        ax.legend(handles=handles, loc="upper right")
+    else:
+        black = {"color": "k", "marker": "o", "ms": 3.2, "lw": 0.9}
+        styles = [Line2D([], [], **black, label="regularized network"),
+                  Line2D([], [], **black, mfc="white", ls="--", label="NTK, best of all")]  # fmt: skip
+        ax.legend(handles=styles, loc="upper right", bbox_to_anchor=(1.0, 1.08))
+
+
+def draw_thresholds(ax, fits):
+    styles = zip(claims.COLOURS, claims.MARKERS, ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1))), strict=False)
+    for (name, (sizes, (slope, low, high))), (colour, marker, line) in zip(fits.items(), styles, strict=False):
+        d = np.array([d for d, n in sizes.items() if np.isfinite(n[0])])
+        n = np.array([sizes[k] for k in d]).reshape(-1, 3)
+        label = f"{NAMES[name]}: {slope:.2f} [{low:.2f}, {high:.2f}]"
+        ends = np.abs(n[:, 1:] - n[:, :1]).T
+        ax.errorbar(d, n[:, 0], ends, marker=marker, ls="", ms=3.5, color=colour, elinewidth=0.7)
+        ax.plot([], [], color=colour, marker=marker, ms=3.5, ls=line, label=label)
+        if np.isfinite(slope):
+            level = np.exp(np.mean(np.log(n[:, 0]) - slope * np.log(d)))
+            ax.plot(d, level * d**slope, color=colour, ls=line, lw=0.9)
+    dims = sorted(set().union(*(sizes for sizes, _ in fits.values())))
+    ax.set(xscale="log", yscale="log", xlabel="dimension $d$", ylabel=rf"$n$ at {100 * LEVEL:.0f} % test error")
+    ax.set_xticks(dims, [str(d) for d in dims])
+    ax.minorticks_off()
+    ax.set_ylim(top=ax.get_ylim()[1] * 40)
+    ax.legend(loc="upper left", title="exponent [95 %]", title_fontsize=7.5)
+
+
+if __name__ == "__main__":
+    claims.main(__doc__, {"network": network, "kernel": kernel, "lazy": lazy, "figure": figure})
