@@ -91,13 +91,12 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """Where a descent at λ = reg ended. slope: ‖∇L‖ / 2λ‖Θ‖, 0 at a smooth minimum, not where it stopped on a kink."""
+    """Where a descent at λ = reg ended: at a local minimum, or on a kink that stopped it."""
 
     reg: float
     network: Network
     objective: Objective
     margin: float
-    slope: float
 
 
 def objective(problem: Problem, network: Network, reg: float) -> Objective:
@@ -136,11 +135,8 @@ def lower_reg(problem: Problem, network: Network, regs: Iterable[float], *, iter
     stages = []
     for reg in regs:
         network = descend(problem, network, reg, iterations=iterations)
-        theta = network.vector()
-        gradient, size = _value(problem, network, theta, reg)[1], max(float(np.linalg.norm(theta)), 1e-300)
         margin = normalized_margin(problem, network) if network.squared_norm > 0 else 0.0
-        slope = float(np.linalg.norm(gradient)) / (2 * size)
-        stages.append(Stage(reg, network, objective(problem, network, reg), margin, slope))
+        stages.append(Stage(reg, network, objective(problem, network, reg), margin))
     return stages
 
 

@@ -9,7 +9,7 @@ Data are the paper's distribution but for digits. Networks have finite width and
 from 10⁻² by factors of 100, each minimum sought by L-BFGS from the one before. The largest margin is sought by direct
 ascent from the first and last of these minima and from random starts: attained, hence a lower bound on the best. For
 K = 2 the linear program gives the best itself, γ*. The kernel: hard-margin SVM on the NTK of depth K, and ridge chosen
-by leave-one-out. --fast: 5 minutes on two cores; --full (wider, more seeds and starts, λ to 10⁻³⁰): half a day.
+by leave-one-out. --fast: minutes; --full (wider, more seeds and starts, λ to 10⁻³⁰): half a day.
 """
 
 import claims
@@ -192,7 +192,7 @@ def _figure(name, options, rows, last, lines, star):
               ylim=(0, None))  # fmt: skip
     for ax, letter in ((left, "a"), (right, "b")):
         ax.set_title(f"({letter})", loc="left")
-        ax.legend(loc="upper left" if ax is right else "lower left")
+        ax.legend(loc="upper left" if ax is right else "center left" if star is None else "lower left")
     claims.save(figure, name, options)
 
 
