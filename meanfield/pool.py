@@ -7,19 +7,41 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from .communicator import ranks_wanted, world
 from .errors import InputError
-from .threads import usable_cores
+from .threads import single_threaded_blas, usable_cores
 
 # Read when the libraries are loaded, so they must be set before a worker starts.
 _BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _starting = threading.Lock()
+
+
+@contextmanager
+def other_ranks() -> Iterator[Executor | None]:
+    """Under MPI, on rank 0: an executor of the other ranks, one thread of the BLAS each. Without MPI: None.
+
+    The other ranks do here what rank 0 submits, and end (SystemExit) when it leaves the block. InputError: no mpi4py.
+    """
+    if ranks_wanted() == 1:
+        yield None
+        return
+    world()
+    from mpi4py.futures import MPICommExecutor
+
+    with single_threaded_blas(), MPICommExecutor() as executor:
+        if executor is not None:
+            yield executor  # type: ignore[misc]
+    if executor is None:
+        sys.exit(0)
 
 
 class WorkerError(RuntimeError):

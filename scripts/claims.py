@@ -2,19 +2,22 @@
 
 A script defines cells (module-level pure functions of their configuration) and parts, and ends in
 `claims.main(__doc__, {"part": part})`; a part is a function of `Options`, which makes the configurations for the fast
-or the full mode, has the study computed, prints a table and draws a figure.
+or the full mode, has the study computed, prints a table and draws a figure. Under `mpiexec -n 9` the first rank deals
+out cells to the eight others.
 """
 
 import argparse
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from meanfield.errors import InputError
+from meanfield.pool import other_ranks
 from meanfield.runfile import describe_versions
 from meanfield.study import Study, parse_shard
 
@@ -39,6 +42,7 @@ class Options:
     threads: int = 1
     shard: tuple[int, int] = (1, 1)
     quiet: bool = False
+    executor: Executor | None = None
 
     def study(self, name: str, cell: Callable[..., Mapping], version: int = 1) -> "BoundStudy":
         return BoundStudy(Study(name, cell, self.folder, version), self)
@@ -54,7 +58,8 @@ class BoundStudy:
     def run(self, configurations: Iterable[Mapping]) -> list[dict]:
         """All rows, in order. Incomplete: cells failed, or are another share's."""
         configurations, options = list(configurations), self.options
-        rows = self.study.run(configurations, options.processes, options.threads, options.shard, options.quiet)
+        rows = self.study.run(configurations, options.processes, options.threads, options.shard, options.quiet,
+                              options.executor)  # fmt: skip
         if missing := len({tuple(one.items()) for one in configurations}) - len(rows):
             k, K = options.shard
             what = "run it again" if self.study.failures else "run the other shares, then all without --shard"
@@ -80,9 +85,11 @@ def main(doc: str, parts: Mapping[str, Callable[[Options], None]]) -> None:
         parser.error(f"{', '.join(unknown)}: the parts are {', '.join(parts)}")
     print(", ".join(f"{name} {value}" for name, value in describe_versions().items()))
     try:
-        options = Options(arguments.full, arguments.folder, arguments.processes, arguments.threads,
-                          parse_shard(arguments.shard), arguments.quiet)  # fmt: skip
-        sys.exit(sum(_run(parts[part], part, options) for part in arguments.part or parts) and 1)
+        with other_ranks() as executor:
+            options = Options(arguments.full, arguments.folder, arguments.processes, arguments.threads,
+                              parse_shard(arguments.shard), arguments.quiet, executor)  # fmt: skip
+            status = sum(_run(parts[part], part, options) for part in arguments.part or parts) and 1
+        sys.exit(status)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -145,6 +145,22 @@ def test_rank_zero_alone_speaks(folder):
 
 
 @needs_launcher
+def test_a_sweep_over_ranks_has_the_rows_of_a_pool(folder):
+    """`compare` with the cells on other ranks writes the same table but for the seconds, and every rank ends."""
+    options = ["--d", "4", "--n", "2d,3d", "--seeds", "2", "--m", "256", "--steps", "50", "--n-test", "64", "--quiet"]
+    rows = []
+    for ranks in (0, 3):
+        (folder / str(ranks)).mkdir()
+        found = run(ranks, "compare", *options, "-o", str(ranks), "--json", folder=folder)
+        assert found.returncode == 0, found.stderr
+        assert json.loads(found.stdout)["missing"] == 0
+        lines = (folder / str(ranks) / "compare.csv").read_text().splitlines()
+        rows.append([line.rpartition(",")[0] for line in lines if not line.startswith("#")])
+    assert len(rows[0]) == 5
+    assert rows[0] == rows[1]
+
+
+@needs_launcher
 def test_out_of_time_and_signals_save_on_every_rank(folder):
     """--max-time ends with 75, SIGTERM to the launcher with 143, both with a file from which the run goes on."""
     found = run(2, "run", "c.toml", "--out", "a.h5", "--quiet", "--max-time", "0.01s", folder=folder)

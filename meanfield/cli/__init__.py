@@ -142,7 +142,7 @@ def _ranks(args: list[str]) -> Alone:
         return ALONE
     ranks = world()
     if not ranks.leads:
-        if args[:1] not in (["run"], ["resume"], ["certify"], ["doctor"]):
+        if args[:1] not in (["run"], ["resume"], ["certify"], ["doctor"], ["compare"]):
             sys.exit(0)
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     return ranks

@@ -37,13 +37,15 @@ def compare(folder: Path, shard: str, processes: int | None, threads: int, as_js
     and with longer lists computes only what is new.
     """
     from ..comparison import cell, summary
+    from ..pool import other_ranks
     from ..study import Study, parse_shard
 
     cells = configurations(**grid)
     part = parse_shard(shard)
     study = Study("compare", cell, folder)
     try:
-        rows = study.run(cells, processes, threads, part, quiet)
+        with other_ranks() as executor:
+            rows = study.run(cells, processes, threads, part, quiet, executor)
     except OSError as error:
         raise InputError(f"-o {folder}: cannot be written: {error.strerror or error}") from None
     found = summary(rows, ("d", "n", "reg", "m", "steps", "n_test"))
