@@ -1,14 +1,10 @@
 """SHA-256 of arrays: of their dtype, their shape and their bytes."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-
-_WORTH_A_THREAD = 1 << 20  # bytes: half a millisecond of hashing, several times what a thread takes to start
 
 
 def hasher(dtype: np.dtype, shape: tuple[int, ...]) -> Any:
@@ -22,25 +18,6 @@ def digest(dtype: np.dtype, shape: tuple[int, ...], blocks: Iterable[np.ndarray]
     for block in blocks:
         state.update(bytes_of(block))
     return str(state.hexdigest())
-
-
-@contextmanager
-def absorbing(state: Any, block: np.ndarray) -> Iterator[None]:
-    """Take a C-contiguous block into the digest while the body runs, which must not change it: hashing holds no GIL."""
-    data = bytes_of(block)
-    if len(data) < _WORTH_A_THREAD:
-        state.update(data)
-        yield
-        return
-    with ThreadPoolExecutor(1, "digest") as beside:
-        try:
-            done = beside.submit(state.update, data)
-        except RuntimeError:  # no more threads are allowed
-            state.update(data)
-            done = None
-        yield
-    if done:
-        done.result()
 
 
 def bytes_of(array: np.ndarray) -> memoryview:

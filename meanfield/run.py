@@ -30,7 +30,7 @@ from .trace import (
     occasional_test_error,
 )
 
-_ROWS = 1 << 18  # particles converted at a time when an ensemble goes to or comes from a file
+_ROWS = 1 << 16  # particles converted at a time when an ensemble goes to or comes from a file
 _SNAPSHOT_BYTES = 1 << 32  # a run's snapshots are held in memory, and written with every checkpoint
 
 

@@ -27,7 +27,8 @@ import numpy as np
 
 from .durable import StorageError, previous, replace_whole
 from .errors import InputError, RunFileError
-from .hashing import absorbing, bytes_of, digest, hasher
+from .hashing import bytes_of, digest, hasher
+from .pouring import pour
 
 __all__ = ["ATTRIBUTES", "RowReader", "StorageError", "Stream", "previous", "read", "read_arrays", "write"]
 
@@ -43,7 +44,7 @@ _USER_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILT
 
 @dataclass
 class Stream:
-    """An array of the given shape and dtype that is written block by block: `chunks` yields (k, ...) runs of rows."""
+    """An array of this shape and dtype, written block by block: `chunks` yields (k, ...) rows, not to change later."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -168,25 +169,22 @@ def _write_dataset(group: h5py.Group, name: str, stream: Stream, descriptor: int
     layout.set_obj_track_times(False)
     space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
     dataset = h5py.h5d.create(group.id, name.encode(), h5py.h5t.py_create(dtype, logical=True), space, layout)
-    offset, done, state = dataset.get_offset() or 0, 0, hasher(dtype, shape)
+    state = hasher(dtype, shape)
+    pour(_checked(name, stream), _nbytes(shape, dtype), descriptor, dataset.get_offset() or 0, state)
+    return str(state.hexdigest())
+
+
+def _checked(name: str, stream: Stream) -> Iterator[np.ndarray]:
+    """The blocks of a stream; ValueError where they are not what it announced."""
+    shape, dtype, done = tuple(stream.shape), np.dtype(stream.dtype), 0
     for chunk in stream.chunks:
         block = np.asarray(chunk, order="C")
         done += len(block) if shape else 1
         if block.dtype != dtype or block.shape[1:] != shape[1:] or done > (shape or (1,))[0]:
             raise ValueError(f"{name}: a block of {block.dtype} {block.shape} does not fit into {dtype} {shape}")
-        with absorbing(state, block):
-            _pour(block, descriptor, offset)
-        offset += block.nbytes
+        yield block
     if done != (shape or (1,))[0]:
         raise ValueError(f"{name}: {done} rows came of the {shape[0]} announced")
-    return state.hexdigest()
-
-
-def _pour(array: np.ndarray, descriptor: int, offset: int) -> None:
-    rest = bytes_of(array)
-    while rest:
-        count = os.pwrite(descriptor, rest, offset)
-        rest, offset = rest[count:], offset + count
 
 
 def _stream(value: Any) -> Stream:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from meanfield import durable, simulate, storage
+from meanfield import durable, pouring, simulate
 from meanfield import run as runs
 from meanfield.cli import main
 from meanfield.dynamics import Langevin
@@ -47,6 +47,12 @@ def go_on(path, until):
     if path.exists() or durable.previous(path).exists():
         return resume(path, until=until, threads=1)
     return simulate(problem(), ensemble(), Langevin(), steps=until, out=path, threads=1, **SETTINGS)
+
+
+def pour_in_threads(set_attribute=setattr):
+    """Have small arrays hashed, written and flushed beside the thread that saves them, as large ones are."""
+    set_attribute(pouring, "_WORTH_THREADS", 0)
+    set_attribute(pouring, "_FLUSHED_BYTES", 1)
 
 
 def wait_for(condition, seconds=60):
@@ -130,7 +136,7 @@ class Phases:
         self._numbers[0] = 0
         for owner, name, phase in (
             (runs, "load", "load"), (Langevin, "step", "step"), (Trace, "record", "record"),
-            (storage, "_pour", "write"), (durable, "_sync", "flush"), (durable, "_sync_folder", "flush folder"),
+            (pouring, "_write", "write"), (durable, "_sync", "flush"), (durable, "_sync_folder", "flush folder"),
             (os, "link", "link"), (os, "replace", "rename"),
         ):  # fmt: skip
             self.mark(owner, name, phase)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from faults import SETTINGS, TESTS, ensemble, problem, uninterrupted
+from faults import SETTINGS, TESTS, ensemble, pour_in_threads, problem, uninterrupted
 from test_simulate import assert_same
 
 from meanfield import load, simulate
@@ -37,11 +37,13 @@ def faulty(monkeypatch, name, number, steps):
     ("pwrite", errno.ENOSPC), ("pwrite", errno.EDQUOT), ("pwrite", errno.EIO), ("fsync", errno.EIO),
     ("fsync", errno.ENOSPC), ("replace", errno.EROFS), ("link", errno.EIO), ("listdir", errno.ESTALE),
 ])  # fmt: skip
-@pytest.mark.parametrize("mended", [True, False])
-def test_a_failing_disk_is_told_and_outlived(tmp_path, monkeypatch, capfd, name, number, mended):
-    """Whichever call fails, and also where a disk owns up only at the flush: told in one line, the file before stays
-    good, the next checkpoint tries again, and the course of the run is not changed."""
+@pytest.mark.parametrize(("mended", "threads"), [(True, False), (False, False), (True, True)])
+def test_a_failing_disk_is_told_and_outlived(tmp_path, monkeypatch, capfd, name, number, mended, threads):
+    """Whichever call fails, in a thread too, and also where a disk owns up only at the flush: told in one line, the
+    file before stays good, the next checkpoint tries again, and the course of the run is not changed."""
     path = tmp_path / "run.h5"
+    if threads:
+        pour_in_threads(monkeypatch.setattr)
     callback = faulty(monkeypatch, name, number, range(5, 9 if mended else 99))
     result = simulate(problem(), ensemble(), Langevin(), steps=12, out=path, callback=callback,
                       **{**SETTINGS, "record_every": 1})  # fmt: skip

@@ -7,18 +7,20 @@ import signal
 import time
 
 import pytest
-from faults import Phases, go_on, leftovers, uninterrupted
+from faults import Phases, go_on, leftovers, pour_in_threads, uninterrupted
 from test_simulate import assert_same
 
 from meanfield import load
 
 
-def killed(path, phases, wait):
+def killed(path, phases, wait, threads):
     """Fork a process that goes on with the run, `wait` for the moment, kill it; the phase in which it died."""
     pid = os.fork()
     if pid == 0:
         try:
             phases.watch()
+            if threads:
+                pour_in_threads()
             go_on(path, 10**9)
         finally:
             os._exit(1)
@@ -36,7 +38,10 @@ def until_it_waits(phases):
 
 
 def kill_often(path, times, seed):
-    """Every other kill at a random moment, the others aimed at each phase in turn; the number of deaths in each."""
+    """Every other kill at a random moment, the others aimed at each phase in turn; the number of deaths in each.
+
+    Every other round of phases writes its checkpoints in threads.
+    """
     chance, phases, deaths = random.Random(seed), Phases(), collections.Counter()
     aims = Phases.NAMES[1:]
     for k in range(times):
@@ -48,7 +53,8 @@ def kill_often(path, times, seed):
             phases.aim("between", 10**9)
         moment = chance.uniform(0, 0.05)
         before = load(path).ensemble.step if path.exists() else 0
-        died = killed(path, phases, (lambda: until_it_waits(phases)) if aimed else lambda m=moment: time.sleep(m))
+        wait = (lambda: until_it_waits(phases)) if aimed else lambda m=moment: time.sleep(m)
+        died = killed(path, phases, wait, threads=k // (2 * len(aims)) % 2 == 0)
         deaths[died] += 1
         assert not aimed or died == phase
         if path.exists():

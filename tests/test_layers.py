@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "meanfield"
 ORDER = [  # a module imports only what stands before it
     "errors", "compiling", "schedules", "config", "losses", "noise", "durable", "threads", "communicator", "runlock",
-    "hashing", "storage",
+    "hashing", "pouring", "storage",
     "microkernels",
     "ascent", "arrangement", "relaxation", "refit", "nodes", "kernels",
     "sweep", "exchange",
