@@ -322,8 +322,8 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
             if section.external and key in section.model_fields_set:
                 origin = f"data.source = {config.data.source!r}" if name == "data" else \
                     f"ensemble.init = {config.ensemble.init!r}"
-                raise InputError(_line(f"{blame(f'{name}.{key}')}: {name}.{key} = {getattr(section, key)}: "
-                                       f"must not be set, as it comes from {origin}"))
+                raise InputError(f"{blame(f'{name}.{key}')}: {name}.{key} = {getattr(section, key)}: "
+                                 f"must not be set, as it comes from {origin}")
     return config
 
 
@@ -372,25 +372,25 @@ def _read(path: str | Path) -> str:
             content = file.read(_LARGEST_FILE + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(_line(f"{path}: cannot be read: {reason}")) from None
+        raise InputError(f"{path}: cannot be read: {reason}") from None
     if len(content) > _LARGEST_FILE:
-        raise InputError(_line(f"{path}: more than 1 MiB: must be a TOML configuration"))
+        raise InputError(f"{path}: more than 1 MiB: must be a TOML configuration")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[:error.start].count(b"\n") + 1
-        raise InputError(_line(f"{path}: line {line}: not UTF-8 text: must be a TOML configuration")) from None
+        raise InputError(f"{path}: line {line}: not UTF-8 text: must be a TOML configuration") from None
 
 
 def _tables(text: str, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise InputError(_line(f"{where}: not valid TOML: nested too deeply")) from None
+        raise InputError(f"{where}: not valid TOML: nested too deeply") from None
     except ValueError as error:
         last = text.rstrip().count("\n") + 1
         reason = str(error).replace("at end of document", f"at line {last}, the end")
-        raise InputError(_line(f"{where}: not valid TOML: {reason}")) from None
+        raise InputError(f"{where}: not valid TOML: {reason}") from None
 
 
 def _override(tables: dict[str, Any], override: str) -> str:
@@ -398,7 +398,7 @@ def _override(tables: dict[str, Any], override: str) -> str:
     key, equals, text = override.partition("=")
     *parents, last = parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts) or len(parts) < 2:
-        raise InputError(_line(f"--set {override!r}: must be section.key=value, such as data.n=320"))
+        raise InputError(f"--set {override!r}: must be section.key=value, such as data.n=320")
     try:
         parsed = tomllib.loads(f"v = {text}")
         value = parsed["v"] if len(parsed) == 1 else text
@@ -408,7 +408,7 @@ def _override(tables: dict[str, Any], override: str) -> str:
     for parent in parents:
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):
-            raise InputError(_line(f"--set {override!r}: {parent} = {table!r} is not a table"))
+            raise InputError(f"--set {override!r}: {parent} = {table!r} is not a table")
     table[last] = value
     return ".".join(parts)
 
@@ -421,8 +421,8 @@ def _validated(tables: Mapping[str, Any], blame: Callable[[str], str]) -> Config
     key = ".".join(map(str, error["loc"]))
     if not key and error["type"] == "value_error":  # a check across sections begins with the key it is about
         reason = str(error["ctx"]["error"])
-        raise InputError(_line(f"{blame(reason.split()[0])}: {reason}"))
-    raise InputError(_line(f"{blame(key)}: {_explained(key, error)}"))
+        raise InputError(f"{blame(reason.split()[0])}: {reason}")
+    raise InputError(f"{blame(key)}: {_explained(key, error)}")
 
 
 def _explained(key: str, error: Any) -> str:
@@ -471,7 +471,3 @@ def _nearest_key(key: str) -> str:
 def _did_you_mean(value: Any, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(value, known, n=1) if isinstance(value, str) else []
     return f"; did you mean {near[0]}?" if near else ""
-
-
-def _line(message: str) -> str:
-    return message.replace("\n", "\\n").replace("\r", "\\r")

@@ -294,7 +294,7 @@ def _readable(source: str) -> Iterator[None]:
 def read_arrays(source: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Those arrays of an .npz or .h5 file that are there; InputError for a file that is not what it says."""
     if str(source).endswith(".h5"):
-        from .storage import read_arrays as read_h5
+        from .foreign import read_arrays as read_h5
         with _readable(str(source)):
             return read_h5(source, names)
     try:

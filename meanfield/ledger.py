@@ -47,7 +47,7 @@ class Ledger:
             found, expected = (one.strip("# \n") for one in [*(comments or ["something else"])[:1], self.title])
             raise InputError(f"{self.path}: holds {found}, not {expected}: move it away to compute anew")
         self.notes = comments[1:]
-        body = list(csv.reader(line for line in all_lines if not line.startswith("#")))
+        body = [_fields(line) for line in all_lines if not line.startswith("#")]
         if not body:
             return
         self.header = body[0]
@@ -87,6 +87,14 @@ class Ledger:
             temporary.write_bytes(content)
 
         replace_whole(self.path, write)
+
+
+def _fields(line: str) -> list[str]:
+    """The fields of one line; none of a line that `lines` cannot have written."""
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
 
 
 def lines(header: Sequence[str], rows: Iterable[Mapping[str, str]]) -> list[str]:

@@ -11,6 +11,7 @@
 
 import functools
 import importlib.metadata
+import math
 import os
 import platform
 import shlex
@@ -34,8 +35,8 @@ __all__ = [
 ]  # fmt: skip
 
 FORMAT = "meanfield run"
-FORMAT_VERSION = 1
-_OLDEST_FORMAT = 1  # what was before it no release has written
+FORMAT_VERSION = 2
+_OLDEST_FORMAT = 2  # what was before it no release has written
 PACKAGES = ("meanfield", "numpy", "numba", "llvmlite", "h5py")
 _LARGE = ("ensemble/w", "ensemble/u")
 _Particles = np.ndarray | Stream | RowReader
@@ -124,7 +125,7 @@ class _ForeignError(RunFileError):
 def _accept(path: str | Path) -> Any:
     def check(attributes: Mapping[str, Any]) -> None:
         if attributes.get("format") != FORMAT:
-            raise _ForeignError(f"{path}: is an HDF5 file but not a meanfield run")
+            raise _ForeignError(f"{path}: is an HDF5 file but not a meanfield run of a format since {_OLDEST_FORMAT}")
         version = attributes.get("format_version")
         if not isinstance(version, int):
             raise RunFileError(f"{path}: is not a whole run, 'format_version' is missing")
@@ -164,8 +165,13 @@ def _content(path: str | Path, tree: Mapping[str, Any]) -> RunContent:
             attributes=attributes,
         )
         _check_particles(content.w, content.u)
+        _check_data(content.data)
         for name in ("trace", "timing"):
             _check_columns(name, getattr(content, name))
+        if content.step < 0 or not 0 <= content.seed < 2**64 or not 0 <= content.time < math.inf:
+            raise ValueError(f"step {content.step}, seed {content.seed}, time {content.time} are not of a run")
+        for value in content.memory.values():
+            _typed(value, float | int)
     except KeyError as error:
         raise RunFileError(f"{path}: is not a whole run, {error} is missing") from None
     except (TypeError, ValueError) as error:
@@ -173,9 +179,9 @@ def _content(path: str | Path, tree: Mapping[str, Any]) -> RunContent:
     return content
 
 
-def _typed(value: Any, kind: type) -> Any:
+def _typed(value: Any, kind: Any) -> Any:
     if not isinstance(value, kind):
-        raise TypeError(f"a {type(value).__name__} stands in the place of a {kind.__name__}")
+        raise TypeError(f"a {type(value).__name__} stands in the place of a {getattr(kind, '__name__', kind)}")
     return value
 
 
@@ -183,11 +189,23 @@ def _check_particles(w: Any, u: Any) -> None:
     for array in (w, u):
         if not isinstance(array, np.ndarray | RowReader) or len(array.shape) != 2 or array.dtype.kind != "f":
             raise ValueError("w and u are not matrices of floats")
-    if w.shape[0] != u.shape[0] or w.dtype != u.dtype:
+    if w.shape[0] != u.shape[0] or w.dtype != u.dtype or not all((*w.shape, *u.shape)):
         raise ValueError(f"w {w.shape} {w.dtype} and u {u.shape} {u.dtype} do not belong together")
 
 
+def _check_data(data: Mapping[str, Any]) -> None:
+    if data.keys() not in ({"X", "y"}, {"X", "y", "X_test", "y_test"}):
+        raise ValueError(f"its data are {', '.join(sorted(data))}")
+    for end in ("", "_test") if len(data) > 2 else ("",):
+        X, y = _typed(data[f"X{end}"], np.ndarray), _typed(data[f"y{end}"], np.ndarray)
+        if X.ndim != 2 or X.dtype != np.float64 or y.ndim not in (1, 2) or len(X) != len(y) or X.shape[1] == 0:
+            raise ValueError(f"X{end} {X.shape} {X.dtype} and y{end} {y.shape} do not belong together")
+
+
 def _check_columns(name: str, columns: Mapping[str, Any]) -> None:
+    for column, values in columns.items():
+        if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "iuf":
+            raise ValueError(f"{name}/{column} is not a column of numbers")
     lengths = {column: len(values) for column, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"the columns of {name} have unequal lengths: {lengths}")

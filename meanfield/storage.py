@@ -1,12 +1,13 @@
-"""HDF5 files read and written whole, every dataset and attribute under a SHA-256.
+"""HDF5 files written whole and read by their own table of contents, every byte under a SHA-256.
 
 A file is a nested mapping: ``{"group": {"array": ndarray, "text": str, "number": 3, "@attrs": {"name": value}}}``.
 It is never changed in place but replaced whole, so that a reader keeps the file it opened.
 
-Values are stored in the plainest form that HDF5 has: contiguous and unfiltered, text as fixed-length UTF-8, since the
-heap behind variable-length text has no checksum of HDF5's own. The bytes of an array then lie in one piece, and are
-read and hashed straight from the file; HDF5 is asked only where they are. ``read`` refuses anything that ``write``
-would not have written, before it allocates memory for it.
+Any HDF5 library can read it: values are stored in the plainest form, contiguous and unfiltered, text as fixed-length
+UTF-8. But `read` asks no HDF5 library, since those in use can be made to crash, or worse, by a file that means harm.
+The last dataset, ``contents``, is a JSON text that says of each array where its bytes lie, of what type, shape and
+digest they are, and holds the attributes. The first 512 bytes, which HDF5 leaves to its users, say where ``contents``
+is, its digest, and that of all bytes that belong to no array, which are HDF5's own.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import io
 import json
 import math
 import os
+import re
 import stat
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -30,16 +32,17 @@ from .errors import InputError, RunFileError
 from .hashing import bytes_of, digest, hasher
 from .pouring import pour
 
-__all__ = ["ATTRIBUTES", "RowReader", "StorageError", "Stream", "previous", "read", "read_arrays", "write"]
+__all__ = ["ATTRIBUTES", "RowReader", "StorageError", "Stream", "previous", "read", "write"]
 
 ATTRIBUTES = "@attrs"  # the key of a group's attributes in the mapping
-CHECKSUMS = "checksums"  # root attribute: JSON, the path of every object -> its digest, in the order written
-CHECKSUMS_DIGEST = "checksums_sha256"
+CONTENTS = "contents"
+_TITLE = b"meanfield storage "
+_VERSION = 1
+_HEAD_BYTES = 512  # HDF5's "user block"
+_CONTENTS_BYTES = 1 << 26
 _BOUNDS = ("v110", "v110")  # HDF5 1.10 and later can read it; formats before 1.8 do not checksum their metadata
 _BLOCK_BYTES = 1 << 23
-_ATTRIBUTE_BYTES = 1 << 26
-_USER_ARRAY_BYTES = 64 << 30
-_USER_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
+_PLAIN_DTYPE = re.compile(r"[<|>](b1|[iu][1248]|f[248]|[SV][1-9]\d{0,9})")
 
 
 @dataclass
@@ -121,47 +124,55 @@ class _Sink(io.FileIO):
 
 
 def _write_file(path: Path, content: Mapping[str, Any]) -> None:
-    manifest: dict[str, str] = {}
+    table: dict[str, Any] = {}
     with _Sink(path, "w+") as sink:
         try:
-            with h5py.File(sink, "w", libver=_BOUNDS) as file:
-                _write_group(file, content, "", manifest, sink.fileno())
-                text = json.dumps(manifest)
-                _write_attribute(file, CHECKSUMS, _encode(text))
-                _write_attribute(file, CHECKSUMS_DIGEST, _encode(hashlib.sha256(text.encode()).hexdigest()))
+            with h5py.File(sink, "w", libver=_BOUNDS, userblock_size=_HEAD_BYTES) as file:
+                _write_group(file, content, "", table, sink.fileno())
+                text = json.dumps(table)
+                place = _write_dataset(file, CONTENTS, _stream(text), sink.fileno())
         finally:
             if sink.failure:
                 raise sink.failure
+        arrays = [*_places(table, os.fstat(sink.fileno()).st_size).values(), place]
+        rest = _digest_around(arrays, sink.fileno())
+        head = {"contents": [place.offset, len(text)], "rest_sha256": rest,
+                "sha256": hashlib.sha256(text.encode()).hexdigest()}  # fmt: skip
+        pour([np.frombuffer(_head(head), np.uint8)], _HEAD_BYTES, sink.fileno(), 0, hashlib.sha256())
+
+
+def _head(values: Mapping[str, Any]) -> bytes:
+    return (_TITLE + b"%d\n" % _VERSION + json.dumps(values).encode()).ljust(_HEAD_BYTES - 1) + b"\n"
 
 
 def _write_group(
-    group: h5py.Group, content: Mapping[str, Any], path: str, manifest: dict[str, str], descriptor: int
+    group: h5py.Group, content: Mapping[str, Any], path: str, table: dict[str, Any], descriptor: int
 ) -> None:
-    """Write groups, attributes and the layout of datasets through HDF5, the arrays themselves to `descriptor`."""
+    """Write groups, attributes and the layout of datasets through HDF5, the arrays themselves to `descriptor`.
+
+    table: "group/" -> null, "group/@attribute" -> its value, "group/array" -> [dtype, shape, offset, digest].
+    """
     for name, value in content.get(ATTRIBUTES, {}).items():
         array = _encode(value)
-        if array.shape or name in (CHECKSUMS, CHECKSUMS_DIGEST):
-            raise ValueError(f"attribute {path}@{name}: one text or number is stored, under a name not reserved")
-        _write_attribute(group, name, array)
-        manifest[f"{path}@{name}"] = digest(array.dtype, array.shape, [array])
+        if array.shape or array.dtype.kind == "V" or not name or "\0" in name:
+            raise ValueError(f"attribute {path}@{name}: one text or number is stored, under a name")
+        group.attrs.create(name, array, shape=(), dtype=array.dtype)
+        table[f"{path}@{name}"] = _decode(array)
     for name, value in content.items():
         if name == ATTRIBUTES:
             continue
-        if not name or name == "." or name.startswith("@") or "/" in name or "\0" in name:
-            raise ValueError(f"{path}{name!r} cannot name an object: no '/', no leading '@', not '.' or empty")
+        if not name or name in (".", CONTENTS) or name.startswith("@") or "/" in name or "\0" in name:
+            raise ValueError(f"{path}{name!r} cannot name an object: no '/', no leading '@', not '.', empty, contents")
         if isinstance(value, Mapping):
-            manifest[f"{path}{name}/"] = "group"
-            _write_group(group.create_group(name), value, f"{path}{name}/", manifest, descriptor)
+            table[f"{path}{name}/"] = None
+            _write_group(group.create_group(name), value, f"{path}{name}/", table, descriptor)
         else:
-            manifest[f"{path}{name}"] = _write_dataset(group, name, _stream(value), descriptor)
+            place = _write_dataset(group, name, _stream(value), descriptor)
+            table[f"{path}{name}"] = [place.dtype.str, list(place.shape), place.offset, place.sha256]
 
 
-def _write_attribute(group: h5py.Group, name: str, array: np.ndarray) -> None:
-    group.attrs.create(name, array, shape=(), dtype=array.dtype)
-
-
-def _write_dataset(group: h5py.Group, name: str, stream: Stream, descriptor: int) -> str:
-    """Let HDF5 allocate one piece of the file and fill it; returns the digest."""
+def _write_dataset(group: h5py.Group, name: str, stream: Stream, descriptor: int) -> "_Place":
+    """Let HDF5 allocate one piece of the file and fill it."""
     shape, dtype = tuple(stream.shape), np.dtype(stream.dtype)
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -169,9 +180,9 @@ def _write_dataset(group: h5py.Group, name: str, stream: Stream, descriptor: int
     layout.set_obj_track_times(False)
     space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
     dataset = h5py.h5d.create(group.id, name.encode(), h5py.h5t.py_create(dtype, logical=True), space, layout)
-    state = hasher(dtype, shape)
-    pour(_checked(name, stream), _nbytes(shape, dtype), descriptor, dataset.get_offset() or 0, state)
-    return str(state.hexdigest())
+    offset, state = dataset.get_offset() or 0, hasher(dtype, shape)
+    pour(_checked(name, stream), _nbytes(shape, dtype), descriptor, offset, state)
+    return _Place(dtype, shape, offset, str(state.hexdigest()))
 
 
 def _checked(name: str, stream: Stream) -> Iterator[np.ndarray]:
@@ -223,11 +234,12 @@ def _encode(value: Any) -> np.ndarray:
 
 @dataclass
 class _Place:
-    """Where the bytes of a dataset lie."""
+    """Where the bytes of an array lie, and what they are."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
     offset: int
+    sha256: str
 
     @property
     def nbytes(self) -> int:
@@ -247,140 +259,106 @@ def read(
 ) -> dict[str, Any]:
     """The nested mapping that `write` wrote, verified; scalars come back as Python numbers, groups in their order.
 
-    `names` limits what is read and verified to these datasets and groups ("a/b"); `rows` names datasets that
-    are verified in a streaming pass and come back as `RowReader`. `accept` is shown the root attributes before anything
-    is verified and may raise.
+    `names` limits the arrays that are read and verified to these and those in these groups ("a/b"); `rows` names some
+    that are verified in a streaming pass and come back as `RowReader`. `accept` is shown the root attributes, or none
+    of a file that is HDF5 but not written here, before anything else is verified, and may raise.
 
     Raises RunFileError, and nothing else, for a file that is missing, unreadable, damaged or not of this kind.
     """
-    with _opened(path, RunFileError) as file:
-        with _hdf5(file) as root:
-            attributes = _read_attributes(root.id, "")
-            manifest = _manifest(attributes, accept)
-            places = _survey(root.id, os.fstat(file.fileno()).st_size, attributes, manifest)
+    with _opened(path) as file:
+        head, table = _table_of_contents(file, accept)
+        places = _places(table, os.fstat(file.fileno()).st_size)
+        ends = _Place(np.dtype(np.uint8), (head["contents"][1],), head["contents"][0], "")
+        if _digest_around([*places.values(), ends], file.fileno()) != head["rest_sha256"]:
+            raise _Damage("its attributes, format or HDF5 structure do not match their checksum: damaged or changed")
         content: dict[str, Any] = {}
-        for path_inside, expected in manifest.items():
-            if path_inside.endswith("/"):
-                _put(content, path_inside[:-1], {})
-            elif path_inside in attributes:
-                array = attributes[path_inside]
-                _verify(path_inside, expected, digest(array.dtype, (), [array]))
-                _put(content, path_inside.replace("@", ATTRIBUTES + "/", 1), _decode(array))
-            elif names is None or any(f"{path_inside}/".startswith(f"{name}/") for name in names):
-                _put(content, path_inside, _load(path_inside, expected, places[path_inside], file, path_inside in rows))
+        for inside, value in table.items():
+            if inside.endswith("/"):
+                _put(content, inside[:-1], {})
+            elif inside not in places:
+                _put(content, inside.replace("@", ATTRIBUTES + "/", 1), value)
+            elif names is None or any(f"{inside}/".startswith(f"{name}/") for name in names):
+                _put(content, inside, _load(inside, places[inside], file, inside in rows))
     return content
 
 
-def _manifest(attributes: dict[str, np.ndarray], accept: Callable[[Mapping[str, Any]], None] | None) -> dict[str, str]:
-    """Take the table of digests out of the root attributes."""
-    table, expected = attributes.pop(f"@{CHECKSUMS}", None), attributes.pop(f"@{CHECKSUMS_DIGEST}", None)
+def _table_of_contents(
+    file: BinaryIO, accept: Callable[[Mapping[str, Any]], None] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The head of a file and its table, which has the digest that the head names."""
+    raw = file.read(_HEAD_BYTES)
+    if raw.startswith(b"\x89HDF\r\n\x1a\n"):
+        if accept:
+            accept({})
+        raise _Damage("is an HDF5 file without a table of contents")
+    title, _, rest = raw.partition(b"\n")
+    if not title.startswith(_TITLE):
+        raise _Damage("is not an HDF5 file written by meanfield, or is damaged at its beginning")
+    if title != _TITLE + b"%d" % _VERSION:
+        raise _Damage(f"has the form {title.decode()!r}, which is not known here: a newer version, or damage")
+    head = json.loads(rest)
+    if raw != _head(head):
+        raise _Damage("is truncated or damaged at its beginning")
+    offset, length = head["contents"]
+    if not 0 < length <= _CONTENTS_BYTES:
+        raise _Damage(f"declares a table of contents of {length} bytes")
+    contents = np.zeros(length, np.uint8)
+    _fill(contents, file.fileno(), offset)
+    _verify("its table of contents", head["sha256"], hashlib.sha256(bytes_of(contents)).hexdigest())
+    table = json.loads(contents.tobytes())
     if accept:
-        accept({name[1:]: _decode(value) for name, value in attributes.items()})
-    if table is None or expected is None:
-        raise _Damage("is an HDF5 file without a table of checksums")
-    text = str(_decode(table))
-    _verify("the table of checksums", _decode(expected), hashlib.sha256(text.encode()).hexdigest())
-    return {str(name): str(value) for name, value in json.loads(text).items()}
+        accept({name[1:]: value for name, value in table.items() if name.startswith("@")})
+    return head, table
 
 
-def _survey(
-    root: h5py.h5g.GroupID, size: int, attributes: dict[str, np.ndarray], manifest: Mapping[str, str]
-) -> dict[str, _Place]:
-    """Walk over every object of a file of `size` bytes; adds the attributes of all groups to `attributes`."""
-    places: dict[str, _Place] = {}
-    groups: set[str] = set()
-    for path, thing in _objects(root, "", {_address(root)}):
-        if isinstance(thing, h5py.h5g.GroupID):
-            groups.add(path)
-            attributes.update(_read_attributes(thing, path))
-        else:
-            places[path] = _place(path, thing, size)
-    if sum(place.nbytes for place in places.values()) > size:
-        raise _Damage("declares more data than it holds")
-    found = groups | places.keys() | attributes.keys()
-    for path in sorted(found ^ manifest.keys()):
-        raise _Damage(f"{path} is not under a checksum" if path in found else f"{path} is missing")
+def _places(table: Mapping[str, Any], size: int) -> dict[str, _Place]:
+    """Where the arrays of a table of contents lie, within a file of `size` bytes."""
+    places = {}
+    for path, entry in table.items():
+        group, slash, name = path.rpartition("/")
+        if not name or name.startswith("@"):
+            if not isinstance(entry, (str, int, float) if name else type(None)):
+                raise _Damage(f"{path} is not one text or number")
+            continue
+        kind, shape, offset, sha256 = entry
+        whole = all(type(number) is int and number >= 0 for number in [*shape, offset])
+        placed = not slash or f"{group}/" in table
+        if not _PLAIN_DTYPE.fullmatch(kind) or not whole or not placed or f"{path}/" in table:
+            raise _Damage(f"{path} is nothing that is ever written here")
+        place = places[path] = _Place(np.dtype(kind), tuple(shape), offset, sha256)
+        if offset + place.nbytes > size:
+            raise _Damage(f"{path} declares a shape {place.shape} that the file cannot hold")
     return places
 
 
-def _objects(group: h5py.h5g.GroupID, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    for raw in group:
-        name = path + raw.decode()
-        if group.links.get_info(raw).type != h5py.h5l.TYPE_HARD:
-            raise _Damage(f"{name} is a link to elsewhere")
-        thing = h5py.h5o.open(group, raw)
-        if _address(thing) in seen:
-            raise _Damage(f"{name} is a second name of another object")
-        seen.add(_address(thing))
-        if isinstance(thing, h5py.h5g.GroupID):
-            yield name + "/", thing
-            yield from _objects(thing, name + "/", seen)
-        elif isinstance(thing, h5py.h5d.DatasetID):
-            yield name, thing
-        else:
-            raise _Damage(f"{name} is neither a group nor a dataset")
-
-
-def _address(thing: Any) -> int:
-    return int(h5py.h5o.get_info(thing).addr)
-
-
-def _place(path: str, dataset: h5py.h5d.DatasetID, size: int) -> _Place:
-    """Where a dataset lies, if it is stored as `write` stores it and within the `size` bytes of the file."""
-    layout = dataset.get_create_plist()
-    if layout.get_layout() != h5py.h5d.CONTIGUOUS or layout.get_external_count() or layout.get_nfilters():
-        raise _Damage(f"{path} is not stored in one plain piece")
-    if h5py.h5a.get_num_attrs(dataset):
-        raise _Damage(f"{path} has attributes, which are not under a checksum")
-    dtype, shape = _plain_dtype(path, dataset.get_type()), _shape(path, dataset.get_space())
-    place = _Place(dtype, shape, dataset.get_offset() or 0)
-    if place.nbytes and (place.nbytes != dataset.get_storage_size() or place.offset + place.nbytes > size):
-        raise _Damage(f"{path} declares a shape {shape} that the file cannot hold")
-    return place
-
-
-def _plain_dtype(path: str, kind: h5py.h5t.TypeID) -> np.dtype:
-    """The dtype of a type that `write` can have written, and of no other."""
-    dtype = kind.dtype
-    fits = dtype.kind in "SV" or (dtype.kind in "biuf" and dtype.itemsize <= 8)
-    if not fits or h5py.check_enum_dtype(dtype) or kind != h5py.h5t.py_create(dtype, logical=True) or kind.committed():
-        raise _Damage(f"{path} has a type that is never written here")
-    return dtype
-
-
-def _shape(path: str, space: h5py.h5s.SpaceID) -> tuple[int, ...]:
-    if space.get_simple_extent_type() not in (h5py.h5s.SCALAR, h5py.h5s.SIMPLE):
-        raise _Damage(f"{path} has no shape")
-    return tuple(space.get_simple_extent_dims())
+def _digest_around(arrays: Iterable[_Place], descriptor: int) -> str:
+    """Of the length of a file, and of all its bytes after the head that belong to none of these arrays."""
+    size = os.fstat(descriptor).st_size
+    state, start = hashlib.sha256(f"{size}\n".encode()), _HEAD_BYTES
+    for offset, nbytes in [*sorted((one.offset, one.nbytes) for one in arrays if one.nbytes), (size, 0)]:
+        if offset < start:
+            raise _Damage("declares arrays that overlap")
+        for first in range(start, offset, _BLOCK_BYTES):
+            block = np.empty(min(_BLOCK_BYTES, offset - first), np.uint8)
+            _fill(block, descriptor, first)
+            state.update(bytes_of(block))
+        start = offset + nbytes
+    return state.hexdigest()
 
 
 def _nbytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
     return math.prod(shape) * dtype.itemsize
 
 
-def _read_attributes(group: h5py.h5g.GroupID, path: str) -> dict[str, np.ndarray]:
-    """The attributes of a group, undecoded, as "path@name"."""
-    found = {}
-    for index in range(h5py.h5a.get_num_attrs(group)):
-        attribute = h5py.h5a.open(group, index=index)
-        name = f"{path}@{attribute.name.decode()}"
-        dtype = _plain_dtype(name, attribute.get_type())
-        if _shape(name, attribute.get_space()) or dtype.itemsize > _ATTRIBUTE_BYTES:
-            raise _Damage(f"{name} is not one text or number of at most {_ATTRIBUTE_BYTES} bytes")
-        found[name] = np.empty((), dtype)
-        attribute.read(found[name])
-    return found
-
-
-def _load(path: str, expected: str, place: _Place, file: BinaryIO, lazily: bool) -> Any:
+def _load(path: str, place: _Place, file: BinaryIO, lazily: bool) -> Any:
     reader = RowReader(file.fileno(), place.offset, place.shape, place.dtype)
     if lazily:
-        _verify(path, expected, digest(place.dtype, place.shape, reader.blocks()))
+        _verify(path, place.sha256, digest(place.dtype, place.shape, reader.blocks()))
         return reader
     reader.close()
     array = np.empty(place.shape, place.dtype)
     _fill(array, file.fileno(), place.offset)
-    _verify(path, expected, digest(place.dtype, place.shape, [array]))
+    _verify(path, place.sha256, digest(place.dtype, place.shape, [array]))
     return _decode(array)
 
 
@@ -414,8 +392,8 @@ def _put(content: dict[str, Any], path: str, value: Any) -> None:
 
 
 @contextmanager
-def _opened(path: str | Path, error: type[InputError]) -> Iterator[BinaryIO]:
-    """Open a file, and turn whatever reading it raises into one line of `error`."""
+def _opened(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file, and turn whatever reading it raises into one line."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # before opening it: a pipe would wait for a writer
             raise _Damage("is not a file")
@@ -424,58 +402,13 @@ def _opened(path: str | Path, error: type[InputError]) -> Iterator[BinaryIO]:
     except InputError:
         raise
     except FileNotFoundError:
-        raise error(f"{path}: there is no such file") from None
+        raise RunFileError(f"{path}: there is no such file") from None
     except _Damage as damage:
-        raise error(f"{path}: {damage}") from None
+        raise RunFileError(f"{path}: {damage}") from None
+    except EOFError:
+        raise RunFileError(f"{path}: is truncated") from None
     except MemoryError:
-        raise error(f"{path}: is larger than the memory that is free") from None
-    except Exception as failure:  # h5py passes on, as any type, whatever a damaged file made HDF5 stumble over
-        cause = getattr(failure, "strerror", None) or (failure.args or [type(failure).__name__])[0]
-        raise error(f"{path}: cannot be read, or is damaged: {str(cause).splitlines()[0]}") from None
-
-
-def _hdf5(file: BinaryIO) -> h5py.File:
-    """Open a file's HDF5 structure, through Python's file object: no locks, and indifferent to who else has it open."""
-    try:
-        return h5py.File(file, "r")
-    except Exception:
-        raise _Damage("is not an HDF5 file, or is truncated or damaged at its root") from None
-
-
-# ---- the user's own files --------------------------------------------------------------------------------------------
-
-
-def read_arrays(path: str | Path, names: Collection[str]) -> dict[str, np.ndarray]:
-    """Those of the datasets `names` that a user's HDF5 file has, numbers as they are and text as str arrays.
-
-    No checksums are asked for, and chunks and HDF5's own lossless filters are welcome. Raises InputError for a file
-    that cannot be read, for links out of it, and for types other than numbers and text or arrays above 64 GiB.
-    Damage is reported only as far as HDF5 notices it: its older formats, h5py's default, do not checksum their
-    metadata, and the library can then crash or hang.
-    """
-    arrays = {}
-    with _opened(path, InputError) as file, _hdf5(file) as root:
-        for name in names:
-            if name.encode() in set(root.id):
-                arrays[name] = _user_array(root, name)
-    return arrays
-
-
-def _user_array(root: h5py.File, name: str) -> np.ndarray:
-    if root.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-        raise _Damage(f"{name} is a link to elsewhere; store the array itself")
-    dataset = root[name]
-    if not isinstance(dataset, h5py.Dataset):
-        raise _Damage(f"{name} is a group, expected an array")
-    layout = dataset.id.get_create_plist()
-    if layout.get_external_count() or layout.get_layout() == h5py.h5d.VIRTUAL:
-        raise _Damage(f"{name} takes its data from other files; store the array itself")
-    if any(layout.get_filter(k)[0] not in _USER_FILTERS for k in range(layout.get_nfilters())):
-        raise _Damage(f"{name} is compressed in a way that is not supported; gzip or lzf is")
-    text = h5py.check_string_dtype(dataset.dtype)
-    if not text and (dataset.dtype.kind not in "biuf" or h5py.check_enum_dtype(dataset.dtype)):
-        raise _Damage(f"{name} holds {dataset.dtype}, expected numbers or text")
-    if _nbytes(_shape(name, dataset.id.get_space()), dataset.dtype) > _USER_ARRAY_BYTES:
-        raise _Damage(f"{name} declares a shape {dataset.shape} above {_USER_ARRAY_BYTES >> 30} GiB")
-    values = dataset.asstr()[...] if text else dataset[...]
-    return np.asarray(values, dtype=str if text else None)
+        raise RunFileError(f"{path}: is larger than the memory that is free") from None
+    except Exception as failure:  # of many types, where a table with a right digest holds what `write` never writes
+        cause = getattr(failure, "strerror", None) or failure
+        raise RunFileError(f"{path}: cannot be read, or is damaged: {type(failure).__name__}: {cause}") from None

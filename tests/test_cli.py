@@ -187,7 +187,7 @@ def test_what_is_not_a_whole_run_is_refused(call, finished, command, monkeypatch
     Path("a.h5.prev").unlink()
     content = runfile.load(finished)
     with monkeypatch.context() as future:
-        future.setattr(runfile, "FORMAT_VERSION", 2)
+        future.setattr(runfile, "FORMAT_VERSION", 3)
         runfile.save("newer.h5", content)
     Path("text.h5").write_text("not a run")
     Path("cut.h5").write_bytes(good[: len(good) // 2])
@@ -201,7 +201,7 @@ def test_what_is_not_a_whole_run_is_refused(call, finished, command, monkeypatch
         ("cut.h5", ["truncated"]),
         ("flipped.h5", ["checksum"]),
         ("foreign.h5", ["not a meanfield run"]),
-        ("newer.h5", ["format 2", "up to 1"]),
+        ("newer.h5", ["format 3", "up to 2"]),
     ):
         refused(call(command, name), name, *words)
     assert files() == before

@@ -26,10 +26,21 @@ def path(tmp_path):
 def test_every_format_has_an_example():
     """So that a change of the format cannot forget the files that are out there."""
     kept = {file.stem for file in FORMATS.glob("*.h5")}
-    assert kept == {f"v{version}" for version in range(runfile._OLDEST_FORMAT, runfile.FORMAT_VERSION + 1)}
+    assert kept == {f"v{version}" for version in range(1, runfile.FORMAT_VERSION + 1)}
 
 
-@pytest.mark.parametrize("example", sorted(FORMATS.glob("*.h5")), ids=lambda file: file.stem)
+def test_a_format_that_is_no_longer_read_is_refused_by_name(tmp_path):
+    """Format 1, which no release wrote. Nor is its file taken for a damaged one, in whose place run.h5.prev goes."""
+    for name in ("run.h5", "run.h5.prev"):
+        shutil.copy(FORMATS / "v1.h5", tmp_path / name)
+    with pytest.raises(RunFileError, match="not a meanfield run of a format since 2"):
+        resume(tmp_path / "run.h5", more=1)
+
+
+READ = [FORMATS / f"v{version}.h5" for version in range(runfile._OLDEST_FORMAT, runfile.FORMAT_VERSION + 1)]
+
+
+@pytest.mark.parametrize("example", READ, ids=lambda file: file.stem)
 def test_a_run_of_every_format_is_read_as_it_was_written_and_goes_on(tmp_path, example):
     """Step, time, particles and trace are those that h5py saw when the file was made; resume takes it further."""
     held = json.loads(example.with_suffix(".json").read_text())
@@ -71,7 +82,7 @@ def earlier_particles(tree):
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    (lambda tree: tree["@attrs"].update(format_version=2, meanfield="9.9"), r"run format 2, written by meanfield 9\.9"),
+    (lambda tree: tree["@attrs"].update(format_version=3, meanfield="9.9"), r"run format 3, written by meanfield 9\.9"),
     (lambda tree: tree["@attrs"].update(format_version=0), "run format 0, which is not known"),
     (lambda tree: tree["@attrs"].update(format="another"), "not a meanfield run"),
     (other_data, "the data are not those the run was started with"),

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "meanfield"
 ORDER = [  # a module imports only what stands before it
     "errors", "compiling", "schedules", "config", "losses", "noise", "durable", "threads", "communicator", "runlock",
-    "hashing", "pouring", "storage",
+    "hashing", "pouring", "storage", "foreign",
     "microkernels",
     "ascent", "arrangement", "relaxation", "refit", "nodes", "kernels",
     "sweep", "exchange",
@@ -26,7 +26,7 @@ ORDER = [  # a module imports only what stands before it
     "cli",
 ]  # fmt: skip
 ONLY = {  # who may import what is heavy, or is another's business
-    "h5py": {"storage"},
+    "h5py": {"storage", "foreign"},
     "matplotlib": {"plots"},
     "meanfield.kernels": {"comparison"},
     "tomllib": {"config"},

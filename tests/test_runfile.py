@@ -91,7 +91,7 @@ def test_damage_in_both_generations_names_the_newest(path):
         runfile.save(path, content(step))
     for victim in (path, storage.previous(path)):
         victim.write_bytes(victim.read_bytes()[:500])
-    with pytest.raises(RunFileError, match=r"run\.h5: is not an HDF5 file"):
+    with pytest.raises(RunFileError, match=r"run\.h5: is truncated"):
         runfile.load(path, fall_back=True)
 
 
@@ -101,8 +101,8 @@ def test_foreign_and_newer_files_are_told_from_damaged_ones(path):
     for attributes, message in (
         ({"format": "other"}, "is an HDF5 file but not a meanfield run"),
         ({}, "is an HDF5 file but not a meanfield run"),
-        ({"format": "meanfield run", "format_version": 2, "meanfield": "9.9"}, r"format 2.*9\.9.*up to 1"),
-        ({"format": "meanfield run", "format_version": 1}, "not a whole run, 'data' is missing"),
+        ({"format": "meanfield run", "format_version": 3, "meanfield": "9.9"}, r"format 3.*9\.9.*up to 2"),
+        ({"format": "meanfield run", "format_version": 2}, "not a whole run, 'data' is missing"),
     ):
         storage.write(path, {"@attrs": attributes}, keep_previous=False)
         with pytest.raises(RunFileError, match=message):

@@ -186,15 +186,16 @@ def test_a_file_that_was_hardly_begun_is_begun_again(squares, here, cut):
     assert path.read_text().count("# study") == 1
 
 
-def test_a_damaged_line_is_left_out_and_computed_again(squares, here):
+@pytest.mark.parametrize("damaged", [b"3,3d\n", b"3,3\rd,9\n", b'"3,3d,9\n', b"\xff\x00\n", b"3," + b"9" * 200_000])
+def test_a_damaged_line_is_left_out_and_computed_again(squares, here, damaged):
     study, cells, computed = squares
     rows = timeless(study.run(cells, executor=here, quiet=True))
     path = study.folder / "squares.csv"
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([*lines[:5], "3,3d\n", *lines[6:]]))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:5], damaged.rstrip(b"\n") + b"\n", *lines[6:]]))
     assert timeless(study.run(cells, executor=here, quiet=True)) == rows
     assert computed() == {"5-5d": 1, "3-3d": 2, "4-4d": 1, "1-1d": 1}
-    assert "3,3d\n" not in path.read_text()
+    assert damaged not in path.read_bytes()
 
 
 def test_shares_are_disjoint_complete_and_merge(squares, here):
