@@ -39,7 +39,7 @@ CONTENTS = "contents"
 _TITLE = b"meanfield storage "
 _VERSION = 1
 _HEAD_BYTES = 512  # HDF5's "user block"
-_CONTENTS_BYTES = 1 << 26
+_CONTENTS_BYTES = 1 << 24  # a hundred thousand arrays; bounds the memory that parsing it takes
 _BOUNDS = ("v110", "v110")  # HDF5 1.10 and later can read it; formats before 1.8 do not checksum their metadata
 _BLOCK_BYTES = 1 << 23
 _PLAIN_DTYPE = re.compile(r"[<|>](b1|[iu][1248]|f[248]|[SV][1-9]\d{0,9})")
@@ -130,6 +130,8 @@ def _write_file(path: Path, content: Mapping[str, Any]) -> None:
             with h5py.File(sink, "w", libver=_BOUNDS, userblock_size=_HEAD_BYTES) as file:
                 _write_group(file, content, "", table, sink.fileno())
                 text = json.dumps(table)
+                if len(text) > _CONTENTS_BYTES:
+                    raise ValueError(f"{len(table)} arrays, groups and attributes are too many for one file")
                 place = _write_dataset(file, CONTENTS, _stream(text), sink.fileno())
         finally:
             if sink.failure:
@@ -161,7 +163,7 @@ def _write_group(
     for name, value in content.items():
         if name == ATTRIBUTES:
             continue
-        if not name or name in (".", CONTENTS) or name.startswith("@") or "/" in name or "\0" in name:
+        if name in ("", ".") or path + name == CONTENTS or name.startswith("@") or "/" in name or "\0" in name:
             raise ValueError(f"{path}{name!r} cannot name an object: no '/', no leading '@', not '.', empty, contents")
         if isinstance(value, Mapping):
             table[f"{path}{name}/"] = None

@@ -31,7 +31,7 @@ def content(step=3):
         "labels": np.array(["cat", "ñandú"]),
         "big endian": np.arange(6, dtype=">i4").reshape(2, 3).T,
         "none": np.zeros((0, 3), np.float32),
-        "group": {"inner": {}},
+        "group": {"inner": {}, "contents": 2},
     }
 
 
@@ -524,6 +524,13 @@ def test_names_and_values_without_a_plain_form_are_refused(path):
     for bad in ({"x": None}, {"x": b""}, {"x": np.zeros(3, complex)}, {"x": np.array([object()])}):
         with pytest.raises(TypeError):
             storage.write(path, bad)
+    assert os.listdir(path.parent) == []
+
+
+def test_what_could_not_be_read_is_not_written(path, monkeypatch):
+    monkeypatch.setattr(storage, "_CONTENTS_BYTES", 1000)
+    with pytest.raises(ValueError, match="too many for one file"):
+        storage.write(path, content())
     assert os.listdir(path.parent) == []
 
 
