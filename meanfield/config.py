@@ -56,7 +56,7 @@ def parse_duration(text: str) -> float:
 
 def _number_or_schedule(positive: bool, auto: bool = False) -> PlainValidator:
     words = "a number or a schedule {shape, start, end, steps}" + (", or \"auto\"" if auto else "")
-    bound = "positive" if positive else "at least 0"
+    bound, least = ("positive, and no denormal number", sys.float_info.min) if positive else ("at least 0", 0.0)
 
     def check(value: Any) -> float | str | Schedule:
         if auto and value == "auto":
@@ -66,7 +66,7 @@ def _number_or_schedule(positive: bool, auto: bool = False) -> PlainValidator:
         if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
             raise ValueError("must be finite")
         schedule = Schedule.of(value)
-        if min(schedule.start, schedule.end) < 0 or (positive and min(schedule.start, schedule.end) == 0):
+        if min(schedule.start, schedule.end) < least:
             raise ValueError(f"must be {bound}")
         return schedule.end if isinstance(value, int | float) else schedule
     return PlainValidator(check)

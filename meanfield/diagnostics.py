@@ -116,6 +116,11 @@ def drift_norm(field: Field, ensemble: Ensemble, moments: Moments) -> float:
     return math.sqrt(square)
 
 
+BASIC = frozenset({
+    "step", "time", "reg", "temperature", "objective", "risk", "penalty", "margin", "train_error", "step_size", "drift",
+})  # fmt: skip
+
+
 def basic(field: Field, ensemble: Ensemble, moments: Moments) -> dict[str, float]:
     """The measures of every trace but the test error; `objective` is at the λ in force."""
     problem, k = field.problem, ensemble.step

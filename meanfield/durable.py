@@ -3,11 +3,13 @@
 import errno
 import os
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 _NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+_BEING_WRITTEN: set[Path] = set()  # by threads of this process
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
 
@@ -28,12 +30,13 @@ def replace_whole(path: str | Path, write: Callable[[Path], None], *, keep_previ
     `path`, fsync the folder, rename the link to ``PATH.prev``, fsync the folder. Whatever part of that reaches the
     disk, `path` is complete; and a damaged `path` displaces a good ``PATH.prev`` only once the new file is in place.
     Without hard links (some network and FAT file systems) `path` is renamed to ``PATH.prev`` first, and for an instant
-    only ``PATH.prev`` exists. One process at a time may write to a path.
+    only ``PATH.prev`` exists. Of several threads that write to a path at once, the last to end leaves its file.
 
     Raises StorageError for any OSError on the way; other exceptions of `write` pass. The temporary file is removed.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f"{_temporary_prefix(target)}{os.getpid()}")
+    temporary = target.with_name(f"{_temporary_prefix(target)}{os.getpid()}-{threading.get_native_id()}")
+    _BEING_WRITTEN.add(temporary)
     try:
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
@@ -51,10 +54,13 @@ def replace_whole(path: str | Path, write: Callable[[Path], None], *, keep_previ
         failure = StorageError(f"{path}: could not be written: {reason}")
         failure.errno = error.errno
         raise failure from error
+    finally:
+        _BEING_WRITTEN.discard(temporary)
 
 
 def _temporary_prefix(target: Path) -> str:
-    return f".{target.name}.tmp-{socket.gethostname()}-"
+    name = os.fsdecode(os.fsencode(target.name)[:100])  # so that a name which the system allows is not too long now
+    return f".{name}.tmp-{socket.gethostname()}-"
 
 
 def _link_name(temporary: Path) -> Path:
@@ -65,8 +71,10 @@ def _remove_stale(target: Path) -> None:
     """Remove what killed writers of this host left beside the target."""
     prefix = _temporary_prefix(target)
     for name in os.listdir(target.parent):
-        pid = name.removeprefix(prefix).removesuffix(".prev")
-        if name.startswith(prefix) and pid.isdecimal() and (int(pid) == os.getpid() or not process_exists(int(pid))):
+        if not name.startswith(prefix) or target.with_name(name.removesuffix(".prev")) in _BEING_WRITTEN:
+            continue
+        pid = name.removeprefix(prefix).removesuffix(".prev").partition("-")[0]
+        if pid.isdecimal() and (int(pid) == os.getpid() or not process_exists(int(pid))):
             _discard(target.with_name(name))
 
 
@@ -109,6 +117,7 @@ def _publish(temporary: Path, target: Path, keep_previous: bool) -> None:
     _sync_folder(target.parent)
     if linked:
         os.replace(link, previous(target))
+        _discard(link)  # still there if it was that file already: between two names of one file a rename does nothing
         _sync_folder(target.parent)
 
 

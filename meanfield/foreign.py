@@ -23,6 +23,7 @@ from .errors import InputError
 from .hashing import bytes_of
 
 _LARGEST_BYTES = 64 << 30
+_LARGEST_RATIO = 1100  # deflate packs at most about 1032 : 1
 _PATIENCE = 60  # seconds, and
 _SLOWEST = 10e6  # bytes of the file a second
 _CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from meanfield import foreign; foreign._hand_over()"
@@ -34,12 +35,18 @@ def read_arrays(path: str | Path, names: Collection[str]) -> dict[str, np.ndarra
     Chunks and HDF5's own lossless filters are welcome. Raises InputError for a file that cannot be read, for links out
     of it, and for types other than numbers and text or arrays above 64 GiB.
     """
-    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path), str(path), *names]
+    command = [sys.executable or "python3", "-I", "-c", _CHILD, json.dumps([*map(str, sys.path)]), str(path), *names]
     limit = _PATIENCE + (os.path.getsize(path) / _SLOWEST if os.path.isfile(path) else 0)
     nothing = subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing) as child:
+    try:
+        child = subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing)
+    except OSError as error:
+        raise InputError(f"{path}: another process is to read it, but {command[0]} could not be started: "
+                         f"{error.strerror}; .npz needs none") from None  # fmt: skip
+    with child:
         watch = threading.Timer(limit, child.kill)
-        watch.start()
+        with suppress(RuntimeError):  # no further thread is allowed: nobody ends a child that hangs
+            watch.start()
         try:
             return _received(child.stdout)  # type: ignore[arg-type]
         except InputError as error:
@@ -120,7 +127,9 @@ def _array(root: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} holds {dataset.dtype}, expected numbers or text")
     if dataset.shape is None:
         raise InputError(f"{name} has no shape")
-    if math.prod(dataset.shape) * dataset.dtype.itemsize > _LARGEST_BYTES:
-        raise InputError(f"{name} declares a shape {dataset.shape} above {_LARGEST_BYTES >> 30} GiB")
+    possible = _LARGEST_RATIO * dataset.id.get_storage_size() + 4096
+    if math.prod(dataset.shape) * dataset.dtype.itemsize > min(possible, _LARGEST_BYTES):
+        raise InputError(f"{name} declares a shape {dataset.shape}: more than the file can hold, or above "
+                         f"{_LARGEST_BYTES >> 30} GiB")  # fmt: skip
     values = dataset.asstr()[...] if text else dataset[...]
     return np.asarray(values, dtype=str if text else None)

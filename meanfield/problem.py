@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,8 +53,8 @@ class Problem:
         self.outputs = self.loss.outputs(self.targets)
         self.reg = Schedule.of(reg)
         self.temperature = Schedule.of(temperature)
-        if min(self.reg.start, self.reg.end) <= 0:
-            raise InputError(f"reg = {min(self.reg.start, self.reg.end)!r}: must be positive")
+        if min(self.reg.start, self.reg.end) < sys.float_info.min:
+            raise InputError(f"reg = {min(self.reg.start, self.reg.end)!r}: must be positive, and no denormal number")
         if min(self.temperature.start, self.temperature.end) < 0:
             raise InputError(f"temperature = {min(self.temperature.start, self.temperature.end)!r}: must be at least 0")
         self.X_test: np.ndarray | None = None

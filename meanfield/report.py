@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shlex
 from collections.abc import Iterable
 from html import escape
 from typing import Any
@@ -20,6 +19,7 @@ from .diagnostics import error_on_test_set, normalized_margin
 from .errors import InputError
 from .free_energy import certify_free_energy
 from .run import Run
+from .runfile import quoted
 
 _CSS = """
 :root { color-scheme: light dark; --ground: #fff; --text: #1a1a1a; --quiet: #5c5c5c; --line: #ddd; --box: #f6f6f6; }
@@ -182,11 +182,10 @@ def settable(run: Run) -> str:
 
 def _recipe(run: Run, name: str) -> str:
     """How to make the same run again."""
-    quoted = shlex.quote(name)
     if run.config.data.source == "arrays" or run.config.ensemble.init == "given":
         return ("<p>The run was made in Python, from arrays that are kept in its file alone. "
                 f"<code>meanfield.load({escape(repr(name))})</code> has them as <code>.problem</code>; going on: "
-                f"<code>meanfield resume {escape(quoted)} --more 1000</code>.</p>"
+                f"<code>meanfield resume {escape(quoted(name))} --more 1000</code>.</p>"
                 f'<p class="quiet">SHA-256 of the data: {escape(run.dataset.sha256)}</p>')  # fmt: skip
     return ("<p>Save the configuration above as <code>config.toml</code>, then</p>"
             "<pre>meanfield run config.toml --out again.h5</pre>"

@@ -14,6 +14,7 @@ from . import runfile
 from .communicator import ALONE, Alone
 from .config import Config, Data, Particles, parse_config, to_toml
 from .datasets import Dataset, checked_dataset, load_dataset, read_arrays
+from .diagnostics import BASIC
 from .dynamics import DYNAMICS, Dynamics
 from .ensemble import Ensemble
 from .errors import InputError, RunFileError
@@ -107,40 +108,60 @@ def load(path: str | Path, *, fall_back: bool = False, ranks: Alone = ALONE) -> 
     dataset = Dataset(data["X"], data["y"], data.get("X_test"), data.get("y_test"), config.data.source)
     if dataset.sha256 != content.data_sha256:
         raise RunFileError(f"{path}: the data are not those the run was started with (SHA-256 differs)")
-    problem = problem_of(config, dataset)
     ensemble = Ensemble.empty(
         *sizes, ranks=ranks, seed=content.seed, step=content.step, time=content.time, memory=content.memory
     )
-    _distribute(ensemble, opened[0] if opened else None)
-    problem.check(ensemble)
-    _check_agreement(path, config, dataset, ensemble, content.trace)
     try:
+        problem = problem_of(config, dataset)
+        problem.check(ensemble)
+        _check_agreement(config, dataset, ensemble)
+        _check_trace(config, problem, ensemble, content.trace)
+        _distribute(ensemble, opened[0] if opened else None)
         kept = keeping(config, from_content(content.snapshots, ensemble))
+        if kept.unasked:
+            raise ValueError(f"its snapshots of steps {kept.unasked} are not asked for")
     except ValueError as error:
         raise RunFileError(f"{path}: {error}: not one run's parts") from None
     trace = recorder(config, kept, None, content.trace, content.timing)
     return Run(config, dataset, problem, ensemble, trace, kept, content.attributes, content.recovered)
 
 
-def _check_agreement(
-    path: str | Path, config: Config, dataset: Dataset, ensemble: Ensemble, trace: Mapping[str, np.ndarray]
-) -> None:
-    """RunFileError for parts that no run has written together, though each is whole: to go on would mix two runs."""
+def _check_agreement(config: Config, dataset: Dataset, ensemble: Ensemble) -> None:
+    """ValueError for parts that no run has written together, though each is whole: to go on would mix two runs."""
     found = {
         "data.n": (config.data.n, len(dataset.X)),
         "data.d": (config.data.d, dataset.X.shape[1]),
+        "data.n_test": (config.data.n_test, 0 if dataset.X_test is None else len(dataset.X_test)),
         "ensemble.m": (config.ensemble.m, ensemble.m),
         "ensemble.dtype": (config.ensemble.dtype, ensemble.dtype.name),
         "ensemble.seed": (config.ensemble.seed, ensemble.seed),
     }
     for name, (said, held) in found.items():
         if said != held:
-            raise RunFileError(f"{path}: says {name} = {said}, but holds {held}: these are not one run's parts")
-    last = trace["step"][-1] if len(trace.get("step", ())) else 0
-    if last > ensemble.step:
-        raise RunFileError(
-            f"{path}: its trace ends at step {last}, its particles at step {ensemble.step}: not one run's parts"
-        )
+            raise ValueError(f"says {name} = {said}, but holds {held}")
+    if not 0 < ensemble.memory.get("curvature_ratio", 1.0) <= 1:
+        raise ValueError(f"its curvature ratio is {ensemble.memory['curvature_ratio']}")
+    for name in ("test_every", "gap_every", "measures_every", "snapshot_steps"):
+        if getattr(config.record, name) == "auto":
+            raise ValueError(f"record.{name} = 'auto' was not decided")
+
+
+def _check_trace(config: Config, problem: Problem, ensemble: Ensemble, trace: Mapping[str, np.ndarray]) -> None:
+    """ValueError for a trace that is not this configuration's up to this step."""
+    if not trace:
+        return
+    missing = BASIC - trace.keys()
+    if missing:
+        raise ValueError(f"its trace has no {', '.join(sorted(missing))}")
+    steps, every = trace["step"], config.run.record_every
+    first, last = (int(steps[0]), int(steps[-1])) if len(steps) else (0, 0)
+    if first % every or not np.array_equal(steps, np.arange(first, ensemble.step + 1, every)):
+        raise ValueError(f"its trace of every {every} steps ends at step {last}, its particles at step {ensemble.step}")
+    for name, schedule in (("reg", problem.reg), ("temperature", problem.temperature)):
+        for k in (0, -1):
+            said, recorded = schedule(int(steps[k])), trace[name][k]
+            if said != recorded:
+                raise ValueError(f"says {name} = {said} at step {steps[k]}, but recorded {recorded}")
 
 
 def _check_ranks(config: Config, ranks: Alone) -> None:
@@ -277,7 +298,10 @@ def _distribute(ensemble: Ensemble, source: runfile.RunContent | Ensemble | None
             assert isinstance(source.w, RowReader)
             assert isinstance(source.u, RowReader)
             rows = source.w.rows(first, last), source.u.rows(first, last)
-        ensemble.fill(first, *ensemble.span.ranks.broadcast(rows))  # type: ignore[misc]
+        w, u = ensemble.span.ranks.broadcast(rows)  # type: ignore[misc]
+        if not (np.isfinite(w).all() and np.isfinite(u).all()):
+            raise InputError(f"its particles {first} to {last - 1} are not all finite")
+        ensemble.fill(first, w, u)
 
 
 def _particles_from(section: Particles, ranks: Alone) -> tuple[Ensemble, dict[str, str]]:

@@ -15,7 +15,8 @@ import math
 import os
 import platform
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -73,8 +74,7 @@ def save(path: str | Path, content: RunContent, *, keep_previous: bool = True) -
     The versions recorded are those of the process that writes. Raises `StorageError` where the file cannot be written,
     ValueError for columns of unequal length or names that HDF5 cannot have.
     """
-    for name in ("trace", "timing"):
-        _check_columns(name, getattr(content, name))
+    _check_history(content.trace, content.timing)
     ensemble = {"w": content.w, "u": content.u, "step": int(content.step), "seed": int(content.seed)}
     tree = {
         storage.ATTRIBUTES: {
@@ -118,6 +118,37 @@ def load(path: str | Path, *, lazy: bool = False, fall_back: bool = False) -> Ru
     return older
 
 
+@dataclass
+class Outline:
+    """What there is to say of a run without its data and its particles."""
+
+    config: str
+    step: int
+    trace: dict[str, np.ndarray]
+    timing: dict[str, np.ndarray]
+
+
+def load_outline(path: str | Path) -> Outline:
+    """Read and verify that much of the run at `path`. RunFileError: as `load`."""
+    tree = storage.read(path, ("config", "ensemble/step", "trace", "timing"), accept=_accept(path))
+    with _whole(path):
+        step = _typed(tree["ensemble"]["step"], int)
+        outline = Outline(_typed(tree["config"], str), step, _typed(tree["trace"], dict), _typed(tree["timing"], dict))
+        _check_history(outline.trace, outline.timing)
+    return outline
+
+
+@contextmanager
+def _whole(path: str | Path) -> Iterator[None]:
+    """RunFileError for parts that are missing or of another kind."""
+    try:
+        yield
+    except KeyError as error:
+        raise RunFileError(f"{path}: is not a whole run, {error} is missing") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise RunFileError(f"{path}: is not a whole run, {error}") from None
+
+
 class _ForeignError(RunFileError):
     """A good file, but not one to be read here."""
 
@@ -147,7 +178,7 @@ def _content(path: str | Path, tree: Mapping[str, Any]) -> RunContent:
     attributes = dict(tree[storage.ATTRIBUTES])
     for name in ("format", "format_version"):
         attributes.pop(name)
-    try:
+    with _whole(path):
         data, ensemble = _typed(tree["data"], dict).copy(), _typed(tree["ensemble"], dict)
         content = RunContent(
             config=_typed(tree["config"], str),
@@ -166,16 +197,11 @@ def _content(path: str | Path, tree: Mapping[str, Any]) -> RunContent:
         )
         _check_particles(content.w, content.u)
         _check_data(content.data)
-        for name in ("trace", "timing"):
-            _check_columns(name, getattr(content, name))
-        if content.step < 0 or not 0 <= content.seed < 2**64 or not 0 <= content.time < math.inf:
-            raise ValueError(f"step {content.step}, seed {content.seed}, time {content.time} are not of a run")
-        for value in content.memory.values():
-            _typed(value, float | int)
-    except KeyError as error:
-        raise RunFileError(f"{path}: is not a whole run, {error} is missing") from None
-    except (TypeError, ValueError) as error:
-        raise RunFileError(f"{path}: is not a whole run, {error}") from None
+        _check_history(content.trace, content.timing)
+        numbers = {"step": content.step, "seed": content.seed, "time": content.time, **content.memory}
+        for name, value in numbers.items():
+            if not 0 <= _typed(value, float | int) < (math.inf if isinstance(value, float) else 2**63):
+                raise ValueError(f"its {name} is {value}")
     return content
 
 
@@ -198,17 +224,27 @@ def _check_data(data: Mapping[str, Any]) -> None:
         raise ValueError(f"its data are {', '.join(sorted(data))}")
     for end in ("", "_test") if len(data) > 2 else ("",):
         X, y = _typed(data[f"X{end}"], np.ndarray), _typed(data[f"y{end}"], np.ndarray)
-        if X.ndim != 2 or X.dtype != np.float64 or y.ndim not in (1, 2) or len(X) != len(y) or X.shape[1] == 0:
+        kinds = X.dtype == np.float64 and (y.dtype in (np.int64, np.float64) or y.dtype.kind == "U")
+        if not kinds or X.ndim != 2 or y.ndim not in (1, 2) or len(X) != len(y) or X.shape[1] == 0:
             raise ValueError(f"X{end} {X.shape} {X.dtype} and y{end} {y.shape} do not belong together")
 
 
-def _check_columns(name: str, columns: Mapping[str, Any]) -> None:
+def _check_history(trace: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
+    """ValueError: not columns of one length, the steps among them ascending."""
+    columns = {**{f"timing/{name}": values for name, values in timing.items()}, **trace}
     for column, values in columns.items():
-        if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "iuf":
-            raise ValueError(f"{name}/{column} is not a column of numbers")
+        if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "if":
+            raise ValueError(f"{column} is not a column of numbers")
     lengths = {column: len(values) for column, values in columns.items()}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"the columns of {name} have unequal lengths: {lengths}")
+        raise ValueError(f"the columns of its trace have unequal lengths: {lengths}")
+    if not columns:
+        return
+    if "step" not in trace or "seconds" not in timing or not np.isfinite(timing["seconds"]).all():
+        raise ValueError("its trace has no column of steps, or none of seconds")
+    steps = trace["step"]
+    if steps.dtype.kind != "i" or np.any(np.diff(steps) <= 0) or np.any(steps < 0):
+        raise ValueError("the steps of its trace do not ascend")
 
 
 @functools.cache
@@ -265,16 +301,22 @@ def check_output(path: str | Path, force: bool = False) -> None:
         raise InputError(f"--out {path}: the folder {target.parent} is not writable")
     if not force and target.exists():
         progress = _unfinished(path)
-        go_on = f"go on with `meanfield resume {shlex.quote(str(path))}`"
+        go_on = f"go on with `meanfield resume {quoted(path)}`"
         resume = f"it is unfinished ({progress}): {go_on}, or " if progress else ""
         raise InputError(f"--out {path}: exists already; {resume}overwrite it with --force")
+
+
+def quoted(path: str | Path) -> str:
+    """A path as a shell takes it for the argument of a command, also where it begins with a dash."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def _unfinished(path: str | Path) -> str | None:
     """ "step 500 of 4000", if the file is a run that has steps to go."""
     try:
-        tree = storage.read(path, names=("config", "ensemble/step"), accept=_accept(path))
-        step, steps = tree["ensemble"]["step"], parse_config(tree["config"], str(path)).run.steps
-        return f"step {step} of {steps}" if step < steps else None
-    except (ValueError, KeyError, TypeError):  # of which RunFileError is one
+        outline = load_outline(path)
+        steps = parse_config(outline.config, str(path)).run.steps
+        return f"step {outline.step} of {steps}" if outline.step < steps else None
+    except InputError:
         return None

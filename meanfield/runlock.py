@@ -17,6 +17,8 @@ from .communicator import Alone
 from .durable import process_exists
 from .errors import RunFileError
 
+_SIGNED: dict[Path, dict[str, Any]] = {}  # what this process signed, in the locks that it holds
+
 
 class RunLock:
     """Hold ``PATH.lock`` while writing to the run at `path`; a context manager.
@@ -52,6 +54,7 @@ class RunLock:
                 self.path.unlink()
         os.close(self._descriptor)
         self._descriptor = None
+        _SIGNED.pop(self.path, None)
 
     def _try(self) -> int | None:
         """The descriptor of the lock now held; None if the file went away underneath, so that one must try again."""
@@ -67,7 +70,7 @@ class RunLock:
             holder = _read(descriptor)
             if holder and not self.force and (_elsewhere(holder) or (flocked is None and _lives(holder))):
                 self._refuse(holder)
-            self._holder = _sign(descriptor)
+            self._holder = _SIGNED[self.path] = _sign(descriptor)
         except BaseException:
             os.close(descriptor)
             raise
@@ -142,6 +145,7 @@ def check_still_held(path: str | Path) -> None:
     finally:
         os.close(descriptor)
     own = _own_signature()
+    own["host"] = _SIGNED.get(Path(os.path.realpath(path) + ".lock"), own)["host"]  # it may have another name by now
     if holder and {name: holder.get(name) for name in own} != own:
         who = f"process {holder.get('pid', '?')} on {holder.get('host', 'this host')}"
         raise RunFileError(f"{path}: was taken over by {who}, with --force; stopped here without writing to it again")

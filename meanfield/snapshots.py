@@ -47,6 +47,11 @@ class Snapshots:
         """Of the particles that are kept; None before the first snapshot."""
         return self.taken[0].index if self.taken else None
 
+    @property
+    def unasked(self) -> list[int]:
+        """Steps of snapshots that were taken, though this is no step to take one."""
+        return [one.step for one in self.taken if one.step not in self.steps]
+
     def take(self, ensemble: Ensemble, reg: float) -> None:
         """Keep the ensemble, if this is a step to do so and it is not kept yet; λ = reg."""
         k = ensemble.step
@@ -92,6 +97,10 @@ def from_content(content: Mapping[str, Any], ensemble: Ensemble) -> list[Snapsho
         raise ValueError("its snapshots are not whole") from None
     if shapes != [(k,), (k,), (k,), (p,), (k, p, ensemble.outputs), (k, p, ensemble.d)]:
         raise ValueError(f"its snapshots have shapes {shapes}, which do not belong together")
+    if any(array.dtype.kind != "i" for array in (step, index)) or {w.dtype, u.dtype} != {ensemble.dtype}:
+        raise ValueError(f"its snapshots hold {step.dtype} steps, {index.dtype} numbers, {w.dtype} w and {u.dtype} u")
+    if not all(np.isfinite(array).all() for array in (time, reg, w, u)):
+        raise ValueError("its snapshots are not all finite")
     if k == 0 or np.any(np.diff(step) <= 0) or step[-1] > ensemble.step:
         raise ValueError(f"its snapshots are of steps {step.tolist()}, its particles of step {ensemble.step}")
     if p == 0 or np.any(np.diff(index) <= 0) or index[0] < 0 or index[-1] >= ensemble.m:

@@ -5,9 +5,9 @@ It is never changed in place but replaced whole, so that a reader keeps the file
 
 Any HDF5 library can read it: values are stored in the plainest form, contiguous and unfiltered, text as fixed-length
 UTF-8. But `read` asks no HDF5 library, since those in use can be made to crash, or worse, by a file that means harm.
-The last dataset, ``contents``, is a JSON text that says of each array where its bytes lie, of what type, shape and
-digest they are, and holds the attributes. The first 512 bytes, which HDF5 leaves to its users, say where ``contents``
-is, its digest, and that of all bytes that belong to no array, which are HDF5's own.
+The block before HDF5's first byte, which HDF5 leaves to its users, is text: a title, a line with digests, and a JSON
+table of contents. That says of each array where its bytes lie, of what type, shape and digest they are, and holds the
+attributes. One of the digests is of the table, the other of all bytes that belong to no array, which are HDF5's own.
 """
 
 import hashlib
@@ -35,11 +35,10 @@ from .pouring import pour
 __all__ = ["ATTRIBUTES", "RowReader", "StorageError", "Stream", "previous", "read", "write"]
 
 ATTRIBUTES = "@attrs"  # the key of a group's attributes in the mapping
-CONTENTS = "contents"
 _TITLE = b"meanfield storage "
 _VERSION = 1
-_HEAD_BYTES = 512  # HDF5's "user block"
-_CONTENTS_BYTES = 1 << 24  # a hundred thousand arrays; bounds the memory that parsing it takes
+_LARGEST_HEAD = 1 << 24  # bytes; a hundred thousand arrays: bounds the memory that parsing takes
+_TEXT_BYTES = 1 << 24
 _BOUNDS = ("v110", "v110")  # HDF5 1.10 and later can read it; formats before 1.8 do not checksum their metadata
 _BLOCK_BYTES = 1 << 23
 _PLAIN_DTYPE = re.compile(r"[<|>](b1|[iu][1248]|f[248]|[SV][1-9]\d{0,9})")
@@ -125,56 +124,66 @@ class _Sink(io.FileIO):
 
 def _write_file(path: Path, content: Mapping[str, Any]) -> None:
     table: dict[str, Any] = {}
+    streams = dict(_plan(content, "", table))
+    size = 1 << max(9, (len(json.dumps(table)) + 300).bit_length())
+    if size > _LARGEST_HEAD:
+        raise ValueError(f"{len(table)} arrays, groups and attributes are too many for one file")
     with _Sink(path, "w+") as sink:
         try:
-            with h5py.File(sink, "w", libver=_BOUNDS, userblock_size=_HEAD_BYTES) as file:
-                _write_group(file, content, "", table, sink.fileno())
-                text = json.dumps(table)
-                if len(text) > _CONTENTS_BYTES:
-                    raise ValueError(f"{len(table)} arrays, groups and attributes are too many for one file")
-                place = _write_dataset(file, CONTENTS, _stream(text), sink.fileno())
+            with h5py.File(sink, "w", libver=_BOUNDS, userblock_size=size) as file:
+                for name, entry in table.items():
+                    group, _, last = name.rpartition("/")
+                    if not last:
+                        file.create_group(name)
+                    elif last.startswith("@"):
+                        value = _encode(entry)
+                        file[group or "/"].attrs.create(last[1:], value, shape=(), dtype=value.dtype)
+                    else:
+                        entry[2:] = _write_dataset(file[group or "/"], last, streams[name], sink.fileno())
         finally:
             if sink.failure:
                 raise sink.failure
-        arrays = [*_places(table, os.fstat(sink.fileno()).st_size).values(), place]
-        rest = _digest_around(arrays, sink.fileno())
-        head = {"contents": [place.offset, len(text)], "rest_sha256": rest,
-                "sha256": hashlib.sha256(text.encode()).hexdigest()}  # fmt: skip
-        pour([np.frombuffer(_head(head), np.uint8)], _HEAD_BYTES, sink.fileno(), 0, hashlib.sha256())
+        length = os.fstat(sink.fileno()).st_size
+        around = _digest_around(_places(table, length), size, length, sink.fileno())
+        head = _head(size, length, around, json.dumps(table).encode())
+        pour([np.frombuffer(head, np.uint8)], size, sink.fileno(), 0, hashlib.sha256())
 
 
-def _head(values: Mapping[str, Any]) -> bytes:
-    return (_TITLE + b"%d\n" % _VERSION + json.dumps(values).encode()).ljust(_HEAD_BYTES - 1) + b"\n"
+def _head(size: int, length: int, around: str, table: bytes) -> bytes:
+    """The first `size` bytes of a file of `length`: title, a line of sizes and digests, the table of contents."""
+    digests = {"around_sha256": around, "table_sha256": hashlib.sha256(table).hexdigest()}
+    line = json.dumps({"head": size, "length": length, **digests}).encode()
+    return (_TITLE + b"%d\n" % _VERSION + line + b"\n" + table).ljust(size - 1) + b"\n"
 
 
-def _write_group(
-    group: h5py.Group, content: Mapping[str, Any], path: str, table: dict[str, Any], descriptor: int
-) -> None:
-    """Write groups, attributes and the layout of datasets through HDF5, the arrays themselves to `descriptor`.
+def _plan(content: Mapping[str, Any], path: str, table: dict[str, Any]) -> Iterator[tuple[str, Stream]]:
+    """The arrays to be written, with their paths; fills in the table, as long as it can become.
 
     table: "group/" -> null, "group/@attribute" -> its value, "group/array" -> [dtype, shape, offset, digest].
     """
     for name, value in content.get(ATTRIBUTES, {}).items():
         array = _encode(value)
-        if array.shape or array.dtype.kind == "V" or not name or "\0" in name:
-            raise ValueError(f"attribute {path}@{name}: one text or number is stored, under a name")
-        group.attrs.create(name, array, shape=(), dtype=array.dtype)
+        if array.shape or array.dtype.kind == "V" or not name or "/" in name or "\0" in name:
+            raise ValueError(f"attribute {path}@{name}: one text or number is stored, under a name without '/'")
         table[f"{path}@{name}"] = _decode(array)
     for name, value in content.items():
         if name == ATTRIBUTES:
             continue
-        if name in ("", ".") or path + name == CONTENTS or name.startswith("@") or "/" in name or "\0" in name:
-            raise ValueError(f"{path}{name!r} cannot name an object: no '/', no leading '@', not '.', empty, contents")
+        if name in ("", ".") or name.startswith("@") or "/" in name or "\0" in name:
+            raise ValueError(f"{path}{name!r} cannot name an object: no '/', no leading '@', not '.', not empty")
         if isinstance(value, Mapping):
             table[f"{path}{name}/"] = None
-            _write_group(group.create_group(name), value, f"{path}{name}/", table, descriptor)
-        else:
-            place = _write_dataset(group, name, _stream(value), descriptor)
-            table[f"{path}{name}"] = [place.dtype.str, list(place.shape), place.offset, place.sha256]
+            yield from _plan(value, f"{path}{name}/", table)
+            continue
+        stream = _stream(value)
+        if stream.dtype.kind in "SV" and stream.dtype.itemsize > _TEXT_BYTES:
+            raise ValueError(f"{path}{name}: a text of {stream.dtype.itemsize} bytes is too long")
+        table[f"{path}{name}"] = [np.dtype(stream.dtype).str, list(stream.shape), 10**18, "0" * 64]
+        yield f"{path}{name}", stream
 
 
-def _write_dataset(group: h5py.Group, name: str, stream: Stream, descriptor: int) -> "_Place":
-    """Let HDF5 allocate one piece of the file and fill it."""
+def _write_dataset(group: h5py.Group, name: str, stream: Stream, descriptor: int) -> tuple[int, str]:
+    """Let HDF5 allocate one piece of the file and fill it; where it is, and its digest."""
     shape, dtype = tuple(stream.shape), np.dtype(stream.dtype)
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -184,7 +193,7 @@ def _write_dataset(group: h5py.Group, name: str, stream: Stream, descriptor: int
     dataset = h5py.h5d.create(group.id, name.encode(), h5py.h5t.py_create(dtype, logical=True), space, layout)
     offset, state = dataset.get_offset() or 0, hasher(dtype, shape)
     pour(_checked(name, stream), _nbytes(shape, dtype), descriptor, offset, state)
-    return _Place(dtype, shape, offset, str(state.hexdigest()))
+    return offset, str(state.hexdigest())
 
 
 def _checked(name: str, stream: Stream) -> Iterator[np.ndarray]:
@@ -269,9 +278,8 @@ def read(
     """
     with _opened(path) as file:
         head, table = _table_of_contents(file, accept)
-        places = _places(table, os.fstat(file.fileno()).st_size)
-        ends = _Place(np.dtype(np.uint8), (head["contents"][1],), head["contents"][0], "")
-        if _digest_around([*places.values(), ends], file.fileno()) != head["rest_sha256"]:
+        places = _places(table, head["length"])
+        if _digest_around(places, head["head"], head["length"], file.fileno()) != head["around_sha256"]:
             raise _Damage("its attributes, format or HDF5 structure do not match their checksum: damaged or changed")
         content: dict[str, Any] = {}
         for inside, value in table.items():
@@ -287,8 +295,8 @@ def read(
 def _table_of_contents(
     file: BinaryIO, accept: Callable[[Mapping[str, Any]], None] | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The head of a file and its table, which has the digest that the head names."""
-    raw = file.read(_HEAD_BYTES)
+    """What the head of a file says, and its table of contents, verified."""
+    raw = file.read(512)
     if raw.startswith(b"\x89HDF\r\n\x1a\n"):
         if accept:
             accept({})
@@ -298,16 +306,18 @@ def _table_of_contents(
         raise _Damage("is not an HDF5 file written by meanfield, or is damaged at its beginning")
     if title != _TITLE + b"%d" % _VERSION:
         raise _Damage(f"has the form {title.decode()!r}, which is not known here: a newer version, or damage")
-    head = json.loads(rest)
-    if raw != _head(head):
-        raise _Damage("is truncated or damaged at its beginning")
-    offset, length = head["contents"]
-    if not 0 < length <= _CONTENTS_BYTES:
-        raise _Damage(f"declares a table of contents of {length} bytes")
-    contents = np.zeros(length, np.uint8)
-    _fill(contents, file.fileno(), offset)
-    _verify("its table of contents", head["sha256"], hashlib.sha256(bytes_of(contents)).hexdigest())
-    table = json.loads(contents.tobytes())
+    head = json.loads(rest.partition(b"\n")[0])
+    length = os.fstat(file.fileno()).st_size
+    if length != head["length"]:
+        what = "is truncated" if length < head["length"] else "was changed after it was written, or damaged"
+        raise _Damage(f"{what}: has {length} bytes, not {head['length']}")
+    if not 512 <= head["head"] <= _LARGEST_HEAD:
+        raise _Damage("is damaged at its beginning")
+    raw += file.read(head["head"] - 512)
+    text = raw.split(b"\n", 2)[2].rstrip()
+    if raw != _head(head["head"], length, head["around_sha256"], text):
+        raise _Damage("its table of contents does not match its checksum")
+    table = json.loads(text)
     if accept:
         accept({name[1:]: value for name, value in table.items() if name.startswith("@")})
     return head, table
@@ -323,21 +333,20 @@ def _places(table: Mapping[str, Any], size: int) -> dict[str, _Place]:
                 raise _Damage(f"{path} is not one text or number")
             continue
         kind, shape, offset, sha256 = entry
-        whole = all(type(number) is int and number >= 0 for number in [*shape, offset])
+        whole = len(shape) <= 64 and all(type(one) is int and 0 <= one < 2**63 for one in [*shape, offset])
         placed = not slash or f"{group}/" in table
         if not _PLAIN_DTYPE.fullmatch(kind) or not whole or not placed or f"{path}/" in table:
             raise _Damage(f"{path} is nothing that is ever written here")
         place = places[path] = _Place(np.dtype(kind), tuple(shape), offset, sha256)
-        if offset + place.nbytes > size:
-            raise _Damage(f"{path} declares a shape {place.shape} that the file cannot hold")
+        if offset + place.nbytes > size or (place.dtype.kind in "SV" and place.dtype.itemsize > _TEXT_BYTES):
+            raise _Damage(f"{path} declares {place.dtype} {place.shape}: more than there can be")
     return places
 
 
-def _digest_around(arrays: Iterable[_Place], descriptor: int) -> str:
-    """Of the length of a file, and of all its bytes after the head that belong to none of these arrays."""
-    size = os.fstat(descriptor).st_size
-    state, start = hashlib.sha256(f"{size}\n".encode()), _HEAD_BYTES
-    for offset, nbytes in [*sorted((one.offset, one.nbytes) for one in arrays if one.nbytes), (size, 0)]:
+def _digest_around(places: Mapping[str, _Place], start: int, length: int, descriptor: int) -> str:
+    """SHA-256 of the bytes `start` … `length` − 1 of a file that belong to none of these arrays."""
+    state = hashlib.sha256()
+    for offset, nbytes in [*sorted((one.offset, one.nbytes) for one in places.values() if one.nbytes), (length, 0)]:
         if offset < start:
             raise _Damage("declares arrays that overlap")
         for first in range(start, offset, _BLOCK_BYTES):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meanfield import load, runfile
+from meanfield import load, runfile, storage
 from meanfield.cli import _COMMANDS, main
 
 SETTINGS = ("ensemble.m=256", "data.n=40", "data.d=6", "data.n_test=64", "run.record_every=10",
@@ -176,6 +176,22 @@ def test_over_an_unfinished_run_resume_is_suggested(call):
     """`--out` onto a run with steps to go names the command that goes on with it."""
     assert call("run", *ENDLESS, "--max-time", "0.1s", "--out", "a.h5")[0] == 75
     refused(call("run", "--out", "a.h5"), "unfinished", "meanfield resume a.h5")
+
+
+def test_the_command_that_goes_on_can_be_pasted(call):
+    """Also where the name begins with a dash or holds a space; nothing reaches the terminal that it would act upon."""
+    for name, quoted in (("./-x.h5", "resume ./-x.h5 "), ("a b.h5", "resume 'a b.h5' "), ("\x1b[31m.h5", "x1b[31m.h5")):
+        status, out, _ = call("run", *SMALL, "--out", name, "--quiet")
+        assert status == 0
+        assert quoted in out
+        assert "\x1b" not in out
+
+
+def test_a_run_without_rows_is_not_drawn(call, finished):
+    tree = storage.read(finished)
+    storage.write("empty.h5", {**tree, "trace": {}, "timing": {}})
+    for command in ("plot", "report"):
+        refused(call(command, "empty.h5"), "empty.h5: has no rows of trace yet")
 
 
 @pytest.mark.parametrize("command", ["info", "resume", "plot", "ntk"])

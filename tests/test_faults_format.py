@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from faults import SETTINGS, ensemble, in_process, problem
 
-from meanfield import load, runfile, simulate, storage
+from meanfield import durable, load, runfile, simulate, storage
 from meanfield.dynamics import Langevin
 from meanfield.errors import RunFileError
 from meanfield.simulate import resume
@@ -87,7 +87,7 @@ def earlier_particles(tree):
     (lambda tree: tree["@attrs"].update(format="another"), "not a meanfield run"),
     (other_data, "the data are not those the run was started with"),
     (other_seed, r"ensemble.seed = 9, but holds 10"),
-    (earlier_particles, "its trace ends at step 6, its particles at step 3"),
+    (earlier_particles, "its trace of every 2 steps ends at step 6, its particles at step 3"),
     setting("ensemble.m = 301, but holds 300", "m = 300\n", "m = 301\n"),
     setting("data.n = 25, but holds 24", "n = 24\n", "n = 25\n"),
     setting("data.d = 4, but holds 5", "\nd = 5\n", "\nd = 4\n"),
@@ -105,6 +105,88 @@ def test_what_does_not_belong_together_is_refused_by_name_and_left_alone(path, c
         assert "\n" not in str(caught.value)
         assert "run.h5" in str(caught.value)
     assert path.read_bytes() == before
+
+
+def rows(choose):
+    """Of the trace and its timing, those that `choose` gives of a column."""
+
+    def change(tree):
+        for name in ("trace", "timing"):
+            tree[name] = {column: choose(values) for column, values in tree[name].items()}
+
+    return change
+
+
+def put(place, value):
+    """Another value in the place "group/name"; None takes it away."""
+
+    def change(tree):
+        *groups, name = place.split("/")
+        for group in groups:
+            tree = tree[group]
+        if value is None:
+            del tree[name]
+        else:
+            tree[name] = value(tree[name]) if callable(value) else value
+
+    return change
+
+
+def spoilt(array):
+    array = array.copy()
+    array[3, 0] = np.nan
+    return array
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (rows(lambda column: column[::-1]), "the steps of its trace do not ascend"),
+    (rows(lambda column: np.repeat(column, 2)), "do not ascend"),
+    (rows(lambda column: np.delete(column, 1)), "its trace of every 2 steps ends at step 6"),
+    (rows(lambda column: column[:-1]), "ends at step 4, its particles at step 6"),
+    (rows(lambda column: column[:0]), "trace of every 2 steps ends at step 0"),
+    (put("trace/step", lambda steps: steps - 10), "do not ascend"),
+    (put("trace/step", lambda steps: steps * 1.0), "do not ascend"),
+    (put("trace/step", None), "no column of steps"),
+    (put("trace/objective", None), "its trace has no objective"),
+    (put("trace/margin", lambda column: column[1:]), "unequal lengths"),
+    (put("trace/margin", lambda column: column.astype(str)), "margin is not a column of numbers"),
+    (put("trace/reg", lambda column: column * 2), "says reg = 0.1 at step 0, but recorded 0.2"),
+    (put("trace", np.zeros(3)), "stands in the place of a dict"),
+    (put("timing/seconds", lambda column: column[1:]), "unequal lengths"),
+    (put("timing/seconds", lambda column: column * np.nan), "none of seconds"),
+    (put("timing", {"foo": np.zeros(4)}), "none of seconds"),
+    (put("ensemble/step", 7), None),  # of a trace of every 2 steps, so that nothing tells
+    (put("ensemble/step", 8), "ends at step 6, its particles at step 8"),
+    (put("ensemble/step", 2**63 + 5), "its step is 9"),
+    (put("ensemble/step", np.nan), "float stands in the place of a int"),
+    (put("ensemble/time", np.inf), "its time is inf"),
+    (put("ensemble/memory/curvature_ratio", -1.0), "its curvature_ratio is -1"),
+    (put("ensemble/memory/curvature_ratio", 1e308), "its curvature ratio is 1e[+]308"),
+    (put("ensemble/memory/step_size", np.nan), "its step_size is nan"),
+    (put("ensemble/u", spoilt), "its particles 0 to 299 are not all finite"),
+    (put("ensemble/w", lambda w: w.astype(np.float64)), "do not belong together"),
+    (put("data/y", lambda y: y.astype(np.float16)), "do not belong together"),
+    (put("data/X_test", None), "its data are X, y, y_test"),
+    setting("data.n_test = 8, but holds 7", "n_test = 7\n", "n_test = 8\n"),
+    setting("record.test_every = 'auto' was not decided", "test_every = 4\n", 'test_every = "auto"\n'),
+    setting("says reg = 0.2 at step 0, but recorded 0.1", "start = 0.1,", "start = 0.2,"),
+    setting("trace of every 3 steps ends at step 6", "record_every = 2\n", "record_every = 3\n"),
+])  # fmt: skip
+def test_parts_of_the_wrong_kind_or_of_another_run_are_refused(path, change, words):
+    """Under right digests, in one line; and all commands that read a run agree on it."""
+    rewritten(path, change)
+    durable.previous(path).unlink()
+    if words is None:
+        assert load(path).ensemble.step == 7
+        return
+    for call in (load, lambda path: resume(path, more=5)):
+        with pytest.raises(RunFileError, match=words) as caught:
+            call(path)
+        assert str(caught.value).isprintable()
+        assert "run.h5: " in str(caught.value)
+    for command in ("info", "plot", "certify", "report", "ntk"):
+        status, out, err = in_process(command, path)
+        assert (status, out, err.count("\n")) == (2, "", 1), command
 
 
 def test_only_named_settings_may_change_when_a_run_goes_on(path):

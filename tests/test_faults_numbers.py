@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from meanfield import Ensemble, Problem, load, simulate
+from meanfield import Ensemble, Problem, config, load, simulate
 from meanfield.dynamics import DYNAMICS, Langevin
 from meanfield.errors import DivergenceError, InputError
 
@@ -56,6 +56,14 @@ def test_huge_and_denormal_features_are_handled_or_refused(tmp_path, factor, los
 def test_huge_and_denormal_targets_are_handled_or_refused(tmp_path, factor):
     error = outcome(tmp_path / "run.h5", lambda: Problem(X, Y * factor, loss="squared"), Ensemble.sphere(200, 4))
     assert (error is not None) == (factor > 1)
+
+
+def test_denormal_regularization_is_refused():
+    """1/λ would overflow."""
+    with pytest.raises(InputError, match="reg = 5e-324: must be positive, and no denormal number"):
+        Problem(X, Y, reg=5e-324)
+    with pytest.raises(InputError, match=r"objective\.reg.*positive, and no denormal number"):
+        config.load_config(None, ["objective.reg=1e-310"])
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

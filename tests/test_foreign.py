@@ -1,5 +1,8 @@
 """A user's own HDF5 file is read, or refused in one line, whatever it does to the HDF5 library."""
 
+import sys
+import threading
+
 import h5py
 import numpy as np
 import pytest
@@ -27,6 +30,7 @@ MALICE = {
     "virtual dataset": virtual,
     "absurd shape": lambda f: f.create_dataset("bad", (10**15,), "f8"),
     "absurd chunked shape": lambda f: f.create_dataset("bad", (10**15,), "f8", chunks=(10,)),
+    "nothing behind it": lambda f: f.create_dataset("bad", (10**8,), "f8", chunks=(10**6,), compression="gzip"),
     "compound": lambda f: f.create_dataset("bad", (3,), [("a", "f8"), ("b", "i4")]),
     "reference": lambda f: f.create_dataset("bad", data=f["step"].ref),
     "enum": lambda f: f.create_dataset("bad", (3,), h5py.enum_dtype({"A": 1})),
@@ -65,6 +69,29 @@ def test_a_file_at_which_the_library_crashes_or_hangs_is_refused(path, monkeypat
         monkeypatch.setattr(foreign, "_PATIENCE", 1)
         with pytest.raises(InputError, match="made the HDF5 library crash or hang"):
             foreign.read_arrays(path, ["X"])
+
+
+def test_nothing_in_the_working_folder_is_run(path, monkeypatch):
+    with h5py.File(path, "w") as file:
+        file["X"] = np.ones((2, 3))
+    (path.parent / "json.py").write_text("open('ran', 'w'); raise SystemExit")
+    monkeypatch.chdir(path.parent)
+    assert same(foreign.read_arrays(path, ["X"]), {"X": np.ones((2, 3))})
+    assert not (path.parent / "ran").exists()
+
+
+def test_where_no_process_or_thread_can_be_started_it_is_said_or_does_without(path, monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with h5py.File(path, "w") as file:
+        file["X"] = np.ones((2, 3))
+    with monkeypatch.context() as context:
+        context.setattr(threading.Thread, "start", refuse)
+        assert same(foreign.read_arrays(path, ["X"]), {"X": np.ones((2, 3))})
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(InputError, match=r"data\.h5: another process is to read it, but /nowhere/python could not"):
+        foreign.read_arrays(path, ["X"])
 
 
 def test_damaged_files_are_read_or_refused(path):

@@ -91,7 +91,7 @@ def test_damage_in_both_generations_names_the_newest(path):
         runfile.save(path, content(step))
     for victim in (path, storage.previous(path)):
         victim.write_bytes(victim.read_bytes()[:500])
-    with pytest.raises(RunFileError, match=r"run\.h5: is truncated"):
+    with pytest.raises(RunFileError, match=r"run\.h5: is truncated: has 500 bytes"):
         runfile.load(path, fall_back=True)
 
 
@@ -224,6 +224,16 @@ def test_without_flock_a_living_process_is_known_by_number_and_start(path, monke
     lock.path.write_text(json.dumps(signed))
     with RunLock(path):
         pass
+
+
+def test_a_run_goes_on_where_its_host_gets_another_name(path, monkeypatch):
+    """As when a laptop changes networks: the lock is still its own."""
+    with RunLock(path) as lock:
+        monkeypatch.setattr(socket, "gethostname", lambda: "renamed")
+        runlock.check_still_held(path)
+        lock.path.write_text(json.dumps({"host": "renamed", "pid": os.getpid(), "started": 1}))
+        with pytest.raises(RunFileError, match="was taken over"):
+            runlock.check_still_held(path)
 
 
 def test_the_lock_of_another_host_is_respected_and_yields_to_force(path):

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +15,7 @@ import click
 
 from .. import __version__
 from ..communicator import ALONE, Alone, is_shared, ranks_wanted, world
-from ..errors import DivergenceError, InputError
+from ..errors import DivergenceError, InputError, printable
 
 _COMMANDS = {
     "run": "run",
@@ -100,6 +101,7 @@ def main(args: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a locale that cannot show λ must not end a run
+    warnings.formatwarning = lambda message, *_, **__: f"meanfield: warning: {printable(str(message))}\n"
     ranks = ALONE
     try:
         ranks = _ranks(sys.argv[1:] if args is None else args)

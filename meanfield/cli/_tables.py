@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
+
 
 def print_json(values: Mapping[str, Any]) -> None:
     """One JSON object; null where a number was not computed or is not finite."""
@@ -51,6 +53,12 @@ def result_keys(run: Any, out: Path | None, threads: int | None = None) -> dict[
         "seconds": run.recorder.seconds,
         "out": None if out is None else str(out),
     }
+
+
+def check_rows(run: Any, path: Path) -> None:
+    """InputError for a run that has not yet recorded anything to be drawn."""
+    if not run.trace:
+        raise InputError(f"{path}: has no rows of trace yet; resume it first")
 
 
 def network_table(run: Any, keys: Mapping[str, Any], baseline: Any = None) -> str:

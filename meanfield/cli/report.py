@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..errors import InputError
+from ._tables import check_rows
 
 
 @click.command()
@@ -22,7 +23,9 @@ def report(path: Path, out: Path | None, seconds: float) -> int:
     out = out or path.with_suffix(".html")
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"-o {out}: must end in .html")
-    page = html(load(path), path.name, seconds=seconds)
+    run = load(path)
+    check_rows(run, path)
+    page = html(run, path.name, seconds=seconds)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page, encoding="utf-8")

@@ -15,7 +15,7 @@ import click
 
 from ..communicator import Alone, world
 from ..config import load_config, parse_duration
-from ..errors import InputError
+from ..errors import InputError, printable
 from ._tables import network_table, print_json, result_keys
 
 
@@ -151,6 +151,8 @@ def _finish(
     run: Any, out: Path, result: Any, threads: int | None, as_json: bool, *, ntk: bool = False, plot: bool = False
 ) -> int:
     """Show what came out, say how to go on, and turn the reason for stopping into an exit status."""
+    from ..runfile import quoted
+
     status = {"done": 0, "objective_change": 0, "relative_gap": 0, "callback": 0, "max_time": 75}.get(result.stopped)
     if status is None:
         status = 128 + int(signal.Signals[result.stopped])
@@ -179,10 +181,10 @@ def _finish(
     finished = run.ensemble.step >= run.config.run.steps
     print(network_table(run, keys, baseline))
     kept = result.saved or out.exists()
-    print(("\nrun file  " + str(out) if kept else "") + "".join(f"\nfigure    {figure}" for figure in figures))
+    print((f"\nrun file  {printable(str(out))}" if kept else "") + "".join(f"\nfigure    {one}" for one in figures))
     if kept:
         more = " --more 1000" if finished and result.saved else ""
-        print(f"go on     {_program()} resume {shlex.quote(str(out))}{more}")
+        print(f"go on     {_program()} resume {printable(quoted(out))}{more}")
     if result.stopped not in ("done", "callback"):
         print(f"stopped   at step {run.ensemble.step} of {run.config.run.steps}: {result.stopped}", file=sys.stderr)
     return status

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from ..errors import InputError
-from ._tables import network_table, print_json, rate, result_keys, table
+from ..errors import InputError, printable
+from ._tables import check_rows, network_table, print_json, rate, result_keys, table
 
 _run_file = click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
@@ -36,7 +36,7 @@ def info(path: Path, as_json: bool) -> int:
     rows = len(run.trace.get("step", ()))
     print(f"\n{state}: step {run.ensemble.step} of {run.config.run.steps}, {rows} rows of trace")
     print("integrity: every checksum verified")
-    made_with = "made with: " + ", ".join(f"{name} {value}" for name, value in run.attributes.items())
+    made_with = "made with: " + printable(", ".join(f"{name} {value}" for name, value in run.attributes.items()))
     print(textwrap.fill(made_with, 80, subsequent_indent="  "))
     return 0
 
@@ -59,6 +59,8 @@ def plot(
     names = _figures(only, len(paths))
     stems = _stems(paths)
     runs = [load(path) for path in paths]
+    for run, path in zip(runs, paths, strict=True):
+        check_rows(run, path)
     written: list[Path] = []
     try:
         for run, path, stem in zip(runs, paths, stems, strict=True):

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
-from ..errors import InputError, RunFileError
+from ..errors import InputError
 
 _WIDTH = 80
 _BARS = "▁▂▃▄▅▆▇█"
@@ -41,7 +42,7 @@ class State:
     steps: int
     title: str
     trace: Mapping[str, Any]
-    seconds: Sequence[float]
+    seconds: np.ndarray
     written: float
 
     @property
@@ -90,24 +91,16 @@ def watch(path: Path, once: bool, every: float) -> int:
 
 def read(path: Path) -> State:
     """Config, step and trace; neither data nor particles are touched. RunFileError: missing, damaged or not a run."""
-    from .. import storage
     from ..config import parse_config
-    from ..runfile import FORMAT
-
-    def accept(attributes: Mapping[str, Any]) -> None:
-        if attributes.get("format") != FORMAT:
-            raise RunFileError(f"{path}: is an HDF5 file but not a meanfield run")
+    from ..runfile import load_outline
 
     written = _identity(path)[0] / 1e9
-    tree = storage.read(path, names=("config", "ensemble/step", "trace", "timing"), accept=accept)
-    try:
-        config = parse_config(tree["config"], f"{path}: config")
-        title = (f"{Path(config.data.source).name}, n {config.data.n}, d {config.data.d}, m {config.ensemble.m}, "
-                 f"{config.objective.loss}, {config.dynamics.method}")  # fmt: skip
-        return State(tree["ensemble"]["step"], config.run.steps, title, tree.get("trace", {}),
-                     tree.get("timing", {}).get("seconds", ()), written)  # fmt: skip
-    except (KeyError, AttributeError, TypeError) as error:
-        raise RunFileError(f"{path}: is not a whole run, {error} is missing") from None
+    outline = load_outline(path)
+    config = parse_config(outline.config, f"{path}: config")
+    title = (f"{Path(config.data.source).name}, n {config.data.n}, d {config.data.d}, m {config.ensemble.m}, "
+             f"{config.objective.loss}, {config.dynamics.method}")  # fmt: skip
+    seconds = outline.timing.get("seconds", np.empty(0))
+    return State(outline.step, config.run.steps, title, outline.trace, seconds, written)
 
 
 def _identity(path: Path) -> tuple[int, int, int]:
