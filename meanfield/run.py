@@ -154,8 +154,11 @@ def _check_trace(config: Config, problem: Problem, ensemble: Ensemble, trace: Ma
     if missing:
         raise ValueError(f"its trace has no {', '.join(sorted(missing))}")
     steps, every = trace["step"], config.run.record_every
-    first, last = (int(steps[0]), int(steps[-1])) if len(steps) else (0, 0)
-    if first % every or not np.array_equal(steps, np.arange(first, ensemble.step + 1, every)):
+    if not len(steps):
+        raise ValueError("its trace has no rows")
+    first, last = int(steps[0]), int(steps[-1])
+    rows = first + every * np.arange(len(steps))
+    if first % every or not np.array_equal(steps, rows) or not last <= ensemble.step < last + every:
         raise ValueError(f"its trace of every {every} steps ends at step {last}, its particles at step {ensemble.step}")
     for name, schedule in (("reg", problem.reg), ("temperature", problem.temperature)):
         for k in (0, -1):

@@ -143,7 +143,7 @@ def spoilt(array):
     (rows(lambda column: np.repeat(column, 2)), "do not ascend"),
     (rows(lambda column: np.delete(column, 1)), "its trace of every 2 steps ends at step 6"),
     (rows(lambda column: column[:-1]), "ends at step 4, its particles at step 6"),
-    (rows(lambda column: column[:0]), "trace of every 2 steps ends at step 0"),
+    (rows(lambda column: column[:0]), "its trace has no rows"),
     (put("trace/step", lambda steps: steps - 10), "do not ascend"),
     (put("trace/step", lambda steps: steps * 1.0), "do not ascend"),
     (put("trace/step", None), "no column of steps"),
@@ -157,6 +157,7 @@ def spoilt(array):
     (put("timing", {"foo": np.zeros(4)}), "none of seconds"),
     (put("ensemble/step", 7), None),  # of a trace of every 2 steps, so that nothing tells
     (put("ensemble/step", 8), "ends at step 6, its particles at step 8"),
+    (put("ensemble/step", 2**62), "ends at step 6, its particles at step 4"),  # no room is made for so many rows
     (put("ensemble/step", 2**63 + 5), "its step is 9"),
     (put("ensemble/step", np.nan), "float stands in the place of a int"),
     (put("ensemble/time", np.inf), "its time is inf"),
