@@ -51,6 +51,8 @@ def read_arrays(path: str | Path, names: Collection[str]) -> dict[str, np.ndarra
             return _received(child.stdout)  # type: ignore[arg-type]
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
+        except MemoryError:
+            raise InputError(f"{path}: is larger than the memory that is free") from None
         except Exception:  # whatever a process says that has lost control of itself
             raise InputError(f"{path}: made the HDF5 library crash or hang: must be an undamaged file; "
                              "h5repack may mend it, and .npz will do as well") from None  # fmt: skip
