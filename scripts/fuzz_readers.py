@@ -23,7 +23,6 @@ import shutil
 import sys
 import tempfile
 import zipfile
-import zlib
 from pathlib import Path
 
 import atheris
@@ -159,23 +158,22 @@ def read_source(name, data):
 
 
 def npz_target(data):
-    """Members of a ZIP, taken from the bytes: their lengths, and whether a size or method is a lie."""
-    chance = atheris.FuzzedDataProvider(data)
-    if chance.ConsumeBool():
-        read_source("d.npz", chance.ConsumeBytes(1 << 16))
+    """After four bytes that say how: a whole file, or its two members, with right CRCs and perhaps a lie about them."""
+    packed, lie, cut, method, body = *data[:4].ljust(4, b"\0"), data[4:]
+    if not packed % 2:
+        read_source("d.npz", body)
         return
-    lie, method = chance.ConsumeIntInRange(0, 3), [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED][chance.ConsumeBool()]
     raw = io.BytesIO()
-    with zipfile.ZipFile(raw, "w", method) as archive:
-        for name in ("X.npy", "y.npy"):
-            archive.writestr(name, chance.ConsumeBytes(chance.ConsumeIntInRange(0, 600)))
+    with zipfile.ZipFile(raw, "w", (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)[method % 2]) as archive:
+        for name, member in (("X.npy", body[: 4 * cut]), ("y.npy", body[4 * cut :])):
+            archive.writestr(name, member)
             info = archive.getinfo(name)
-            if lie == 1:
-                info.file_size = chance.ConsumeInt(4) & 0xFFFFFFFF
-            elif lie == 2:
-                info.compress_type = chance.ConsumeIntInRange(0, 20)
-            elif lie == 3:
-                info.CRC = zlib.crc32(chance.ConsumeBytes(3))
+            if lie % 4 == 1:
+                info.file_size ^= 1 << method % 32
+            elif lie % 4 == 2:
+                info.compress_type = method % 20
+            elif lie % 4 == 3:
+                info.CRC ^= 1
     read_source("d.npz", raw.getvalue())
 
 
@@ -201,9 +199,14 @@ def seeds(target, folder):
         (folder / "good").write_text("a,b,y\n1,2.5,-1\n-3e4,0,1\n")
         (folder / "words").write_text('a;"b";y\n"1";2,yes\n\n0,1,no\n')
     elif target == "npz":
-        arrays = io.BytesIO()
-        np.savez(arrays, X=X, y=y)
-        (folder / "good").write_bytes(arrays.getvalue() + b"\1")  # the provider takes its numbers from the end
+        whole, members = io.BytesIO(), io.BytesIO()
+        np.savez(whole, X=X, y=y)
+        (folder / "whole").write_bytes(bytes(4) + whole.getvalue())
+        np.save(members, X)
+        cut = members.tell() // 4
+        np.save(members, y)
+        for method in (0, 1):
+            (folder / f"members{method}").write_bytes(bytes([1, 0, cut, method]) + members.getvalue())
     elif target == "h5":
         with h5py.File(folder / "good", "w") as file:
             file["X"], file["y"] = X, y
