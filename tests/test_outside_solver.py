@@ -71,7 +71,7 @@ def risk_slope(problem, f):
 
 def by_rays(problem, reg=1e-2):
     """The value of the convex program attained by L-BFGS-B over nonnegative multiples of rays, the norms rounded off
-    less and less."""
+    less and less. It may end early, where its memory misleads it: begun again until that gains nothing."""
     X, cones, columns = problem.X, [], []
     for pattern in patterns(X):
         for sign in (1.0, -1.0):
@@ -90,16 +90,20 @@ def by_rays(problem, reg=1e-2):
     t = np.full(A.shape[1], 1e-2)
     with single_threaded_blas():  # tiny vectors: its threads would only wait for each other
         for epsilon in (1e-2, 1e-4, 1e-6):
-            t = minimize(objective, t, args=(epsilon,), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(t),
-                         options={"maxiter": 1000, "maxfun": 1500, "ftol": 1e-15, "gtol": 1e-10}).x  # fmt: skip
+            before = np.inf
+            while (value := objective(t, epsilon)[0]) < before * (1 - 1e-8):
+                before = value
+                t = minimize(objective, t, args=(epsilon,), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(t),
+                             options={"maxiter": 1000, "maxfun": 1500, "ftol": 1e-15, "gtol": 1e-10}).x  # fmt: skip
     return objective(t, 0.0)[0]
 
 
 @pytest.mark.parametrize(("loss", "d", "n"), CASES)
 def test_the_convex_program_has_the_same_minimum(loss, d, n):
-    """SciPy's value is that of exact.optimum to 2e-5 and, being attained, never below its proven lower bound."""
+    """SciPy's value is that of exact.optimum to 2e-5 (rounding the norms off may cost 2 λ ε for each of up to 64 cones)
+    and, being attained, never below its proven lower bound."""
     problem = problem_of(loss, d, n, seed=d)
-    found, outside = exact.optimum(problem, tolerance=1e-7, seconds=20), by_rays(problem)
+    found, outside = exact.optimum(problem, tolerance=1e-7), by_rays(problem)
     m = len(found.w)
     proof = certify(problem, Ensemble.from_arrays(np.sqrt(m) * found.w, np.sqrt(m) * found.u, dtype="float64"))
     assert proof.rigorous
@@ -157,7 +161,7 @@ def test_an_interior_point_solver_agrees(loss, d, n, reg):
     loss_of = cp.sum_squares(f - y) / 2 if loss == "squared" else cp.sum(cp.logistic(cp.multiply(-y, f)))
     outside = cp.Problem(cp.Minimize(loss_of / n + 2 * reg * size), constraints)
     outside.solve(solver=cp.CLARABEL, tol_gap_abs=1e-9, tol_gap_rel=1e-9, tol_feas=1e-9)
-    found = exact.optimum(problem, tolerance=1e-7, seconds=20)
+    found = exact.optimum(problem, tolerance=1e-7)
     np.testing.assert_allclose(outside.value, found.value, rtol=1e-6)
 
 
