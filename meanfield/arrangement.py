@@ -14,7 +14,6 @@ thousands of examples, 4 to 5 for tens; stopped early, the highest bound still o
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +21,13 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
+from .budget import Budget
 from .compiling import compiled
 
 MAX_DIMENSION = 8
 _CHUNK = 64  # cones a thread takes at a time
-_LIMIT = 20_000  # cones split in one go
+_LIMIT = 20_000  # cones split in one go, fewer where one takes long
+_WORK = 5e9
 _EPS = float(np.finfo(float).eps)
 
 
@@ -48,6 +49,14 @@ class SphereBound:
 
 
 @register_jitable
+def _dot(p: Any, q: Any) -> Any:
+    s = 0.0
+    for j in range(p.shape[0]):
+        s += p[j] * q[j]
+    return s
+
+
+@register_jitable
 def _vertex_bounds(X: Any, a: Any, sign: Any, V: Any, z: Any, B: Any, L: Any) -> None:
     """L_k of the cone with the rows of V as rays; `sign` ±1 for C = 1 (that sign of G alone), else 0."""
     k, C = V.shape[0], a.shape[1]
@@ -65,7 +74,7 @@ def _vertex_bounds(X: Any, a: Any, sign: Any, V: Any, z: Any, B: Any, L: Any) ->
         if above == 0.0:
             continue
         slope = above / (above + below)
-        size = np.sqrt(np.sum(a[i] * a[i]))
+        size = np.sqrt(_dot(a[i], a[i]))
         for r in range(k):
             chord, line = max(z[r], 0.0), slope * z[r]
             for c in range(C):
@@ -75,7 +84,7 @@ def _vertex_bounds(X: Any, a: Any, sign: Any, V: Any, z: Any, B: Any, L: Any) ->
         if sign != 0:
             L[r] += sign * B[r, 0]
         else:
-            L[r] += np.sqrt(np.sum(B[r] * B[r]))
+            L[r] += np.sqrt(_dot(B[r], B[r]))
 
 
 @register_jitable
@@ -84,11 +93,11 @@ def _stretched(V: Any, L: Any, p: Any) -> Any:
     most = 0.0
     for r in range(V.shape[0]):
         if L[r] > 0:
-            s = np.sum(V[r] * p)
+            s = _dot(V[r], p)
             if not s > 0:
                 return np.inf
             most = max(most, L[r] / s)
-    return most * np.sqrt(np.sum(p * p))
+    return most * np.sqrt(_dot(p, p))
 
 
 @register_jitable
@@ -133,7 +142,7 @@ def _cone_bound(V: Any, L: Any, M: Any, p: Any) -> Any:
     if _solve(V, L, M, p) and np.all(np.isfinite(p)):
         best = min(best, _stretched(V, L, p))
         for r in range(k):  # between the solution and each ray: for maxima on faces
-            size = np.sqrt(np.sum(p * p))
+            size = np.sqrt(_dot(p, p))
             if size > 0:
                 best = min(best, _stretched(V, L, p / size + 2 * V[r]))
     return best
@@ -145,19 +154,19 @@ def _split_point(X: Any, V: Any, point: Any) -> Any:
     k, p, q, closest = V.shape[0], 0, 1, 2.0
     for r in range(k):
         for s in range(r):
-            inner = np.sum(V[r] * V[s])
+            inner = _dot(V[r], V[s])
             if inner < closest:
                 closest, p, q = inner, r, s
     share = 0.5
     nearest = 0.35
     for i in range(X.shape[0]):
-        zp, zq = np.sum(X[i] * V[p]), np.sum(X[i] * V[q])
+        zp, zq = _dot(X[i], V[p]), _dot(X[i], V[q])
         if (zp > 0 and zq < 0) or (zp < 0 and zq > 0):
             at = zp / (zp - zq)
             if abs(at - 0.5) < nearest:
                 nearest, share = abs(at - 0.5), at
     point[:] = (1 - share) * V[p] + share * V[q]
-    point /= np.sqrt(np.sum(point * point))
+    point /= np.sqrt(_dot(point, point))
     return p, q
 
 
@@ -176,10 +185,11 @@ def _branch(X, a, sign, cones, children, bounds, values):  # type: ignore[no-unt
             bounds[2 * s + side] = _cone_bound(child, L, M, p)
         pulled[:] = 0
         for i in range(X.shape[0]):
-            h = np.sum(X[i] * point)
+            h = _dot(X[i], point)
             if h > 0:
-                pulled += h * a[i]
-        values[s] = sign * pulled[0] if sign != 0 else np.sqrt(np.sum(pulled * pulled))
+                for c in range(C):
+                    pulled[c] += h * a[i, c]
+        values[s] = sign * pulled[0] if sign != 0 else np.sqrt(_dot(pulled, pulled))
 
 
 class _Cover:
@@ -224,13 +234,16 @@ def bound_on_sphere(
     *,
     start: np.ndarray | None = None,
     tolerance: float = 1e-7,
-    seconds: float = 5.0,
+    seconds: float | None = None,
+    budget: Budget | None = None,
     threads: int = 1,
     max_cones: int = 200_000,
 ) -> SphereBound | None:
     """Bounds on max ‖G_a(u)‖ over unit u for X (n, d), a (n, C); None where the effective dimension is above 8.
 
     `start` (d,) is a direction to begin from, best a known maximizer: what lies below its value is never looked at.
+    Ends once the budget is over (about five seconds of one core; a limit in `seconds` cuts that short) or so many cones
+    are open.
     """
     active = np.linalg.norm(a, axis=1) * np.linalg.norm(X, axis=1) > 0
     X, a = X[active], a[active]
@@ -249,8 +262,9 @@ def bound_on_sphere(
         allowance = off + 4 * _EPS * (len(X) + 10) * lipschitz
         side = 1.0 if ends[0] >= ends[1] else -1.0
         return SphereBound(max(ends) + allowance, max(ends), side * basis[0], allowance, True, 2, 1)
-    _ready(Z, a)
-    until = time.monotonic() + seconds
+    budget = budget or Budget(_WORK, seconds)
+    each = 10.0 * (len(Z) * (6 + k) + k**3)  # work of a split
+    limit = max(_CHUNK, min(_LIMIT, int(2e8 / each)))
     with ThreadPoolExecutor(threads) as pool:
         covers = [_Cover(Z, a, sign, pool) for sign in ((1.0, -1.0) if a.shape[1] == 1 else (0.0,))]
         cones = 0
@@ -258,23 +272,19 @@ def bound_on_sphere(
             for cover in covers:
                 cover.drop(lower * (1 + tolerance))
             open_ones = [cover for cover in covers if len(cover.bounds)]
-            if not open_ones or time.monotonic() > until or sum(len(c.bounds) for c in covers) > max_cones:
+            if not open_ones or sum(len(c.bounds) for c in covers) > max_cones or budget.over():
                 break
             for cover in open_ones:
-                cones += 2 * min(_LIMIT, len(cover.bounds))
-                value, at = cover.deepen(_LIMIT)
+                split = min(limit, len(cover.bounds))
+                cones += 2 * split
+                budget.spend(each * split)
+                value, at = cover.deepen(limit)
                 if value > lower:
                     lower, best = value, at
     upper = max([lower * (1 + tolerance), *(float(c.bounds.max()) for c in open_ones)])
     # dot products and sums over n examples; v·p cancelling; 4 roundings a level by which a new ray leaves its edge
     allowance = off + 4 * _EPS * (len(X) + k * k + 10 + max(c.depth for c in covers)) * max(lipschitz, upper)
     return SphereBound(upper + allowance, lower, basis.T @ best, allowance, not open_ones, cones, k)
-
-
-def _ready(Z: np.ndarray, a: np.ndarray) -> None:
-    """Compile before the clock starts."""
-    k = Z.shape[1]
-    _branch(Z[:1], a[:1], 0.0, np.eye(k)[None], np.empty((2, k, k)), np.empty(2), np.empty(1))
 
 
 def _reduced(X: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -106,7 +106,7 @@ def optimality(problem: Problem, ensemble: Ensemble, *, rounds: int = 8, threads
             search.bound(peaks)
             if search.gap < 1e-4 * search.value:
                 break
-        found = search.result(0.0)
+        found = search.result()
     best_value = min(found.value, primal)
     f_test = None if problem.X_test is None else found.predict(problem.X_test)
     return Optimality(primal, 1 - search.lower / primal, 1 - search.lower / best_value, f_test)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from . import exact_math, noise
 from .errors import InputError
 
 LARGEST_VALUE = 1e15
@@ -73,17 +74,37 @@ def load_dataset(section: Any) -> Dataset:
 
 # Generators: (section, n, split) -> X (n, d) float64, y (n,)
 
-def _rng(section: Any, stream: int, part: int = 1) -> np.random.Generator:
-    return np.random.default_rng([section.seed, stream, part])
+def _words(section: Any, count: int, stream: int, part: int = 1) -> np.ndarray:
+    """Random uint64 (count,). Of NumPy's random numbers only these words of PCG64 are promised to stay as they are."""
+    return np.random.PCG64([section.seed, stream, part]).random_raw(count)
+
+
+def _choices(section: Any, bits: int, shape: tuple[int, ...], stream: int, part: int = 1) -> np.ndarray:
+    """Uniform int64 below 2^bits: the first bits of the words' halves, low halves first."""
+    count = math.prod(shape)
+    words = _words(section, -(-count // 2), stream, part)
+    halves = np.stack([words & np.uint64(0xFFFFFFFF), words >> np.uint64(32)], axis=1).reshape(-1)[:count]
+    return (halves >> np.uint64(32 - bits)).astype(np.int64).reshape(shape)
+
+
+def _normals(seed: int, stream: int, first: int, count: int, components: int) -> np.ndarray:
+    """Standard normals (count, components), those of the examples from `first` on."""
+    return noise.normals(seed, noise.Purpose.DATA, stream, count, components, first=first, dtype="float64")
 
 
 def _xor(section: Any, n: int, split: int) -> tuple[np.ndarray, np.ndarray]:
     """The distribution D of Wei et al. (arXiv 1810.05369): |x₁| - |x₂| = y, the other coordinates are fair ±1 noise."""
     X = np.zeros((n, section.d))
-    corner = _rng(section, split, 1).integers(4, size=n)
+    corner = _choices(section, 2, (n,), split, 1)
     X[np.arange(n), corner // 2] = 1.0 - 2.0 * (corner % 2)
-    X[:, 2:] = 2.0 * _rng(section, split, 2).integers(2, size=(n, section.d - 2)) - 1.0
+    X[:, 2:] = 2.0 * _choices(section, 1, (n, section.d - 2), split, 2) - 1.0
     return X, 1 - 2 * (corner // 2)
+
+
+def teacher_units(seed: int, d: int, hidden: int) -> tuple[np.ndarray, np.ndarray]:
+    """u (hidden, d) and w (hidden,) of the teacher: u_j, |w_j| standard normal, the signs of w_j alternate."""
+    units = _normals(seed, TEACHER, 0, hidden, d + 1)
+    return units[:, :d], np.abs(units[:, d]) * (1 - 2 * (np.arange(hidden) % 2))
 
 
 def _teacher(section: Any, n: int, split: int) -> tuple[np.ndarray, np.ndarray]:
@@ -95,15 +116,12 @@ def _teacher(section: Any, n: int, split: int) -> tuple[np.ndarray, np.ndarray]:
     classes = section.task == "classification"
     if classes and section.hidden < 2:
         raise InputError("data.hidden = 1: a teacher of two classes needs at least 2 units")
-    rng = _rng(section, TEACHER)
-    u = rng.standard_normal((section.hidden, section.d))
-    w = np.abs(rng.standard_normal(section.hidden)) * (-1.0) ** np.arange(section.hidden)
-    rng, kept, drawn, chunk = _rng(section, split), [np.empty((0, section.d))], 0, 1024
+    u, w = teacher_units(section.seed, section.d, section.hidden)
+    kept, drawn, chunk = [np.empty((0, section.d))], 0, 1024
     outputs = [np.empty(0)]
     while sum(map(len, kept)) < n:
-        X = rng.standard_normal((chunk, section.d))
-        # einsum, not BLAS: the labels must not depend on the number of threads.
-        g = np.einsum("ij,j->i", np.maximum(np.einsum("ik,jk->ij", X, u), 0.0), w)
+        X = _normals(section.seed, split, drawn, chunk, section.d)
+        g = exact_math.product(np.maximum(exact_math.product(X, u.T), 0.0), w[:, None])[:, 0]
         keep = (np.abs(g) >= section.margin) & (g != 0.0) if classes else np.full(chunk, True)
         kept.append(X[keep])
         outputs.append(g[keep])
@@ -117,7 +135,7 @@ def _teacher(section: Any, n: int, split: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _parity(section: Any, n: int, split: int) -> tuple[np.ndarray, np.ndarray]:
     """x uniform on {-1, 1}^d, y = x₁ … x_k."""
-    X = 2.0 * _rng(section, split).integers(2, size=(n, section.d)) - 1.0
+    X = 2.0 * _choices(section, 1, (n, section.d), split) - 1.0
     return X, X[:, :section.k].prod(axis=1).astype(np.int64)
 
 
@@ -126,7 +144,10 @@ def _line(section: Any, n: int, split: int) -> tuple[np.ndarray, np.ndarray]:
 
     Training: the middles of n equal cells. Test: uniform at random.
     """
-    x = (2.0 * np.arange(n) + 1.0) / n - 1.0 if split == TRAIN else _rng(section, split).uniform(-1.0, 1.0, n)
+    if split == TRAIN:
+        x: np.ndarray = (2.0 * np.arange(n) + 1.0) / n - 1.0
+    else:
+        x = 2.0 * ((_words(section, n, split) >> np.uint64(11)) * 2.0**-53) - 1.0
     interval = np.minimum(np.floor(3.0 * (x + 1.0)), 5.0).astype(np.int64)
     return np.column_stack([x, np.ones(n)]), 1 - 2 * (interval % 2)
 
@@ -194,7 +215,7 @@ def _split(dataset: Dataset, section: Any) -> Dataset:
         return dataset
     if n_test == n:
         raise InputError(f"data.test_fraction = {section.test_fraction}: leaves none of the {n} examples to train on")
-    order = _rng(section, SPLIT).permutation(n)
+    order = np.argsort(_words(section, n, SPLIT), kind="stable")
     test, train = np.sort(order[:n_test]), np.sort(order[n_test:])
     X, y = dataset.X, dataset.y
     return replace(dataset, X=X[train], y=y[train], X_test=X[test], y_test=y[test])
@@ -203,7 +224,8 @@ def _split(dataset: Dataset, section: Any) -> Dataset:
 def _standardized(dataset: Dataset) -> Dataset:
     """Mean 0 and standard deviation 1 over the training set; a constant column only loses its mean."""
     X = dataset.X
-    mean, scale = X.mean(axis=0), X.std(axis=0)
+    mean = exact_math.column_sums(X) / len(X)
+    scale = np.sqrt(exact_math.column_sums((X - mean) * (X - mean)) / len(X))
     constant = X.min(axis=0) == X.max(axis=0)
     mean[constant], scale[constant] = X[0, constant], 1.0
     scale[scale == 0.0] = 1.0

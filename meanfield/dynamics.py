@@ -19,14 +19,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import noise
+from . import exact_math, noise
 from .ensemble import Ensemble
 from .errors import InputError
 from .exchange import exchange
 from .problem import Problem
 from .schedules import Schedule
 from .sweep import BLOCK, Moments, Move, Sweep, Workers
-from .threads import single_threaded_blas
 
 
 def safety(reg: Schedule, k: int) -> float:
@@ -40,11 +39,6 @@ def safety(reg: Schedule, k: int) -> float:
         return 0.25
     rest = reg.steps / 50
     return 1.25 * rest / (rest + max(0, k - reg.steps))
-
-
-def _length(v: np.ndarray) -> float:
-    """‖v‖ by NumPy's own sum: the BLAS adds long vectors in an order that depends on its threads."""
-    return math.sqrt(float(np.sum(v * v)))
 
 
 class Field:
@@ -69,20 +63,17 @@ class Field:
     @cached_property
     def _norms(self) -> tuple[np.ndarray, float]:
         """(‖x_i‖, the spectral norm of X)."""
-        X = self.problem.X
-        with single_threaded_blas():  # the last bits of a product must not depend on how many threads there are
-            gram = X.T @ X if X.shape[0] > X.shape[1] else X @ X.T
-            return np.linalg.norm(X, axis=1), math.sqrt(max(0.0, float(np.linalg.eigvalsh(gram)[-1])))
+        return exact_math.row_norms(self.problem.X), exact_math.spectral_norm(self.problem.X)
 
     def curvature_bound(self, moments: Moments) -> float:
         """(1/n) Σ ℓ''_i ‖x_i‖² ∫‖θ‖² dρ: bounds the curvature that particles feel through the residual."""
         weights = self.problem.loss.curvature(moments.f, self.problem.targets) / self.problem.n
-        return float(np.sum(weights * self._norms[0] ** 2)) * moments.second
+        return exact_math.total(weights * self._norms[0] * self._norms[0]) * moments.second
 
     def pull_bound(self, residual: np.ndarray) -> float:
         """Bounds ‖Σ_i r_i 1[u·x_i > 0] x_iᵀ‖ over all u: the curvature of ⟨r, Φ⟩ for a single particle."""
-        sizes = np.linalg.norm(residual, axis=1)
-        return min(float(np.sum(sizes * self._norms[0])), _length(sizes) * self._norms[1])
+        sizes = exact_math.row_norms(residual)
+        return min(exact_math.total(sizes * self._norms[0]), exact_math.norm(sizes) * self._norms[1])
 
     def curvature_ratio(self, ensemble: Ensemble, moments: Moments, *, iterations: int = 8) -> float:
         """Top eigenvalue of D^½ K D^½ over `curvature_bound`, D = diag(ℓ''_i)/n and K the tangent kernel of ρ.
@@ -98,17 +89,17 @@ class Field:
         v = noise.normals(0, 0, 0, f.size, 1, dtype="float64").reshape(f.shape)
         top = 0.0
         for _ in range(iterations):
-            v /= _length(v)
+            v /= exact_math.norm(v)
             nudge = 1e-2 / max(self.pull_bound(v), 1e-300)
             moved = theta.copy()
             sweep.predict(moved, m)
             Kv = (f - sweep.advance(moved, m, v, Move(0.0, nudge), 0, 0).f) / nudge
-            along = float(np.sum(v * Kv))
+            along = exact_math.total(v * Kv)
             if not along > 0:
                 break
-            top = float(np.sum(Kv * weights * Kv)) / along
+            top = exact_math.total(Kv * weights * Kv) / along
             v = weights * Kv
-            if not _length(v) > 0:
+            if not exact_math.norm(v) > 0:
                 break
         return min(1.0, top / bound) if bound > 0 and top > 0 else 1.0
 
@@ -184,9 +175,9 @@ class Dynamics:
 
 def exponential_move(eta: float, reg: float, temperature: float, death: float = 0.0) -> Move:
     """The coefficients of the scheme above: shrink = 1 − e^{−2λη}, drift, noise."""
-    shrink = -math.expm1(-2 * reg * eta)
+    shrink = -exact_math.expm1(-2 * reg * eta)
     drift = shrink / (2 * reg)
-    spread = math.sqrt(-temperature * math.expm1(-4 * reg * eta) / (2 * reg))
+    spread = math.sqrt(-temperature * exact_math.expm1(-4 * reg * eta) / (2 * reg))
     return Move(shrink, drift, spread, death)
 
 
@@ -223,7 +214,7 @@ class PerturbedFlow(Dynamics):
     name = "perturbed_flow"
 
     def move(self, eta: float, reg: float, temperature: float) -> Move:
-        return exponential_move(eta, reg, 0.0, -math.expm1(-self.rebirth_rate * eta))
+        return exponential_move(eta, reg, 0.0, -exact_math.expm1(-self.rebirth_rate * eta))
 
 
 @dataclass(frozen=True)
@@ -248,7 +239,7 @@ class BirthDeath(Dynamics):
         residual, reg = field.residual(moments), field.problem.reg(ensemble.step)
         _, potential = field.sweep.observe(ensemble.theta, ensemble.span, residual, reg, potentials=True)
         potential = np.concatenate(ensemble.span.ranks.gather(potential))
-        excess = (potential - potential.mean()) * (self.exchange_rate * eta)
+        excess = (potential - exact_math.mean(potential)) * (self.exchange_rate * eta)
         if exchange(ensemble.theta, ensemble.span, excess, ensemble.seed, ensemble.step) == 0:
             return moments
         return field.predict(ensemble)

@@ -7,20 +7,23 @@ residual met, with the highest peak found in the place of the true maximum: an e
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from .ascent import Peaks, climb, distinct, random_starts
+from .budget import Budget
+from .exact_math import product, row_norms, total
 from .gibbs import Gibbs, gibbs
 from .losses import Loss
 from .margin import MarginLaw, MaxMargin, margin_law, max_margin
 from .problem import Problem
 from .refit import Refit
 from .sweep import default_threads
-from .threads import single_threaded_blas
+
+_WORK = 6e10  # of `optimum`: about a minute of one core
+_GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Optimum:
 
     w (K, C) and u (K, d), float64, balanced: ‖w_j‖ = ‖u_j‖. There is no factor 1/m: as an ensemble the particles are
     √m w_j, √m u_j. `value` is attained; `lower_bound` is an estimate of a lower bound, from the `dual` (n, C) with the
-    highest peak found, `peak` = max ‖G_dual‖, at `direction`; `gap` = value − lower_bound.
+    highest peak found, `peak` = max ‖G_dual‖, at `direction`; `gap` = value − lower_bound. cut_short: a limit in
+    seconds ended the search before its work was done.
     """
 
     value: float
@@ -41,6 +45,7 @@ class Optimum:
     direction: np.ndarray
     rounds: int
     seconds: float
+    cut_short: bool = False
 
     @property
     def gap(self) -> float:
@@ -65,10 +70,30 @@ def dual_bound(loss: Loss, targets: np.ndarray, a: np.ndarray, peak: float, reg:
         largest = 1e6
     if not largest > 0:
         return 0.0, 0.0
-    found = minimize_scalar(lambda s: loss.conjugate(s * a, targets), bounds=(0, largest), method="bounded",
-                            options={"xatol": 1e-12 * largest})  # fmt: skip
-    values = [(-loss.conjugate(s * a, targets), s) for s in (float(found.x), largest, largest * (1 - 1e-12))]
-    return max([*values, (0.0, 0.0)])
+    tried = _golden_section(lambda s: loss.conjugate(s * a, targets), largest)
+    tried += [(loss.conjugate(s * a, targets), s) for s in (largest, largest * (1 - 1e-12), 0.0)]
+    value, s = min(tried)
+    return max((-value, s), (0.0, 0.0))
+
+
+def _golden_section(function: Callable[[float], float], largest: float, steps: int = 60) -> list[tuple[float, float]]:
+    """(f(s), s) where a convex f was asked for its least on (0, largest): the interval shrinks by 0.618 each step."""
+    left, right = 0.0, largest
+    points = [(function(s), s) for s in ((1 - _GOLDEN) * largest, _GOLDEN * largest)]
+    tried = list(points)
+    for _ in range(steps):
+        (low, s), (high, t) = points
+        if low <= high:
+            right = t
+            s, t = left + (1 - _GOLDEN) * (right - left), s
+            points = [(function(s), s), (low, t)]
+            tried.append(points[0])
+        else:
+            left = s
+            s, t = t, left + _GOLDEN * (right - left)
+            points = [(high, s), (function(t), t)]
+            tried.append(points[1])
+    return tried
 
 
 class Search:
@@ -77,36 +102,39 @@ class Search:
     Rescaled so that the longest input has norm 1: relu(u·x) is homogeneous, so X/s with λ/s is the same problem.
     """
 
-    def __init__(self, problem: Problem, reg: float, *, seed: int = 0, threads: int | None = None) -> None:
-        self.problem = problem
-        self.scale = float(np.linalg.norm(problem.X, axis=1).max()) or 1.0
+    def __init__(
+        self, problem: Problem, reg: float, *, seed: int = 0, threads: int | None = None, budget: Budget | None = None
+    ) -> None:
+        self.problem, self.budget = problem, budget or Budget()
+        self.scale = float(row_norms(problem.X).max()) or 1.0
         self.X, self.reg = problem.X / self.scale, reg / self.scale
         self.loss, self.t, self.C = problem.loss, problem.targets, problem.outputs
-        self.fitter = Refit(self.loss, self.t, self.C, self.reg)
-        self.rng, self.threads = np.random.default_rng(seed), threads or default_threads()
+        self.fitter = Refit(self.loss, self.t, self.C, self.reg, self.budget)
+        self.seed, self.draws, self.threads = seed, 0, threads or default_threads()
         self.u, self.c = np.zeros((0, problem.d)), np.zeros((0, self.C))
         self.value = self.fitter.value(np.zeros((problem.n, 0)), self.c)
         self.residual = self.loss.residual(np.zeros((problem.n, self.C)), self.t)
         self.lower, self.peak, self.dual, self.direction = 0.0, np.inf, self.residual, np.zeros(problem.d)
-        self.rounds, self.until, self.began = 0, np.inf, time.monotonic()
-
-    def finish_by(self, until: float) -> None:
-        """Cut climbing and fitting short once time.monotonic() has passed `until`."""
-        self.until = self.fitter.until = until
+        self.rounds, self.best = 0, (self.value, self.u, self.c)
 
     @property
     def gap(self) -> float:
-        return self.value - self.lower
+        return self.best[0] - self.lower
 
     def features(self, U: np.ndarray) -> np.ndarray:
-        return np.maximum(self.X @ U.T, 0.0)
+        return np.maximum(product(self.X, U.T), 0.0)
+
+    def starts(self, count: int) -> np.ndarray:
+        """Fresh random starts (count, d)."""
+        self.draws += 1
+        return random_starts(self.X, count, seed=self.seed, draw=self.draws - 1)
 
     def peaks(self, starts: int, more: np.ndarray | None = None) -> Peaks:
         """Peaks of ‖G_r‖ of the present residual, climbed to from random starts, the neurons at hand, and `more`."""
-        U = [self.u, random_starts(self.X, self.residual, starts, self.rng)]
+        U = [self.u, self.starts(starts)]
         if more is not None:
             U.insert(0, more)
-        return climb(self.X, self.residual, np.concatenate(U), threads=self.threads, until=self.until)
+        return climb(self.X, self.residual, np.concatenate(U), threads=self.threads, budget=self.budget)
 
     def bound(self, peaks: Peaks) -> None:
         """Keep the bound of the present residual if it is the best so far."""
@@ -127,18 +155,17 @@ class Search:
             precision = max(1e-3 * self.gap, 1e-10 * self.value) / len(self.u)
             self.c = self.fitter.fit(phi, self.c, max(1e-2 * self.value / len(self.u), precision), precision)
             self.value, self.residual = self.fitter.value(phi, self.c), self.fitter.residual(phi, self.c)
-            pulls = np.linalg.norm(phi.T @ self.residual, axis=1)
-            weights = np.linalg.norm(self.c, axis=1)
+            self.best = min(self.best, (self.value, self.u, self.c), key=lambda one: one[0])
+            pulls, weights = row_norms(product(phi.T, self.residual)), row_norms(self.c)
             keep = (pulls > 2 * self.reg * (1 - 1e-2)) | (weights > 1e-6 * weights.max())
             self.u, self.c = self.u[keep], self.c[keep]
         self.rounds += 1
 
-    def run(self, until: float, tolerance: float, starts: int) -> None:
+    def run(self, tolerance: float, starts: int) -> None:
         """Rounds until the relative gap is at most `tolerance`, then a last look from ten times as many starts.
 
-        Stops in any case once time.monotonic() has passed `until`.
+        Stops in any case once the budget is over.
         """
-        self.finish_by(until)
         while True:
             peaks = self.peaks(starts)
             self.bound(peaks)
@@ -148,21 +175,23 @@ class Search:
                 self.bound(peaks)
                 if self.gap <= tolerance * self.value:
                     return
-            if time.monotonic() > until:
+            if self.budget.over():
                 return
             self.round(peaks)
 
-    def result(self, seconds: float) -> Optimum:
-        """What was found, in the units of the problem; neurons that carry nothing measurable are left out."""
-        weight = np.linalg.norm(self.c, axis=1)
+    def result(self) -> Optimum:
+        """The best network met, in the units of the problem; neurons that carry nothing measurable are left out."""
+        _, u, c = self.best
+        weight = row_norms(c)
         keep = weight > 1e-9 * weight.max() if len(weight) else np.zeros(0, bool)
-        c = self.c[keep] / self.scale
-        root = np.sqrt(np.linalg.norm(c, axis=1))[:, None]
-        w, u = c / np.where(root > 0, root, 1.0), self.u[keep] * root
-        f = np.maximum(self.problem.X @ u.T, 0.0) @ w
+        c = c[keep] / self.scale
+        root = np.sqrt(row_norms(c))[:, None]
+        w, u = c / np.where(root > 0, root, 1.0), u[keep] * root
+        f = product(np.maximum(product(self.problem.X, u.T), 0.0), w)
         reg = self.reg * self.scale
-        value = self.loss.value(f, self.t) + reg * float(np.sum(w * w) + np.sum(u * u))
-        return Optimum(value, self.lower, w, u, self.dual, self.peak * self.scale, self.direction, self.rounds, seconds)
+        value = self.loss.value(f, self.t) + reg * (total(w * w) + total(u * u))
+        return Optimum(value, self.lower, w, u, self.dual, self.peak * self.scale, self.direction, self.rounds,
+                       self.budget.seconds, self.budget.cut_short)  # fmt: skip
 
 
 def optimum(
@@ -170,21 +199,23 @@ def optimum(
     *,
     reg: float | None = None,
     tolerance: float = 1e-6,
-    seconds: float = 60.0,
+    effort: float = 1.0,
+    seconds: float | None = None,
     starts: int = 200,
     seed: int = 0,
     threads: int | None = None,
 ) -> Optimum:
-    """The global minimum of L at τ = 0, to a relative (estimated) gap of `tolerance`, or for as long as `seconds`.
+    """The global minimum of L at τ = 0, to a relative (estimated) gap of `tolerance`, or as near as `effort` goes.
 
     `reg` is λ, by default the end of the problem's schedule; `starts` random starts a round, ten times as many in the
-    last. The gap it reports is an estimate: see `Optimum.lower_bound`.
+    last. effort 1 is about a minute of one core, counted in work: the answer is the same every time. A limit in
+    `seconds` only cuts it short. The gap it reports is an estimate: see `Optimum.lower_bound`. InputError: effort or
+    seconds not positive.
     """
-    began = time.monotonic()
-    search = Search(problem, problem.reg.end if reg is None else reg, seed=seed, threads=threads)
-    with single_threaded_blas():  # the matrices are small: threads of the BLAS would cost more than they bring
-        search.run(began + seconds, tolerance, starts)
-    return search.result(time.monotonic() - began)
+    budget = Budget.of(_WORK, effort, seconds)
+    search = Search(problem, problem.reg.end if reg is None else reg, seed=seed, threads=threads, budget=budget)
+    search.run(tolerance, starts)
+    return search.result()
 
 
 __all__ = [

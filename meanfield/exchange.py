@@ -7,6 +7,7 @@ import numpy as np
 from . import noise
 from .communicator import Span
 from .compiling import compiled
+from .exact_math import expm1_one
 from .sweep import as_span
 
 
@@ -22,7 +23,7 @@ def _exchange(origin, excess, group, seed, step):  # type: ignore[no-untyped-def
         lane = j % group
         if lane == 0:
             noise.words(seed, noise.Purpose.EXCHANGE.value, step, j, 0, w)
-        if (np.float64(w[0, lane]) + 0.5) * 2.0**-32 < -np.expm1(-abs(excess[j])):
+        if (np.float64(w[0, lane]) + 0.5) * 2.0**-32 < -expm1_one(-abs(excess[j])):
             other = ((np.uint64(w[1, lane]) << np.uint64(21)) | (np.uint64(w[2, lane]) >> np.uint64(11))) % np.uint64(m)
             source, target = (np.int64(other), j) if excess[j] > 0 else (j, np.int64(other))
             origin[target] = origin[source]

@@ -68,7 +68,7 @@ def certify_free_energy(
         raise InputError("ensemble: its predictions are not finite")
     a = problem.loss.residual(f, problem.targets)
     with single_threaded_blas():
-        starts = random_starts(problem.X, a, 1000, np.random.default_rng(seed))
+        starts = random_starts(problem.X, 1000, seed=seed)
         own = ensemble.rows(0, min(ensemble.m, 1000))[1].astype(np.float64)
         peaks = climb(problem.X, a, np.concatenate([starts, own]), threads=threads or default_threads())
         peak = float(peaks.value[0]) if len(peaks.value) else 0.0

@@ -86,8 +86,8 @@ def gibbs(problem: Problem, *, step: int | None = None, seed: int = 0, nodes: in
 
 def _judged(problem: Problem, dual: Dual, a: np.ndarray, coarse: Nodes, seed: int) -> Gibbs:
     """Decide whether the stationary point over the nodes is one of the integral."""
-    rng, reg = np.random.default_rng(seed), dual.reg
-    starts = np.concatenate([random_starts(problem.X, a, 500, rng), dual.heaviest(a)])
+    reg = dual.reg
+    starts = np.concatenate([random_starts(problem.X, 500, seed=seed), dual.heaviest(a)])
     peaks = climb(problem.X, a, starts)
     highest = float(peaks.value[0]) if len(peaks.value) else 0.0
     if highest > 2 * reg * (1 - 1e-12):  # nodes do not see every peak: pull the point into the domain

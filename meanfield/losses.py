@@ -1,8 +1,8 @@
 """The losses ℓ of R(f) = (1/n) Σ ℓ(y_i, f_i): value, derivative and convex conjugate, as functions of outputs alone.
 
 Outputs `f` and dual points `a` are (n, C) float64. Targets `t` are as the loss encodes them: logistic (n,) float64 in
-{-1, +1}, squared (n, C) float64, cross_entropy (n,) int64 in 0..C-1. Sums over examples are plain NumPy reductions, so
-they depend on no number of threads.
+{-1, +1}, squared (n, C) float64, cross_entropy (n,) int64 in 0..C-1. The arithmetic is exact_math's, as a run's state
+is made of it: the same bits on every machine.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import exact_math
 from .errors import InputError
 
 # p = n·a of a point computed as p/n comes back a few units in the last place off; that much is still in the domain.
@@ -69,7 +70,7 @@ class Loss(ABC):
         """Fraction misclassified, where f = 0, a tie for the top and NaN are errors; for regression mean ‖f - y‖²."""
         margins = self.margins(f, t)
         assert margins is not None
-        return float(np.mean(~(margins > 0)))
+        return float(np.count_nonzero(~(margins > 0)) / len(margins))
 
 
 class Logistic(Loss):
@@ -95,7 +96,8 @@ class Logistic(Loss):
         return 1
 
     def value(self, f: np.ndarray, t: np.ndarray) -> float:
-        return float(np.mean(np.logaddexp(0.0, -t * f[:, 0])))
+        z = -t * f[:, 0]
+        return exact_math.mean(np.maximum(z, 0.0) + exact_math.log1p(exact_math.exp(-np.abs(z))))
 
     def residual(self, f: np.ndarray, t: np.ndarray) -> np.ndarray:
         return (-t * _expit(-t * f[:, 0]) / len(t))[:, None]
@@ -106,15 +108,15 @@ class Logistic(Loss):
         if not np.all((p >= -ROUNDING) & (p <= 1 + ROUNDING)):
             return np.inf
         p = np.clip(p, 0.0, 1.0)
-        return float(np.mean(_xlogx(p) + _xlogx(1.0 - p, complement=p)))
+        return exact_math.mean(_xlogx(p) + _xlogx(1.0 - p, complement=p))
 
     def largest_scale(self, a: np.ndarray, t: np.ndarray) -> float:
         p = -len(t) * a[:, 0] * t
         return _scale_to_one(p.max()) if np.all(p >= 0) else 0.0
 
     def curvature(self, f: np.ndarray, t: np.ndarray) -> np.ndarray:
-        e = np.exp(-np.abs(f[:, 0]))
-        return e / (1.0 + e) ** 2
+        e = exact_math.exp(-np.abs(f[:, 0]))
+        return e / ((1.0 + e) * (1.0 + e))
 
     def margins(self, f: np.ndarray, t: np.ndarray) -> np.ndarray:
         return t * f[:, 0]
@@ -147,7 +149,7 @@ class Squared(Loss):
 
     def conjugate(self, a: np.ndarray, t: np.ndarray) -> float:
         """Σ (n a_i²/2 + a_i y_i)."""
-        return float(np.sum(0.5 * len(t) * a * a + a * t))
+        return exact_math.total(0.5 * len(t) * a * a + a * t)
 
     def largest_scale(self, a: np.ndarray, t: np.ndarray) -> float:
         return np.inf
@@ -156,7 +158,7 @@ class Squared(Loss):
         return np.ones(len(f))
 
     def error(self, f: np.ndarray, t: np.ndarray) -> float:
-        return float(np.mean(np.sum((f - t) ** 2, axis=1)))
+        return exact_math.total((f - t) * (f - t)) / len(f)
 
 
 class CrossEntropy(Loss):
@@ -181,9 +183,9 @@ class CrossEntropy(Loss):
     def value(self, f: np.ndarray, t: np.ndarray) -> float:
         gaps = f - _picked(f, t)
         rows, top = np.arange(len(t)), gaps.argmax(axis=1)
-        others = np.exp(gaps - gaps[rows, top][:, None])
+        others = exact_math.exp(gaps - gaps[rows, top][:, None])
         others[rows, top] = 0.0  # log1p of the rest keeps losses far below one rounding of 1
-        return float(np.mean(gaps[rows, top] + np.log1p(others.sum(axis=1))))
+        return exact_math.mean(gaps[rows, top] + exact_math.log1p(exact_math.row_sums(others)))
 
     def residual(self, f: np.ndarray, t: np.ndarray) -> np.ndarray:
         """(softmax(f) - e_y)/n; the entry of y is minus the sum of the others, exact however small they are."""
@@ -202,7 +204,7 @@ class CrossEntropy(Loss):
         off = -na[np.arange(len(t)), t]
         plogp = _xlogx(np.maximum(p, 0.0))
         plogp[np.arange(len(t)), t] = _xlogx(np.maximum(1.0 - off, 0.0), complement=np.minimum(off, 1.0))
-        return float(np.mean(np.sum(plogp, axis=1)))
+        return exact_math.total(plogp) / len(t)
 
     def largest_scale(self, a: np.ndarray, t: np.ndarray) -> float:
         na = len(t) * a
@@ -237,13 +239,13 @@ def get_loss(name: str) -> Loss:
 
 
 def _expit(z: np.ndarray) -> np.ndarray:
-    e = np.exp(-np.abs(z))
+    e = exact_math.exp(-np.abs(z))
     return np.where(z >= 0, 1.0, e) / (1.0 + e)
 
 
 def _softmax(f: np.ndarray) -> np.ndarray:
-    e = np.exp(f - f.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
+    e = exact_math.exp(f - f.max(axis=1, keepdims=True))
+    return e / exact_math.row_sums(e)[:, None]
 
 
 def _balanced(p: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -251,7 +253,7 @@ def _balanced(p: np.ndarray, t: np.ndarray) -> np.ndarray:
     out = p.copy()
     rows = np.arange(len(p))
     out[rows, t] = 0.0
-    out[rows, t] = -out.sum(axis=1)
+    out[rows, t] = -exact_math.row_sums(out)
     return out
 
 
@@ -261,15 +263,15 @@ def _picked(f: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 def _xlogx(x: np.ndarray, complement: np.ndarray | None = None) -> np.ndarray:
     """x log x with 0 log 0 = 0; given 1 - x as `complement`, accurate where x is next to 1."""
-    log = np.log(np.where(x > 0, x, 1.0))
+    log = exact_math.log(np.where(x > 0, x, 1.0))
     if complement is not None:
-        log = np.where(x > 0.5, np.log1p(-np.where(x > 0.5, complement, 0.0)), log)
+        log = np.where(x > 0.5, exact_math.log1p(-np.where(x > 0.5, complement, 0.0)), log)
     return x * log
 
 
 def _sums_to_zero(a: np.ndarray) -> bool:
     """Whether each row sums to zero, to a relative 1e-12 of its largest entry."""
-    return bool(np.all(np.abs(a.sum(axis=1)) <= 1e-12 * np.abs(a).max(axis=1)))
+    return bool(np.all(np.abs(exact_math.row_sums(a)) <= 1e-12 * np.abs(a).max(axis=1)))
 
 
 def _scale_to_one(largest: float) -> float:

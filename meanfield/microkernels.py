@@ -166,21 +166,38 @@ def forward(typingctx, X, x0, theta, t0, d, bits, b0, sums, s0):  # type: ignore
     return types.void(X, x0, theta, t0, d, bits, b0, sums, s0), generate
 
 
+def _store_dots(kept: Callable[[_Emit, Any], Any], signature: Any, context: Any, builder: Any, args: Any) -> Any:
+    """Z[row, particle] = kept(u·x) for ROWS rows; X (…, d, ROWS), theta (…, d, GROUP), Z (…, ROWS, GROUP)."""
+    e = _Emit(context, builder, signature, signature.args[2].dtype)
+    X, x0, theta, t0, d, Z, z0 = args
+    x, t, z = e.at(e.pointer(0, X), x0), e.at(e.pointer(2, theta), t0), e.at(e.pointer(5, Z), z0)
+    for vectors in _subtiles():
+        a = _dots(e, x, t, d, vectors)
+        for row in range(ROWS):
+            for j, v in enumerate(vectors):
+                e.store(kept(e, a[row][j]), e.at(z, row * e.group + v * e.lanes))
+    return e.nothing()
+
+
+@intrinsic
+def dots(typingctx, X, x0, theta, t0, d, Z, z0):  # type: ignore[no-untyped-def]
+    """Z[row, particle] = u·x for ROWS rows: one chain of fma from zero. Shapes as for `rectified`."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return _store_dots(lambda e, value: value, signature, context, builder, args)
+
+    return types.void(X, x0, theta, t0, d, Z, z0), generate
+
+
 @intrinsic
 def rectified(typingctx, X, x0, theta, t0, d, Z, z0):  # type: ignore[no-untyped-def]
     """Z[row, particle] = relu(u·x) for ROWS rows; X (…, d, ROWS), theta (…, d, GROUP), Z (…, ROWS, GROUP)."""
 
+    def positive(e: _Emit, value: Any) -> Any:
+        return e.b.select(e.b.fcmp_ordered(">", value, e.zero), value, e.zero)
+
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        e = _Emit(context, builder, signature, signature.args[2].dtype)
-        X, x0, theta, t0, d, Z, z0 = args
-        x, t, z = e.at(e.pointer(0, X), x0), e.at(e.pointer(2, theta), t0), e.at(e.pointer(5, Z), z0)
-        for vectors in _subtiles():
-            a = _dots(e, x, t, d, vectors)
-            for row in range(ROWS):
-                for j, v in enumerate(vectors):
-                    on = builder.fcmp_ordered(">", a[row][j], e.zero)
-                    e.store(builder.select(on, a[row][j], e.zero), e.at(z, row * e.group + v * e.lanes))
-        return e.nothing()
+        return _store_dots(positive, signature, context, builder, args)
 
     return types.void(X, x0, theta, t0, d, Z, z0), generate
 

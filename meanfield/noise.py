@@ -34,6 +34,8 @@ class Purpose(enum.IntEnum):
     EXCHANGE = 5  # birth–death
     BATCH = 6  # which examples a minibatch holds
     SUBSET = 7  # which particles a snapshot keeps
+    SEARCH = 8  # where the search for a peak of ‖G‖ begins
+    DATA = 9  # inputs and units of a generated data set
 
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -71,7 +73,7 @@ def words(seed: Any, purpose: Any, step: Any, first: Any, block: Any, out: Any) 
         out[0, i], out[1, i], out[2, i], out[3, i] = c0, c1, c2, c3
 
 
-_TWO_LOG2 = np.float32(2 * np.log(2))
+_TWO_LOG2 = np.float32(1.3862944)
 
 
 @register_jitable

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import noise
+from . import exact_math, noise
 from .errors import InputError
+from .exact_math import product
 from .losses import get_loss
 from .schedules import Schedule
-from .threads import single_threaded_blas
 
 if TYPE_CHECKING:
     from .ensemble import Ensemble
+
+
+_TIE = 1e-12  # of ‖u‖‖x‖: what rounding makes of a u·x that is 0
 
 
 class Objective(NamedTuple):
@@ -99,20 +102,22 @@ class Problem:
     def critical_reg(self, *, starts: int = 256, iterations: int = 20) -> float:
         """Estimate (from below) of the λ above which no neuron pays: max_u ‖G_r(u)‖ / 2 on the sphere at f = 0.
 
-        u ← ∇‖G_r(u)‖, normalized, from random starts, on at most 2048 examples.
+        u ← ∇‖G_r(u)‖, normalized, from random starts, on at most 2048 examples. On inputs such as ±1 and 0 many u·x_i
+        are 0 but for rounding, and these count as inactive; else the answer would jump with the last bits.
         """
         rows = np.arange(min(self.n, 2048)) * self.n // min(self.n, 2048)
         X = self.X[rows]
         r = self.loss.residual(np.zeros((self.n, self.outputs)), self.targets)[rows] * (self.n / len(rows))
+        ties = _TIE * exact_math.row_norms(X)
         u = noise.normals(0, 0, 0, starts, self.d, dtype="float64")
         best = 0.0
-        with single_threaded_blas():  # the last bits of a product must not depend on how many threads there are
-            for _ in range(iterations):
-                u /= np.maximum(np.linalg.norm(u, axis=1, keepdims=True), 1e-300)
-                activation = u @ X.T
-                G = np.maximum(activation, 0) @ r
-                best = max(best, float(np.linalg.norm(G, axis=1).max()))
-                u = ((G @ r.T) * (activation > 0)) @ X
+        for _ in range(iterations):
+            u /= np.maximum(exact_math.row_norms(u), 1e-300)[:, None]
+            activation = product(u, X.T)
+            active = activation > ties
+            G = product(activation * active, r)
+            best = max(best, float(exact_math.row_norms(G).max()))
+            u = product(product(G, r.T) * active, X)
         return best / 2
 
     def check(self, ensemble: Ensemble) -> None:

@@ -13,21 +13,32 @@ multipliers give a valid bound, so the minimization over them needs no proof. Ho
 from __future__ import annotations
 
 import contextlib
-import time
 
 import numpy as np
 from scipy.optimize import minimize
 
+from .budget import Budget
+from .threads import single_threaded_blas
+
 _SLACK = 1e-8  # relative, for rounding: 1 − λmax(XᵀmX) is kept above 9e-4, so that inverses keep ten digits and more
 _EPS = float(np.finfo(float).eps)
+_WORK = 2e9
 
 
-class _OutOfTime(Exception):
+class _Over(Exception):
     pass
 
 
-def relaxed_bound(X: np.ndarray, a: np.ndarray, *, seconds: float = 2.0) -> float:
-    """An upper bound on max ‖G_a(u)‖ over unit u, X (n, d), a (n, C), rounding included."""
+def relaxed_bound(X: np.ndarray, a: np.ndarray, *, seconds: float | None = None, budget: Budget | None = None) -> float:
+    """An upper bound on max ‖G_a(u)‖ over unit u, X (n, d), a (n, C), rounding included.
+
+    It gets lower with the budget (about two seconds of one core; a limit in `seconds` cuts that short).
+    """
+    with single_threaded_blas():  # small matrices; and the answer shall not depend on the number of threads
+        return _relaxed(X, a, budget or Budget(_WORK, seconds))
+
+
+def _relaxed(X: np.ndarray, a: np.ndarray, budget: Budget) -> float:
     size = np.linalg.norm(X, axis=1)
     active = np.linalg.norm(a, axis=1) * size > 0
     if not active.any():
@@ -36,19 +47,21 @@ def relaxed_bound(X: np.ndarray, a: np.ndarray, *, seconds: float = 2.0) -> floa
     unit = X / size[:, None]
     a = a * size[:, None]  # relu is homogeneous: unit inputs, so that multipliers have one scale
     C, largest = a.shape[1], float(np.abs(a).max())
-    each = [_one_output(unit, a[:, c], seconds / (C + (C > 1))) for c in range(C)]
+    parts = C + (C > 1)
+    each = [_one_output(unit, a[:, c], budget, c / parts, (c + 1) / parts) for c in range(C)]
     found = float(np.linalg.norm(each))  # ‖G‖² is the sum over outputs, each at most its own maximum
     if C > 1:
-        found = min(found, _Norm(unit, a).minimized(seconds / (C + 1)))
+        found = min(found, _Norm(unit, a).minimized(budget, 1.0))
     lipschitz = float(np.linalg.norm(a, axis=1).sum())
     absolute = 70 * sum(X.shape) * _EPS * C * (lipschitz + 4 * len(X) * largest)  # e is a sum that may cancel
     return min(found + absolute, lipschitz) * (1 + _SLACK)
 
 
-def _one_output(X: np.ndarray, b: np.ndarray, seconds: float) -> float:
+def _one_output(X: np.ndarray, b: np.ndarray, budget: Budget, low: float, high: float) -> float:
     if not np.any(b):
         return 0.0
-    return max(_Signed(X, sign * b).minimized(seconds / 2) for sign in (1.0, -1.0))
+    return max(_Signed(X, sign * b).minimized(budget, share) for sign, share in ((1.0, 0.5 * (low + high)),
+                                                                                 (-1.0, high)))  # fmt: skip
 
 
 class _Norm:
@@ -57,11 +70,12 @@ class _Norm:
     def __init__(self, X: np.ndarray, a: np.ndarray) -> None:
         self.X, self.a = X, a
         self.n, self.d = X.shape
-        self.best, self.until = float(np.linalg.norm(a, axis=1).sum()), np.inf
+        self.best, self.budget = float(np.linalg.norm(a, axis=1).sum()), Budget()
 
-    def minimized(self, seconds: float) -> float:
-        self.until = time.monotonic() + seconds
-        with contextlib.suppress(_OutOfTime):
+    def minimized(self, budget: Budget, share: float) -> float:
+        """The best value by the time that this share of the budget is used up."""
+        self.budget, budget.share = budget, share
+        with contextlib.suppress(_Over):
             minimize(self._evaluate, self.start(), jac=True, method="L-BFGS-B", bounds=self.bounds(),
                      options={"maxiter": 1000, "maxfun": 1500})  # fmt: skip
         return self.best
@@ -73,6 +87,13 @@ class _Norm:
 
     def bounds(self) -> list[tuple[float, float]]:
         return [(-18.0, 18.0)] * self.n + [(-6.0, 7.0)]
+
+    def _count(self) -> None:
+        """Of this evaluation: products at an eighth, an eigendecomposition, elementwise work."""
+        if self.budget.over():
+            raise _Over
+        n, d = self.n, self.d
+        self.budget.spend(0.125 * n * d * d + 6 * d**3 + 6 * n * d + 400 * n + 1e5)
 
     def _weights(self, s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """m with λmax(XᵀmX) = share < 1, the inverse of I − XᵀmX, and the top eigenvector of XᵀmX."""
@@ -89,8 +110,7 @@ class _Norm:
         return np.append(by_raw, total * (1 - share))
 
     def _evaluate(self, s: np.ndarray) -> tuple[float, np.ndarray]:
-        if time.monotonic() > self.until:
-            raise _OutOfTime
+        self._count()
         m, inverse, top = self._weights(s)
         XtA = self.X.T @ self.a
         S = self.a.T @ (self.a / m[:, None]) + XtA.T @ inverse @ XtA
@@ -120,8 +140,7 @@ class _Signed(_Norm):
         return super().bounds() + [(0.0, 2.0)] * (2 * self.n)
 
     def _evaluate(self, s: np.ndarray) -> tuple[float, np.ndarray]:
-        if time.monotonic() > self.until:
-            raise _OutOfTime
+        self._count()
         m, inverse, top = self._weights(s)
         p, q = self.unit * s[self.n + 1 : 2 * self.n + 1], self.unit * s[2 * self.n + 1 :]
         h, e = self.b + p + q, self.X.T @ (self.b + p - q)

@@ -6,14 +6,13 @@
 - /trace: one column a measure, all of one length
 - /timing: wall-clock columns, the only ones that two equal runs may differ in
 - /snapshots, where any were taken: step, time, reg (k,), index (p,) of the particles, w (k, p, C), u (k, p, d)
-- attributes: format, format_version, software versions and processor, and what the run adds (its parent, say)
+- attributes: format, format_version; bits, the version of the bits of its state; of what wrote the file, the software
+  versions, processor, libc, BLAS and NumPy's SIMD extensions (`versions.describe`); and what the run adds: its parent,
+  say, or bits_history, under which versions of the bits it was before, and until which step
 """
 
-import functools
-import importlib.metadata
 import math
 import os
-import platform
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,21 +23,19 @@ from typing import Any
 
 import numpy as np
 
-from . import storage
+from . import storage, versions
 from .config import parse_config
 from .errors import InputError, RunFileError
 from .runlock import RunLock, check_still_held, locked
 from .storage import RowReader, Stream
 
 __all__ = [
-    "RunContent", "RunLock", "check_output", "check_still_held", "describe_versions", "load", "locked", "new_name",
-    "save",
+    "RunContent", "RunLock", "check_output", "check_still_held", "load", "locked", "new_name", "save",
 ]  # fmt: skip
 
 FORMAT = "meanfield run"
 FORMAT_VERSION = 2
 _OLDEST_FORMAT = 2  # what was before it no release has written
-PACKAGES = ("meanfield", "numpy", "numba", "llvmlite", "h5py")
 _LARGE = ("ensemble/w", "ensemble/u")
 _Particles = np.ndarray | Stream | RowReader
 
@@ -71,15 +68,17 @@ class RunContent:
 def save(path: str | Path, content: RunContent, *, keep_previous: bool = True) -> None:
     """Replace the run file at `path` whole; the generation before stays as ``PATH.prev``, or none does.
 
-    The versions recorded are those of the process that writes. Raises `StorageError` where the file cannot be written,
-    ValueError for columns of unequal length or names that HDF5 cannot have.
+    The versions recorded are those of the process that writes, except `bits`, which is the state's where the content's
+    attributes have it. Raises `StorageError` where the file cannot be written, ValueError for columns of unequal
+    length or names that HDF5 cannot have.
     """
     _check_history(content.trace, content.timing)
     ensemble = {"w": content.w, "u": content.u, "step": int(content.step), "seed": int(content.seed)}
     tree = {
         storage.ATTRIBUTES: {
             **content.attributes,
-            **describe_versions(),
+            **versions.describe(),
+            "bits": content.attributes.get("bits", versions.BITS),
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
         },
@@ -163,7 +162,7 @@ def _accept(path: str | Path) -> Any:
         if version > FORMAT_VERSION:
             raise _ForeignError(
                 f"{path}: has run format {version}, written by meanfield {attributes.get('meanfield', '?')}; this one, "
-                f"{describe_versions()['meanfield']}, reads formats up to {FORMAT_VERSION}"
+                f"{versions.describe_versions()['meanfield']}, reads formats up to {FORMAT_VERSION}"
             )
         if version < _OLDEST_FORMAT:
             raise _ForeignError(
@@ -178,7 +177,9 @@ def _content(path: str | Path, tree: Mapping[str, Any]) -> RunContent:
     attributes = dict(tree[storage.ATTRIBUTES])
     for name in ("format", "format_version"):
         attributes.pop(name)
+    attributes.setdefault("bits", versions.FIRST_BITS)
     with _whole(path):
+        _typed(attributes["bits"], int)
         data, ensemble = _typed(tree["data"], dict).copy(), _typed(tree["ensemble"], dict)
         content = RunContent(
             config=_typed(tree["config"], str),
@@ -245,33 +246,6 @@ def _check_history(trace: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
     steps = trace["step"]
     if steps.dtype.kind != "i" or np.any(np.diff(steps) <= 0) or np.any(steps < 0):
         raise ValueError("the steps of its trace do not ascend")
-
-
-@functools.cache
-def _versions() -> tuple[tuple[str, str], ...]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "unknown"
-    return tuple({**found, "processor": _processor()}.items())
-
-
-def describe_versions() -> dict[str, str]:
-    """The versions of Python and of `PACKAGES`, and the processor model: all on which the last bits may depend."""
-    return dict(_versions())
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine() or "unknown"
 
 
 def new_name(folder: str | Path = ".") -> Path:

@@ -1,7 +1,7 @@
 """Pure functions of the step: how λ, τ and the step size change during a run.
 
-A schedule carries its own length, so going on longer never rescales it. Values are computed with scalar floats and
-`math` only, so that a step has the same value in every process.
+A schedule carries its own length, so going on longer never rescales it. Values are computed by `exact_math`, so that
+a step has the same value in every process and on every machine.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from . import exact_math
 from .errors import InputError
 
 SHAPES = ("constant", "linear", "geometric", "cosine", "c_over_log_t")
@@ -89,16 +90,16 @@ class Schedule:
     def __call__(self, k: int) -> float:
         """The value at step k >= 0; exactly `end` from step `steps` on (c_over_log_t: once the floor is reached)."""
         if self.shape == "c_over_log_t":
-            return max(self.end, self.start / math.log(math.e + k))
+            return max(self.end, self.start / exact_math.log(math.e + k))
         if k >= self.steps:
             return self.end
         s = k / self.steps
         if self.shape == "linear":
             return self.start + (self.end - self.start) * s
         if self.shape == "geometric":
-            return self.start * math.exp(s * (math.log(self.end) - math.log(self.start)))
+            return self.start * exact_math.exp(s * (exact_math.log(self.end) - exact_math.log(self.start)))
         if self.shape == "cosine":
-            value = self.end + (self.start - self.end) * 0.5 * (1.0 + math.cos(math.pi * s))
+            value = self.end + (self.start - self.end) * 0.5 * (1.0 + exact_math.cospi(s))
             return min(max(value, min(self.start, self.end)), max(self.start, self.end))  # rounding leaves the interval
         return self.end
 

@@ -27,6 +27,7 @@ from .schedules import Schedule
 from .snapshots import Snapshot
 from .sweep import Moments
 from .trace import Measure
+from .versions import BITS
 
 Callback = Callable[[Ensemble, dict[str, float]], Any]
 
@@ -153,6 +154,7 @@ def follow(
         with locked(out, ensemble.span.ranks):
             return follow(run, out, lock=False, callback=callback, max_time=max_time, threads=threads,
                           progress=progress)  # fmt: skip
+    _leave_old_bits(run)
     with _Stop(max_time, ensemble.span.ranks) as stop:
         progress.start(ensemble.step, run.config.run.steps)
         try:
@@ -161,6 +163,20 @@ def follow(
             progress.close()
         saved = keeper.finish()
     return Result(ensemble, run.trace, stopped, saved, run.snapshots)
+
+
+def _leave_old_bits(run: runs.Run) -> None:
+    """Tell, and note in the run, that what comes is computed under another version of the bits than what it holds."""
+    was, step = run.attributes.get("bits", BITS), run.ensemble.step
+    if was == BITS or step >= run.config.run.steps:
+        return
+    before = f"{run.attributes['bits_history']}, " if "bits_history" in run.attributes else ""
+    run.attributes.update(bits=BITS, bits_history=f"{before}{was} until step {step}")
+    if run.ensemble.span.ranks.leads:
+        announce_failure(
+            f"step {step}: made under version {was} of the bits, goes on under version {BITS}: from here on the digest "
+            "of its state differs from that of a run under one version"
+        )
 
 
 def _loop(
@@ -263,7 +279,7 @@ class _NoKeeper(_Keeper):
 
 
 def announce_failure(message: str) -> None:
-    """Tell the user of a fault that does not end the run."""
+    """Tell the user of a fault, or of what else is to be known, that does not end the run."""
     import sys
 
     print(f"meanfield: {message}", file=sys.stderr, flush=True)

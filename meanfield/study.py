@@ -138,7 +138,7 @@ class Study:
 
 def software() -> str:
     """The comment line on what computed the rows below it."""
-    from .runfile import describe_versions
+    from .versions import describe_versions
 
     return "# computed with " + ", ".join(f"{name} {value}" for name, value in describe_versions().items()) + "\n"
 

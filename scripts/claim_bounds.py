@@ -21,7 +21,7 @@ import numpy as np
 
 from meanfield import Ensemble, Langevin, PerturbedFlow, Problem, exact, simulate
 from meanfield.config import Data
-from meanfield.datasets import TEACHER, load_dataset
+from meanfield.datasets import load_dataset, teacher_units
 from meanfield.kernels import SVM, ReluKernel, RidgePath, margin_cap_limit
 
 SPHERE = ReluKernel(train="last")  # E relu(u·x) relu(u·x'), u ~ N(0, I); over d it is the mean over the unit sphere
@@ -35,7 +35,7 @@ def size(X):
 def network_cell(d, n, seed):
     """γ_ℓ1 and its upper bound (an estimate), and the test error of the network that attains γ_ℓ1."""
     data = load_dataset(Data(source="xor", n=n, d=d, n_test=4096, seed=seed))
-    found = exact.max_margin(data.X, data.y, tolerance=5e-3, seconds=3600.0, threads=1)
+    found = exact.max_margin(data.X, data.y, tolerance=5e-3, effort=1000.0, threads=1)
     f = np.maximum(data.X_test @ found.u.T, 0) @ found.w[:, 0]
     return {"margin": 2 * found.margin, "upper": 2 * found.upper, "test_error": float(np.mean(f * data.y_test <= 0))}
 
@@ -72,7 +72,7 @@ def teacher_cell(task, n, seed, reg, m, steps, dynamics):
         g = kernel.dot(data.X_test, data.X, fit.coef)
         star = np.nan
         if n <= 80:
-            star = 2 * exact.max_margin(data.X, data.y, tolerance=5e-3, seconds=3600.0, threads=1).margin
+            star = 2 * exact.max_margin(data.X, data.y, tolerance=5e-3, effort=1000.0, threads=1).margin
         return {"error": float(np.mean(f * data.y_test <= 0)), "kernel_error": float(np.mean(g * data.y_test <= 0)),
                 "complexity": C / margin, "kernel_complexity": root / fit.margin(), "risk": objective.risk,
                 "excess": 1 - margin / star}  # fmt: skip
@@ -85,15 +85,8 @@ def teacher_cell(task, n, seed, reg, m, steps, dynamics):
 
 def teacher_size(seed, d=20, hidden=6):
     """2 Σ|w_j|‖u_j‖ of the teacher of that seed: the least ∫‖θ‖² with which its own neurons represent it."""
-    u, w = teacher(seed, d, hidden)
+    u, w = teacher_units(seed, d, hidden)
     return 2 * float(np.abs(w) @ np.linalg.norm(u, axis=1))
-
-
-def teacher(seed, d=20, hidden=6):
-    """u (hidden, d) and w (hidden,) as the data source "teacher" draws them; a test holds them to its labels."""
-    rng = np.random.default_rng([seed, TEACHER, 1])
-    u = rng.standard_normal((hidden, d))
-    return u, np.abs(rng.standard_normal(hidden)) * (-1.0) ** np.arange(hidden)
 
 
 def ticks(ax, values):

@@ -66,7 +66,7 @@ def margin_cell(source, depth, width, n, d, last, climbs, seed):
 def program_cell(n, d, seed):
     """γ* of two layers of infinite width, and a bound from above (an estimate, see exact.max_margin)."""
     problem = problem_of("xor", n, d, seed)
-    found = exact.max_margin(problem.X, problem.y, tolerance=1e-3, seconds=3600.0, threads=1)
+    found = exact.max_margin(problem.X, problem.y, tolerance=1e-3, effort=1000.0, threads=1)
     return {"margin": found.margin, "upper": found.upper}
 
 
@@ -98,7 +98,7 @@ def error_cell(depth, width, n, d, exponent, starts, seed):
 def optimum_cell(n, d, exponent, seed):
     """The global minimum over all two-layer networks at the same λ."""
     problem, reg = problem_of("xor", n, d, seed), 10.0**-exponent
-    found = exact.optimum(problem, reg=reg, tolerance=1e-3, seconds=3600.0, threads=1)
+    found = exact.optimum(problem, reg=reg, tolerance=1e-3, effort=1000.0, threads=1)
     error = problem.loss.error(found.predict(problem.X_test), problem.test_targets)
     return {"test_error": error, "scaled": found.value / reg, "relative_gap": found.relative_gap}
 

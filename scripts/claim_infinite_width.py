@@ -149,7 +149,7 @@ def boundary_cell(data, temperature, m, step_size, seed):
     for time in TIMES:
         residuals = [run.field.residual(moments) for moments in run.until(time)]
         mean = np.mean(residuals, axis=0)
-        peak = climb(problem.X, mean, random_starts(problem.X, mean, 1000, np.random.default_rng(0))).value[0]
+        peak = climb(problem.X, mean, random_starts(problem.X, 1000)).value[0]
         w, u = run.ensemble.w.astype(float), run.ensemble.u.astype(float)
         shares = np.cumsum(np.sort(np.sum(w * w, axis=1) + np.sum(u * u, axis=1))[::-1])
         shares /= shares[-1]

@@ -20,7 +20,7 @@ from meanfield.config import Data
 from meanfield.datasets import load_dataset
 from meanfield.margin import margin_law, max_margin, refitted
 
-PATIENCE = 36000.0  # seconds: searches stop by their tolerance, never by the clock, so that a cell is a pure function
+PATIENCE = 1e4  # effort: searches stop by their tolerance, and long before this
 GRID = np.linspace(-1, 1, 401)
 
 
@@ -43,7 +43,7 @@ def loss_of(source):
 def limit(source, n, d, seed, tolerance):
     """γ* and the law of its approach."""
     X, y, _, _ = dataset(source, n, d, seed)
-    found = max_margin(X, y, loss=loss_of(source), tolerance=tolerance, seconds=PATIENCE, threads=1)
+    found = max_margin(X, y, loss=loss_of(source), tolerance=tolerance, effort=PATIENCE, threads=1)
     law = margin_law(X, y, found, loss=loss_of(source), threads=1)
     results = {
         "margin": law.margin, "upper": min(found.upper, law.peak * law.margin), "rigorous": found.rigorous,
@@ -60,7 +60,7 @@ def trained(source, n, d, seed, reg, m, steps, noise=0.0):
     problem = Problem(X, y, loss=loss_of(source), reg=reg, temperature=temperature, X_test=X_test, y_test=y_test)
     start = Ensemble.sphere(m, problem.d, problem.outputs, seed=seed, dtype="float64")
     run = simulate(problem, start, steps=steps, record_every=steps, threads=1)
-    best = exact.optimum(problem, tolerance=1e-5, seconds=PATIENCE, threads=1)
+    best = exact.optimum(problem, tolerance=1e-5, effort=PATIENCE, threads=1)
     value, _, penalty = problem.objective(run.ensemble, threads=1)
     norm = float(np.sum(best.w**2) + np.sum(best.u**2))
     results = {
@@ -96,7 +96,7 @@ def width(n, d, seed, m, start, reg, steps):
 def program(n, d, seed, tolerance):
     """The network of the linear program: its width, margin and test error."""
     X, y, X_test, y_test = dataset("xor", n, d, seed)
-    found = max_margin(X, y, tolerance=tolerance, seconds=PATIENCE, threads=1)
+    found = max_margin(X, y, tolerance=tolerance, effort=PATIENCE, threads=1)
     error = float(np.mean(found.predict(X_test)[:, 0] * y_test <= 0))
     return {"m": len(found.u), "margin": found.margin, "test_error": error}
 

@@ -32,7 +32,7 @@ LABELS = {"flow": "gradient flow", "langevin": r"noisy gradient descent, $\tau$ 
 
 def minimum(problem):
     """The network found by `exact.optimum`, which ends by its tolerance and not by time, and what is kept of it."""
-    found = optimum(problem, tolerance=1e-5, seconds=1e6, threads=1)
+    found = optimum(problem, tolerance=1e-5, effort=1e4, threads=1)
     return found, {"minimum": found.value, "lower_bound": found.lower_bound}
 
 

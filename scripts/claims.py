@@ -18,8 +18,8 @@ import numpy as np
 
 from meanfield.errors import InputError
 from meanfield.pool import other_ranks
-from meanfield.runfile import describe_versions
 from meanfield.study import Study, parse_shard
+from meanfield.versions import describe_versions
 
 RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
 # Okabe and Ito: told apart by the colour-blind; in grey they need markers or line styles as well

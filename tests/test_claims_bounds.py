@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from meanfield.config import Data
-from meanfield.datasets import load_dataset
+from meanfield.datasets import load_dataset, teacher_units
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -86,6 +86,6 @@ def test_the_teacher_of_the_script_is_that_of_the_data(scripts):
     """Its weights give the labels, so that its ∫‖θ‖² bounds the least objective over λ."""
     bounds, _ = scripts
     data = load_dataset(Data(source="teacher", task="regression", n=30, d=20, n_test=1, seed=3))
-    u, w = bounds.teacher(3)
+    u, w = teacher_units(3, 20, 6)
     np.testing.assert_allclose(np.maximum(data.X @ u.T, 0) @ w, data.y, rtol=1e-12, atol=1e-12)
     assert bounds.teacher_size(3) == pytest.approx(2 * np.sum(np.abs(w) * np.sqrt(np.sum(u**2, axis=1))))

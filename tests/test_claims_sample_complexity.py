@@ -29,13 +29,16 @@ def committed(name):
 
 @pytest.mark.parametrize(("name", "cell", "which"), CELLS)
 def test_committed_cells_come_out_again(name, cell, which):
-    """To a few digits: bits differ with the processor, the BLAS and their versions. Errors are multiples of 1/4096;
-    other last bits may move some new points over the boundary."""
+    """What a run gives is the same number everywhere. The kernel's side is equal to rounding: of 4096 new points one or
+    two may lie so close to the boundary that it moves them across, and a chosen regularization is one of a grid."""
     row = next(row for row in committed(name) if which.items() <= row.items())
     columns = cell.__code__.co_varnames[: cell.__code__.co_argcount]
     for column, value in cell(**{column: row[column] for column in columns}).items():
-        if not isinstance(value, str):
-            assert value == pytest.approx(row[column], rel=0.05, abs=0.01), column
+        if name == "kernel" and isinstance(value, float):
+            points = 2 / 4096 if column.endswith("error") else 0
+            assert value == pytest.approx(row[column], rel=1e-6, abs=points), column
+        else:
+            assert value == (pytest.approx(row[column], rel=1e-9) if isinstance(value, float) else row[column]), column
 
 
 def test_the_committed_tables_say_what_the_claim_says():

@@ -82,7 +82,7 @@ def test_four_neurons_have_a_margin_that_no_dimension_lowers(depth):
 def test_two_layers_climb_to_the_linear_program_s_margin():
     """The best of two starts comes within 0.5 % of γ*, and none exceeds its upper bound."""
     problem = paper(40, 6)
-    best = exact.max_margin(problem.X, problem.y, seconds=2.0, tolerance=1e-3)
+    best = exact.max_margin(problem.X, problem.y, tolerance=1e-3)
     starts = [Network.random((6, 40, 1), seed) for seed in range(2)]
     margins = [normalized_margin(problem, ascend(problem, start, iterations=300)) for start in starts]
     assert 0.995 * best.margin <= max(margins) <= best.upper * (1 + 1e-9)

@@ -21,7 +21,8 @@ import sessions  # noqa: E402
 
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
 README = ROOT / "README.md"
-INDENTED = re.compile(r"^ {4}(?:mpi(?:run|exec) -n \d+ )?(meanfield (?:[^\n]*\\\n)*[^\n]*)$", re.MULTILINE)
+TOP = [README, ROOT / "CONTRIBUTING.md"]
+INDENTED = re.compile(r"^ {4}(?:mpi(?:run|exec) -n \d+ |\.venv/bin/)?(meanfield (?:[^\n]*\\\n)*[^\n]*)$", re.MULTILINE)
 LINK = re.compile(r"(?<!\\)\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"^ {4}.*$|`[^`\n]+`", re.MULTILINE)
 NAME = re.compile(r"`(meanfield(?:\.\w+)+)`")
@@ -75,7 +76,7 @@ def test_an_example_that_fails_is_seen(tmp_path):
         assert "page:2:" in str(failed.value) or "page:4" in places
 
 
-@pytest.mark.parametrize("page", named([README, *PAGES]))
+@pytest.mark.parametrize("page", named([*TOP, *PAGES]))
 def test_commands_shown_are_valid(page):
     """Commands outside fences, which are not run, parse: command, options, and the keys that --set names."""
     found = [arguments for line in INDENTED.findall(outside_code(page.read_text("utf-8")))
@@ -85,7 +86,7 @@ def test_commands_shown_are_valid(page):
     assert found or page != README
 
 
-@pytest.mark.parametrize("page", named([README, *PAGES]))
+@pytest.mark.parametrize("page", named([*TOP, *PAGES]))
 def test_configurations_shown_are_valid(page):
     """Every TOML block is a configuration."""
     from meanfield.config import check_config
@@ -95,7 +96,7 @@ def test_configurations_shown_are_valid(page):
             check_config(tomllib.loads(block.code), f"{page.name}:{block.line}")
 
 
-@pytest.mark.parametrize("page", named([README, *PAGES]))
+@pytest.mark.parametrize("page", named([*TOP, *PAGES]))
 def test_links_and_files_resolve(page):
     """Links to pages, headings, figures and tables lead to something that is there; so do file names in code font."""
     text = outside_code(page.read_text(encoding="utf-8"))
@@ -139,7 +140,7 @@ def test_the_sites_pages_are_reached():
     assert {page.resolve() for page in PAGES} - listed <= {DOCS / "index.md"}
 
 
-@pytest.mark.parametrize("page", named([README, *PAGES]))
+@pytest.mark.parametrize("page", named([*TOP, *PAGES]))
 def test_python_names_exist(page):
     """Every dotted name of the package that a page mentions can be imported: a formula's place cannot go stale."""
     for name in NAME.findall(page.read_text(encoding="utf-8")):

@@ -1,11 +1,14 @@
 """Infinite-width references against closed forms, brute force and each other."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from meanfield import Ensemble, InputError, Langevin, Problem, exact, simulate
+from meanfield import Ensemble, InputError, Langevin, Problem, exact, margin, simulate
 from meanfield.ascent import climb, pull, random_starts
+from meanfield.budget import Budget
 from meanfield.refit import Refit
 
 
@@ -42,7 +45,17 @@ def test_climbing_finds_what_a_fine_grid_finds(outputs):
         rng = np.random.default_rng(seed)
         X, a = np.round(rng.standard_normal((12, 2)), 1), rng.standard_normal((12, outputs))
         best, step = pull(X, a, grid).max(), 1e-4 * np.linalg.norm(a, axis=1) @ np.linalg.norm(X, axis=1)
-        assert best - 1e-12 <= climb(X, a, random_starts(X, a, 100, rng)).value[0] <= best + step
+        assert best - 1e-12 <= climb(X, a, random_starts(X, 100, seed=seed)).value[0] <= best + step
+
+
+def test_a_budget_ends_climbing_at_the_same_start_for_any_number_of_threads():
+    """After 1e7 of work the rest of 3000 starts is only evaluated, the same with 1, 2 and 3 threads."""
+    rng = np.random.default_rng(0)
+    X, a, starts = rng.standard_normal((40, 5)), rng.standard_normal((40, 1)), random_starts(np.eye(5), 3000)
+    found = [climb(X, a, starts, threads=threads, budget=Budget(1e7)) for threads in (1, 2, 3)]
+    for one in found[1:]:
+        assert np.array_equal(one.u, found[0].u)
+    assert np.sum(found[0].value < np.median(climb(X, a, starts).value)) > 2000
 
 
 @pytest.mark.parametrize("reg", [1e-4, 1e-2, 1.0])
@@ -78,7 +91,7 @@ def test_the_papers_data_are_solved():
     """xor, d 20, n 40: an estimated relative gap of 1e-6, and below a long simulation's objective by less than 2 %."""
     X, y = xor(40, 20)
     problem = Problem(X, y, reg=5e-3)
-    found = exact.optimum(problem, seconds=30)
+    found = exact.optimum(problem)
     assert found.relative_gap <= 1e-6
     run = simulate(problem, Ensemble.sphere(2048, 20, seed=1), Langevin(), steps=1500)
     reached = problem.objective(run.ensemble).value
@@ -108,6 +121,157 @@ def test_the_dual_bound_takes_the_best_scale():
     assert 0 < s <= 0.4
 
 
+@pytest.mark.parametrize("loss", ["logistic", "squared", "cross_entropy"])
+def test_the_dual_bound_is_that_of_another_search(loss):
+    """SciPy's bounded minimizer finds the same to 1e-12, with the maximum inside and at either end."""
+    rng, inside = np.random.default_rng(5), 0
+    for reg in 10.0 ** np.arange(-6, 1):
+        classes = rng.integers(3 if loss == "cross_entropy" else 2, size=30)
+        y = rng.standard_normal((30, 2)) if loss == "squared" else classes
+        problem = Problem(rng.standard_normal((30, 3)), y, loss=loss, reg=reg)
+        a, t = problem.loss.residual(0.3 * rng.standard_normal((30, problem.outputs)), problem.targets), problem.targets
+        peak = climb(problem.X, a, random_starts(problem.X, 20)).value[0]
+        value, s = exact.dual_bound(problem.loss, t, a, peak, reg)
+        largest = min(problem.loss.largest_scale(a, t), 2 * reg / peak)
+
+        def conjugate(s, problem=problem, a=a, t=t):
+            return problem.loss.conjugate(s * a, t)
+
+        other = minimize_scalar(conjugate, bounds=(0, largest), method="bounded", options={"xatol": 1e-12 * largest})
+        np.testing.assert_allclose(value, max(-other.fun, -conjugate(largest), 0.0), rtol=1e-12)
+        inside += 0 < s < 0.99 * largest
+    assert inside > 0
+
+
+def judged_slowly(monkeypatch):
+    """A machine on which a second passes between two looks at the clock."""
+    clock = itertools.count()
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+
+
+def test_the_optimum_is_the_same_every_time(monkeypatch):
+    """Twice, with two threads, and on a slow machine: equal in every bit; the same bits of the margin."""
+    rng = np.random.default_rng(7)
+    X, y = rng.standard_normal((20, 4)), rng.integers(2, size=20)
+    problem = Problem(X, y, reg=3e-3)
+
+    def answers(threads):
+        found = exact.optimum(problem, effort=2e-3, tolerance=1e-9, threads=threads)
+        margin = exact.max_margin(X, y, effort=2e-3, tolerance=1e-9, threads=threads)
+        assert not found.cut_short
+        assert not margin.cut_short
+        return [one.tobytes() for one in (found.w, found.u, found.dual, margin.w, margin.u, margin.dual)], (
+            found.value, found.lower_bound, found.rounds, margin.margin, margin.upper, margin.rounds)  # fmt: skip
+
+    first = answers(1)
+    assert answers(1) == first
+    assert answers(2) == first
+    judged_slowly(monkeypatch)
+    assert answers(1) == first
+
+
+def test_a_limit_only_cuts_short():
+    """No time at all: bounds that hold, and they say that they were cut short."""
+    X, y = xor(30, 6)
+    problem = Problem(X, y, reg=5e-3)
+    best, cut = exact.optimum(problem), exact.optimum(problem, seconds=1e-9)
+    assert cut.cut_short
+    assert not best.cut_short
+    assert best.lower_bound <= best.value <= cut.value
+    X, y = X[:12, :3], y[:12]
+    wide, narrow = exact.max_margin(X, y, tolerance=1e-3), exact.max_margin(X, y, seconds=1e-9)
+    assert narrow.cut_short
+    assert not wide.cut_short
+    assert narrow.margin <= wide.margin
+    law = exact.margin_law(X, y, wide, seconds=1e-9)
+    assert law.cut_short
+
+
+@pytest.mark.parametrize("loss", ["logistic", "squared", "cross_entropy"])
+def test_more_work_never_gives_a_worse_optimum(loss):
+    """effort ×1, ×3, ×10, …: values fall or stay."""
+    rng = np.random.default_rng(11)
+    X, y = rng.standard_normal((25, 6)), rng.integers(2 if loss == "logistic" else 3, size=25)
+    problem = Problem(X, y, loss=loss, reg=1e-4)
+    efforts = (1e-5, 3e-4, 1e-3, 3e-3, 1e-2)
+    values = [exact.optimum(problem, tolerance=1e-10, effort=effort).value for effort in efforts]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] < values[0]
+
+
+def test_the_best_networks_are_kept(monkeypatch):
+    """Every third program and every third fit fails by giving one neuron all, or none anything: no harm is done."""
+    X, y = xor(30, 6)
+    solve, fit = margin._program, Refit.fit
+
+    def with_spoiled_programs(effort):
+        calls = itertools.count(1)
+
+        def spoiled(A, least):
+            c, q = solve(A, least)
+            return (c, q) if next(calls) % 3 else (np.eye(len(c))[0], q)
+
+        monkeypatch.setattr(margin, "_program", spoiled)
+        return exact.max_margin(X, y, tolerance=1e-9, effort=effort).margin
+
+    margins = [with_spoiled_programs(effort) for effort in np.linspace(1e-3, 4e-3, 8)]
+    calls = itertools.count(1)
+
+    def spoiled_fit(self, phi, c, *rest):
+        return fit(self, phi, c, *rest) if next(calls) % 3 else 0 * c
+
+    assert margins == sorted(margins)
+    assert margins[-1] > 0
+    monkeypatch.setattr(Refit, "fit", spoiled_fit)
+    for stop in range(1, 5):
+        search = exact.Search(Problem(X, y, reg=1e-3), 1e-3)
+        values = []
+        for _ in range(2 * stop):
+            search.round(search.peaks(50))
+            values.append(search.value)
+        assert search.result().value <= min(values) * (1 + 1e-9)
+
+
+def test_programs_of_rows_of_any_size_are_solved():
+    """least from 1 to 1e-12: γ of the weights returned meets the dual value up to what rounding a margin makes of it,
+    where one pass is far off."""
+    rng = np.random.default_rng(2)
+    once = []
+    for _ in range(10):
+        A, least = rng.standard_normal((60, 15)) + 0.3, 10.0 ** -rng.uniform(0, 12, size=15)
+        for corrections in (8, 0):
+            c, q = margin._program(A, least, corrections)
+            assert c.min() >= 0
+            np.testing.assert_allclose([c.sum(), q @ least], 1, rtol=1e-12)
+            upper = (A @ q).max()
+            gap = 1 - (c @ A / least).min() / upper
+            if corrections:
+                assert -1e-12 <= gap <= 1e-9 + 1e-14 / (least.min() * upper)
+            else:
+                once.append(gap)
+    assert max(once) > 0.1
+
+
+@pytest.mark.parametrize("seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(5, 20))])
+def test_more_work_never_gives_a_smaller_margin(seed):
+    """Eight points in d = 20, five classes, lengths from 4e-4 to 1e4: any such points are separable, and a margin is
+    found, attained by the network returned, below the bound, and never less with more work."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((8, 20)) * 10 ** rng.uniform(-3.4, 4, size=(8, 1))
+    y = np.append(np.arange(5), rng.integers(5, size=3))
+    found = [exact.max_margin(X, y, loss="cross_entropy", tolerance=1e-3, effort=effort)
+             for effort in (1e-4, 1e-3, 1e-2, 0.2)]  # fmt: skip
+    margins = [one.margin for one in found]
+    assert margins == sorted(margins)
+    assert margins[1] > 0
+    assert found[-1].gap <= 1e-3 * found[-1].upper
+    f = found[-1].predict(X)
+    own = f[np.arange(8), y]
+    f[np.arange(8), y] = -np.inf
+    np.testing.assert_allclose((own - f.max(axis=1)).min(), margins[-1], rtol=1e-6)
+    np.testing.assert_allclose(np.sum(found[-1].w ** 2) + np.sum(found[-1].u ** 2), 1, rtol=1e-12)
+
+
 def test_the_margin_of_the_plain_xor_is_an_eighth():
     """Four points ±e₁ (+), ±e₂ (−): by symmetry c = ¼ each, γ_ℓ1 = ¼, so γ* = ⅛; proven in the plane."""
     X = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
@@ -121,7 +285,7 @@ def test_the_margin_of_the_plain_xor_is_an_eighth():
 
 def test_contradicting_labels_have_no_margin():
     """The same input with both labels cannot be separated."""
-    found = exact.max_margin([[1.0, 2.0], [1.0, 2.0], [0.0, 1.0]], [1, -1, 1], seconds=5)
+    found = exact.max_margin([[1.0, 2.0], [1.0, 2.0], [0.0, 1.0]], [1, -1, 1])
     assert found.margin == 0
     assert found.upper < 1e-8
 

@@ -33,13 +33,13 @@ def committed(study, **configuration):
      {"n": 8, "temperature": 0.1, "m": 10_000, "step_size": 0.8, "span": 60, "seed": 1}),
 ])  # fmt: skip
 def test_committed_numbers_come_again(study, cell, configuration):
-    """Bits differ with the processor, the BLAS and their versions, and then paths part: errors of the limit to a factor
-    of 3."""
+    """The particles' side is the same bits everywhere; the limit's solves its equations to 1e-7, so that distances of
+    1e-3 and more from it agree to a thousandth."""
     expected = committed(study, **configuration)
     found = cell(**configuration)
     assert found.keys() == expected.keys()
-    name = "at_0" if study == "relaxation" else "predictions"
-    assert 1 / 3 < found[name] / expected[name] < 3
+    for name, value in found.items():
+        assert value == pytest.approx(expected[name], rel=1e-3, abs=1e-6), name
 
 
 @pytest.mark.parametrize(("n", "temperature"), [(8, 3e-3), (8, 1e-1), (12, 3e-2)])
@@ -116,7 +116,7 @@ def test_converged_runs_in_small_dimension_are_proven_within_a_thousandth(name, 
     problem = Problem(X, y, loss=loss, reg=1e-3)
     run = simulate(problem, Ensemble.sphere(1024, problem.d, seed=1), PerturbedFlow(rebirth_rate=1e-4), steps=10_000,
                    record_every=10_000, anneal=False)  # fmt: skip
-    found = certify(problem, run.ensemble, seconds=60)
+    found = certify(problem, run.ensemble)
     print(f"{name}: proven relative gap {found.relative_gap:.2e}")
     assert found.rigorous
     assert -1e-12 <= found.relative_gap <= 1e-3

@@ -11,10 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "meanfield"
 ORDER = [  # a module imports only what stands before it
-    "errors", "compiling", "schedules", "config", "losses", "noise", "durable", "threads", "communicator", "runlock",
-    "hashing", "pouring", "storage", "foreign",
-    "microkernels",
-    "ascent", "arrangement", "relaxation", "refit", "nodes", "kernels",
+    "errors", "versions", "compiling", "microkernels", "exact_math", "schedules", "config", "losses", "noise",
+    "durable", "threads", "communicator", "runlock", "hashing", "pouring", "storage", "foreign",
+    "budget", "ascent", "arrangement", "relaxation", "refit", "nodes", "kernels",
     "sweep", "exchange",
     "datasets", "ensemble", "snapshots", "problem",
     "gibbs", "margin", "exact",

@@ -111,14 +111,15 @@ def test_scripts_can_be_started():
     assert "scripts/test" in (ROOT / ".ci" / "run").read_text()
 
 
-def readme(language):
-    """The README's blocks of code in a language."""
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def shown(language, page="README.md"):
+    """A page's blocks of code in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_the_readme_shows_every_default_as_it_is(tmp_path):
-    """The block of all keys is the default configuration, and the first run is one that can be done."""
-    first, everything = readme("toml")
+def test_the_docs_show_every_default_as_it_is(tmp_path):
+    """The block of all keys is the default configuration, and README's first run is one that can be done."""
+    (first,) = shown("toml")
+    (everything,) = shown("toml", "docs/reference/configuration.md")
     (tmp_path / "all.toml").write_text(everything, encoding="utf-8")
     assert load_config(tmp_path / "all.toml") == Config()
     (tmp_path / "first.toml").write_text(first, encoding="utf-8")
@@ -128,7 +129,7 @@ def test_the_readme_shows_every_default_as_it_is(tmp_path):
 def test_the_readme_s_python_runs(tmp_path, monkeypatch):
     """The block of Python works as it stands (with fewer steps)."""
     monkeypatch.chdir(tmp_path)
-    (block,) = readme("python")
+    (block,) = shown("python")
     names = {}
     exec(block.replace("steps=1000", "steps=40").replace("more=500", "more=20"), names)
     assert names["load"]("own.h5").ensemble.step == 60

@@ -20,27 +20,33 @@ _MEANING = {
 @click.command()
 @click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
-@click.option("--seconds", type=float, default=5.0, show_default=True, metavar="BUDGET", help="Time to spend.")
+@click.option("--effort", type=float, default=1.0, show_default=True, metavar="E",
+              help="Work to do; 1 is about five seconds of one core.")
+@click.option("--seconds", type=float, metavar="LIMIT", help="Stop there if the work takes longer (default: no limit).")
 @click.option("--method", type=click.Choice(["auto", "exact", "proven", "estimate"]), default="auto",
               show_default=True, help="How to bound the pull of all directions.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads (default: the cores this process may use).")
-def certify(path: Path, as_json: bool, seconds: float, method: str, threads: int | None) -> int:
-    """Bound the gap between the objective of a run's ensemble and the global minimum."""
+def certify(path: Path, as_json: bool, effort: float, seconds: float | None, method: str, threads: int | None) -> int:
+    """Bound the gap between the objective of a run's ensemble and the global minimum.
+
+    The answer is the same every time, unless a limit in --seconds cuts the work short; then it says so.
+    """
     from ..run import load
 
     run = load(path, ranks=world())
     if run.problem.temperature(run.ensemble.step) > 0:
-        return _free_energy(run, path, as_json, seconds, threads)
+        return _free_energy(run, path, as_json, threads)
     from ..certificate import certify as bound
 
-    found = bound(run.problem, run.ensemble, seconds=seconds, method=method, threads=threads)
+    found = bound(run.problem, run.ensemble, effort=effort, seconds=seconds, method=method, threads=threads)
     loose = None if found.proven_norm is None else found.proven_norm / max(found.best_norm, 1e-300) - 1
     keys = {
         "step": run.ensemble.step, "reg": found.reg, "primal": found.primal, "lower_bound": found.lower_bound,
         "gap": found.gap, "relative_gap": found.relative_gap, "rigorous": found.rigorous, "method": found.method,
         "max_norm": found.max_norm, "proven_looseness": loose, "allowance": found.allowance,
         "violation": found.violation, "proven_bound": found.proven_bound, "estimated_bound": found.estimated_bound,
-        "direction": found.direction.tolist(), "seconds": found.seconds, "out": str(path),
+        "direction": found.direction.tolist(), "seconds": found.seconds, "cut_short": found.cut_short,
+        "out": str(path),
     }  # fmt: skip
     if as_json:
         print_json(keys)
@@ -57,10 +63,12 @@ def certify(path: Path, as_json: bool, seconds: float, method: str, threads: int
         rows.append(("  its bound on the pull is loose by up to", f"{100 * loose:.3g} %"))
     print(table(rows))
     print(f"\nmethod: {found.method} ({_MEANING[found.method]})")
+    if found.cut_short:
+        print("stopped by --seconds before its work was done: more time can give a better bound")
     return 0
 
 
-def _free_energy(run: Any, path: Path, as_json: bool, seconds: float, threads: int | None) -> int:
+def _free_energy(run: Any, path: Path, as_json: bool, threads: int | None) -> int:
     from ..free_energy import certify_free_energy
 
     found = certify_free_energy(run.problem, run.ensemble, threads=threads)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import textwrap
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -17,11 +19,11 @@ from ._tables import print_json, table
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads to measure with.")
 def doctor(as_json: bool, threads: int | None) -> int:
-    """Versions, threads, vector width, cache folder, and measured speed."""
+    """Versions, processor, threads, vector width, cache folder, and measured speed."""
     from ..compiling import cache_folder
     from ..microkernels import has_wide_vectors
-    from ..runfile import describe_versions
     from ..threads import default_threads, usable_cores
+    from ..versions import describe
 
     ranks = world()
     threads = threads or default_threads()
@@ -33,7 +35,7 @@ def doctor(as_json: bool, threads: int | None) -> int:
     writable = _writable(folder)
     step, product = _measure(threads)
     facts: dict[str, Any] = {
-        **describe_versions(),
+        **describe(),
         "cores": cores,
         "threads": threads,
         "vector_bits": 512 if has_wide_vectors() else 256,
@@ -51,9 +53,17 @@ def doctor(as_json: bool, threads: int | None) -> int:
     if as_json:
         print_json({**facts, "advice": advice})
         return 0
-    print(table([("meanfield doctor", ""), *[(name.replace("_", " "), str(value)) for name, value in facts.items()]]))
+    print(table([("meanfield doctor", ""), *_rows(facts)]))
     print("\n".join(["", *advice]) if advice else "\nnothing to set")
     return 0
+
+
+def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names and values for 80 columns: a value that is too long goes on in the next row."""
+    width = 80 - 2 - max(map(len, facts))
+    for name, value in facts.items():
+        lines = textwrap.wrap(str(value), width, break_long_words=False, break_on_hyphens=False)
+        yield from zip([name.replace("_", " "), *[""] * (len(lines) - 1)], lines, strict=True)
 
 
 def _advice(facts: dict) -> list[str]:

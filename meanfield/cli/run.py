@@ -132,10 +132,11 @@ def _progress(quiet: bool, as_json: bool) -> Any:
 
 
 def _check_alike(ranks: Alone) -> None:
-    """InputError, naming the difference, unless all ranks run the same versions on the same kind of processor."""
-    from ..runfile import describe_versions
+    """InputError, naming the difference, unless all ranks run the same version and number of the bits."""
+    from .. import __version__
+    from ..versions import BITS
 
-    versions = ranks.gather(describe_versions())
+    versions = ranks.gather({"meanfield": __version__, "bits": BITS})
 
     def compare() -> None:
         for rank, other in enumerate(versions):

@@ -29,16 +29,32 @@ def info(path: Path, as_json: bool) -> int:
     if as_json:
         configuration = tables(run.config)
         print_json({**keys, "steps": run.config.run.steps, "state": state, "integrity": "verified",
-                    "config": configuration, "software": run.attributes})  # fmt: skip
+                    "config": configuration, "bits": run.attributes["bits"], "software": run.attributes})  # fmt: skip
         return 0
     print(to_toml(run.config))
     print(network_table(run, keys))
     rows = len(run.trace.get("step", ()))
     print(f"\n{state}: step {run.ensemble.step} of {run.config.run.steps}, {rows} rows of trace")
     print("integrity: every checksum verified")
-    made_with = "made with: " + printable(", ".join(f"{name} {value}" for name, value in run.attributes.items()))
-    print(textwrap.fill(made_with, 80, subsequent_indent="  "))
+    for line in _origin(run.attributes):
+        print(textwrap.fill(printable(line), 80, subsequent_indent="  "))
     return 0
+
+
+def _origin(attributes: dict[str, Any]) -> list[str]:
+    """What computed a run: the version of its bits, the software, the machine."""
+    from ..versions import BITS, MACHINE
+
+    bits, history = attributes["bits"], attributes.get("bits_history")
+    machine = [f"{name.replace('_', ' ')} {attributes[name]}" for name in MACHINE if name in attributes]
+    software = {name: value for name, value in attributes.items() if name not in (*MACHINE, "bits", "bits_history")}
+    before = f", before that {history}" if history else ""
+    after = f"; a resume goes on under version {BITS}" if bits != BITS else ""
+    return [
+        f"bits: version {bits}{before}{after}",
+        "made with: " + ", ".join(f"{name} {value}" for name, value in software.items()),
+        f"machine: {'; '.join(machine) or 'unknown'}",
+    ]
 
 
 @click.command()
