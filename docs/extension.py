@@ -68,8 +68,9 @@ class LinkNames(SphinxTransform):
             inside = isinstance(literal.parent, nodes.reference | addnodes.pending_xref | nodes.title)
             if inside or not _NAME.fullmatch(text):
                 continue
-            link = addnodes.pending_xref("", refdomain="py", reftype="obj", reftarget=text, refwarn=False,
-                                         refdoc=self.env.docname)  # fmt: skip
+            link = addnodes.pending_xref(
+                "", refdomain="py", reftype="obj", reftarget=text, refwarn=False, refdoc=self.env.docname
+            )
             literal.replace_self(link)
             link += literal
 

@@ -16,14 +16,18 @@ _COMMENT = re.compile(r"^<!-- (configuration keys|commands|interface|modules)(?:
 
 def expand(text: str) -> str:
     """The page with generated parts in the place of their comments."""
-    makers = {"configuration keys": configuration_keys, "commands": commands, "interface": interface,
-              "modules": modules}  # fmt: skip
+    makers = {
+        "configuration keys": configuration_keys,
+        "commands": commands,
+        "interface": interface,
+        "modules": modules,
+    }
     return _COMMENT.sub(lambda found: makers[found[1]](*([found[2]] if found[2] else [])), text)
 
 
 def configuration_keys() -> str:
     """A table a section: key, default, what is valid, meaning. ValueError: keys and words do not match."""
-    from meanfield.config import Config
+    from meanfield.simulation.config import Config
 
     meanings = tomllib.loads(MEANINGS.read_text(encoding="utf-8"))
     parts = []
@@ -50,8 +54,11 @@ def _default(value: Any) -> str:
         return "–"
     if hasattr(value, "model_dump"):
         return "`{}`"
-    return "`" + (str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else
-                  repr(value)) + "`"  # fmt: skip
+    return (
+        "`"
+        + (str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else repr(value))
+        + "`"
+    )
 
 
 def _valid(schema: dict[str, Any]) -> str:

@@ -34,13 +34,14 @@ def factorize(K: np.ndarray, reg: float = 0.0, *, overwrite: bool = False) -> tu
             panel -= L[j:, :j] @ L[j:end, :j].T
         try:
             with single_threaded_blas():
-                corner = cholesky(panel[:end - j], lower=True, check_finite=False)
+                corner = cholesky(panel[: end - j], lower=True, check_finite=False)
         except LinAlgError:
-            raise ValueError(f"K + reg I is not positive definite in {L.dtype} (rows {j} to {end}): "
-                             "increase reg") from None
-        panel[:end - j] = corner
+            raise ValueError(
+                f"K + reg I is not positive definite in {L.dtype} (rows {j} to {end}): increase reg"
+            ) from None
+        panel[: end - j] = corner
         if end < n:
-            panel[end - j:] = solve_triangular(corner, panel[end - j:].T, lower=True, check_finite=False).T
+            panel[end - j :] = solve_triangular(corner, panel[end - j :].T, lower=True, check_finite=False).T
     return L, size
 
 
@@ -81,5 +82,5 @@ def inverse_diagonal(L: np.ndarray) -> np.ndarray:
         width = min(BLOCK, n - start)
         columns = np.eye(n - start, width)
         forward(L[start:, start:], columns)
-        diagonal[start:start + width] = np.einsum("ij,ij->j", columns, columns)
+        diagonal[start : start + width] = np.einsum("ij,ij->j", columns, columns)
     return diagonal

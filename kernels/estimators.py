@@ -19,8 +19,16 @@ from .svm import SVM
 class _NTKEstimator(BaseEstimator):
     """Parameters and steps that both share. There is no bias: append a constant feature for one."""
 
-    def __init__(self, *, depth: int = 2, w_std: float = 1.0, u_std: float = 1.0, train: str = "all",
-                 reg: float | str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        depth: int = 2,
+        w_std: float = 1.0,
+        u_std: float = 1.0,
+        train: str = "all",
+        reg: float | str = "auto",
+        threads: int | None = None,
+    ) -> None:
         self.depth, self.w_std, self.u_std, self.train = depth, w_std, u_std, train
         self.reg, self.threads = reg, threads
 
@@ -71,8 +79,17 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
     the points held out. The rest as for `NTKRegressor`, and classes_ (C,).
     """
 
-    def __init__(self, *, method: str = "ridge", depth: int = 2, w_std: float = 1.0, u_std: float = 1.0,
-                 train: str = "all", reg: float | str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        method: str = "ridge",
+        depth: int = 2,
+        w_std: float = 1.0,
+        u_std: float = 1.0,
+        train: str = "all",
+        reg: float | str = "auto",
+        threads: int | None = None,
+    ) -> None:
         super().__init__(depth=depth, w_std=w_std, u_std=u_std, train=train, reg=reg, threads=threads)
         self.method = method
 
@@ -93,8 +110,9 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
         return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
 
 
-def _solve(method: str, reg: float | str, K: np.ndarray, targets: np.ndarray,
-           loss: str) -> tuple[Predictor, Selection | None]:
+def _solve(
+    method: str, reg: float | str, K: np.ndarray, targets: np.ndarray, loss: str
+) -> tuple[Predictor, Selection | None]:
     if method not in ("ridge", "logistic", "svm"):
         raise ValueError(f'method = {method!r}: expected "ridge", "logistic" or "svm"')
     if reg == "auto":

@@ -10,8 +10,16 @@ from .gram import as_points
 from .solve import Ridge
 
 
-def empirical_ntk(X: np.ndarray, Z: np.ndarray | None = None, *, width: int, depth: int = 2, w_std: float = 1.0,
-                  u_std: float = 1.0, seed: int = 0) -> np.ndarray:
+def empirical_ntk(
+    X: np.ndarray,
+    Z: np.ndarray | None = None,
+    *,
+    width: int,
+    depth: int = 2,
+    w_std: float = 1.0,
+    u_std: float = 1.0,
+    seed: int = 0,
+) -> np.ndarray:
     """Σ over all weights of ∂f(x)/∂θ · ∂f(z)/∂θ at one random initialization, (n, k) float64.
 
     The network of `gram.py` with `width` units in each hidden layer; as the width grows this tends to `relu_ntk`, with
@@ -77,4 +85,4 @@ class RandomFeatures:
         """φ(X) · weights, (k,) or (k, C), a block of rows at a time."""
         X = as_points(X, "X", self.n_features)
         block = max(1, 2**24 // self.m)
-        return np.concatenate([self.features(X[i:i + block]) @ self.weights for i in range(0, len(X), block)])
+        return np.concatenate([self.features(X[i : i + block]) @ self.weights for i in range(0, len(X), block)])

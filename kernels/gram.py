@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from .compiling import compiled
+from ..runtime.compiling import compiled
 from .relu import CHUNK, angles, layers
 from .threads import on_threads
 
@@ -76,8 +76,16 @@ class ReluKernel:
             t = a + beta * t
         return _Rows(as_points(X, "X"), t).norms ** 2 * t
 
-    def gram(self, X: np.ndarray, Z: np.ndarray | None = None, *, dtype: str = "float64",
-             out: Any = None, memory_budget: int | None = None, threads: int | None = None) -> Any:
+    def gram(
+        self,
+        X: np.ndarray,
+        Z: np.ndarray | None = None,
+        *,
+        dtype: str = "float64",
+        out: Any = None,
+        memory_budget: int | None = None,
+        threads: int | None = None,
+    ) -> Any:
         """K(x_i, z_j) as an (n, k) array of `dtype`; without Z the (n, n) Gram matrix of X, symmetric to the bit.
 
         out: a path; a matrix larger than memory_budget bytes (without one, any matrix) is then written there, to HDF5
@@ -111,7 +119,7 @@ class ReluKernel:
 
         def panel(i: int) -> None:
             for j, tile in self._tiles(rows, i, columns, range(columns.tiles)):
-                out[i * TILE:i * TILE + TILE] += tile @ coef[j * TILE:j * TILE + TILE]
+                out[i * TILE : i * TILE + TILE] += tile @ coef[j * TILE : j * TILE + TILE]
 
         on_threads(panel, range(rows.tiles), threads)
         return out
@@ -122,13 +130,21 @@ class ReluKernel:
         buffer, work = np.empty((TILE, TILE + PAD)), np.empty((2, CHUNK))
         for j in which:
             z, z_unit, z_norm = columns.tile(j)
-            np.matmul(x_unit, z_unit.T, out=buffer[:len(x), :len(z)])
+            np.matmul(x_unit, z_unit.T, out=buffer[: len(x), : len(z)])
             _map_tile(buffer, x, z, x_norm, z_norm, first, alpha, beta, work)
-            yield j, buffer[:len(x), :len(z)]
+            yield j, buffer[: len(x), : len(z)]
 
 
-def relu_ntk(X: np.ndarray, Z: np.ndarray | None = None, *, depth: int = 2, w_std: float = 1.0, u_std: float = 1.0,
-             train: str = "all", **storage: Any) -> Any:
+def relu_ntk(
+    X: np.ndarray,
+    Z: np.ndarray | None = None,
+    *,
+    depth: int = 2,
+    w_std: float = 1.0,
+    u_std: float = 1.0,
+    train: str = "all",
+    **storage: Any,
+) -> Any:
     """Neural tangent kernel of an infinitely wide ReLU network, (n, k) float64; convention at the top of this module.
 
     X (n, d); Z (k, d), or None for the Gram matrix of X. train: "all", "first" or "last" layer. Further options
@@ -137,8 +153,15 @@ def relu_ntk(X: np.ndarray, Z: np.ndarray | None = None, *, depth: int = 2, w_st
     return ReluKernel(depth, w_std, u_std, train).gram(X, Z, **storage)
 
 
-def relu_nngp(X: np.ndarray, Z: np.ndarray | None = None, *, depth: int = 2, w_std: float = 1.0, u_std: float = 1.0,
-              **storage: Any) -> Any:
+def relu_nngp(
+    X: np.ndarray,
+    Z: np.ndarray | None = None,
+    *,
+    depth: int = 2,
+    w_std: float = 1.0,
+    u_std: float = 1.0,
+    **storage: Any,
+) -> Any:
     """Covariance E f(x) f(z) of the same network at initialization, (n, k) float64; arguments as for `relu_ntk`."""
     return replace(ReluKernel(depth, w_std, u_std), kind="nngp").gram(X, Z, **storage)
 
@@ -178,15 +201,24 @@ class _Rows:
 
 
 @compiled
-def _map_tile(buffer: np.ndarray, X: np.ndarray, Z: np.ndarray, x_norm: np.ndarray, z_norm: np.ndarray, first: float,
-              alpha: np.ndarray, beta: float, work: np.ndarray) -> None:
+def _map_tile(
+    buffer: np.ndarray,
+    X: np.ndarray,
+    Z: np.ndarray,
+    x_norm: np.ndarray,
+    z_norm: np.ndarray,
+    first: float,
+    alpha: np.ndarray,
+    beta: float,
+    work: np.ndarray,
+) -> None:
     """Turn the cosines in buffer[:r, :k] into kernel values, r and k the rows of X and Z."""
     for i in range(len(X)):
         for j in range(0, len(Z), CHUNK):
-            c = buffer[i, j:min(j + CHUNK, len(Z))]
-            z, t = work[0, :c.size], work[1, :c.size]
-            angles(c, z, X[i], Z[j:j + CHUNK])
-            layers(c, z, t, first, alpha, beta, x_norm[i], z_norm[j:j + CHUNK])
+            c = buffer[i, j : min(j + CHUNK, len(Z))]
+            z, t = work[0, : c.size], work[1, : c.size]
+            angles(c, z, X[i], Z[j : j + CHUNK])
+            layers(c, z, t, first, alpha, beta, x_norm[i], z_norm[j : j + CHUNK])
 
 
 @compiled
@@ -227,8 +259,10 @@ def _allocate(shape: tuple[int, int], dtype: str, out: Any, memory_budget: int |
     size = shape[0] * shape[1] * np.dtype(dtype).itemsize
     fits = memory_budget is not None and size <= memory_budget
     if out is None and memory_budget is not None and not fits:
-        raise ValueError(f"a kernel matrix of {size:,} bytes exceeds the memory budget of {memory_budget:,}: "
-                         "give out=, a path ending in .npy or .h5, to keep it on disk")
+        raise ValueError(
+            f"a kernel matrix of {size:,} bytes exceeds the memory budget of {memory_budget:,}: "
+            "give out=, a path ending in .npy or .h5, to keep it on disk"
+        )
     if out is None or fits:
         return np.empty(shape, dtype)
     if Path(out).suffix in (".h5", ".hdf5"):

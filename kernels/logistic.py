@@ -43,8 +43,10 @@ class Logistic(Predictor):
                 if new_value <= value + 1e-13 * abs(value):
                     break
             coef, f, value = new, new_f, new_value
-        raise ValueError(f"logistic regression did not converge in {self.max_iterations} Newton steps "
-                         f"(gradient {self.gradient:.1e}, tolerance {self.tol:.1e}): increase reg, tol or the steps")
+        raise ValueError(
+            f"logistic regression did not converge in {self.max_iterations} Newton steps "
+            f"(gradient {self.gradient:.1e}, tolerance {self.tol:.1e}): increase reg, tol or the steps"
+        )
 
 
 def logistic_path(K: np.ndarray, y: np.ndarray, regs: Sequence[float] | np.ndarray, **options: Any) -> list[Logistic]:

@@ -83,8 +83,9 @@ def split_sampled(kernel: ReluKernel, X: np.ndarray, coef: np.ndarray, *, sample
     return split_predictor(lambda points: kernel.dot(points, X, coef), X.shape[1], samples=samples, seed=seed)
 
 
-def split_predictor(predict: Callable[[np.ndarray], np.ndarray], d: int, *, samples: int = 4096,
-                    seed: int = 0) -> Split:
+def split_predictor(
+    predict: Callable[[np.ndarray], np.ndarray], d: int, *, samples: int = 4096, seed: int = 0
+) -> Split:
     """Signal and noise of any predictor, predict: (k, d) → (k,); a network's, say. Sampled as in `split_sampled`."""
     if samples < 2:
         raise ValueError(f"samples = {samples}: expected at least 2")

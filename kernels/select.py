@@ -31,9 +31,19 @@ class Selection:
     predictor: Predictor
 
 
-def best(method: str, K: np.ndarray, y: np.ndarray, settings: Sequence[float] | np.ndarray | None = None, *,
-         by: str = "leave-one-out", loss: str = "error", fraction: float = 0.2, seed: int = 0,
-         K_test: np.ndarray | None = None, y_test: np.ndarray | None = None) -> Selection:
+def best(
+    method: str,
+    K: np.ndarray,
+    y: np.ndarray,
+    settings: Sequence[float] | np.ndarray | None = None,
+    *,
+    by: str = "leave-one-out",
+    loss: str = "error",
+    fraction: float = 0.2,
+    seed: int = 0,
+    K_test: np.ndarray | None = None,
+    y_test: np.ndarray | None = None,
+) -> Selection:
     """Fit `method` ("ridge", "logistic", "svm", "flow") over `settings` (reg, reg, nu, time) and take the best.
 
     K (n, n), y (n,) or (n, C); loss "error" or "squared"; K_test (k, n) and y_test only for by="test". "validation"
@@ -61,8 +71,9 @@ def best(method: str, K: np.ndarray, y: np.ndarray, settings: Sequence[float] | 
     return Selection(method, by, float(values[choice]), float(scores[choice]), values, scores, predictor)
 
 
-def _judge(method: str, values: np.ndarray, K: np.ndarray, y: np.ndarray, K_held: np.ndarray, y_held: np.ndarray,
-           loss: str) -> list[tuple[float, float]]:
+def _judge(
+    method: str, values: np.ndarray, K: np.ndarray, y: np.ndarray, K_held: np.ndarray, y_held: np.ndarray, loss: str
+) -> list[tuple[float, float]]:
     predictions = (fit.predict(K_held) for fit in _fits(method, values, K, y))
     return [(score(f, y_held, loss), score(f, y_held, "squared")) for f in predictions]
 

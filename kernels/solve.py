@@ -157,8 +157,10 @@ class Interpolation(Predictor):
         residual = float(np.linalg.norm(fitted - y) / scale) if scale > 0 else 0.0
         missed = float(np.linalg.norm(fitted + added * coef - y) / scale) if scale > 0 else 0.0
         if not missed <= 1e-6:
-            raise ValueError(f"y cannot be interpolated: relative residual {missed:.1e} at numerical rank "
-                             f"{rank} of {n} (equal points with different targets?); use ridge, or ask for jitter")
+            raise ValueError(
+                f"y cannot be interpolated: relative residual {missed:.1e} at numerical rank "
+                f"{rank} of {n} (equal points with different targets?); use ridge, or ask for jitter"
+            )
         self.report = Conditioning(method, rcond, rank, added, residual)
         self._finish(coef, fitted, y)
         return self

@@ -54,8 +54,10 @@ class SVM(Predictor):
         if self.nu == 0:
             self.margin_bound = norm * float(np.sqrt(scale))
             if products.min() <= 0:
-                raise ValueError(f"no function separates these points with a margin above {self.margin_bound:.1e} "
-                                 "(equal points with different labels?): use nu > 0")
+                raise ValueError(
+                    f"no function separates these points with a margin above {self.margin_bound:.1e} "
+                    "(equal points with different labels?): use nu > 0"
+                )
         if norm <= self.tol:
             return np.zeros(n)
         return weights * sign / (norm * np.sqrt(scale))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .compiling import compiled
+from ..runtime.compiling import compiled
 from .relu import fma
 from .threads import on_threads
 
@@ -33,8 +33,9 @@ class Tridiagonal:
 
         n = len(K)
         lwork = int(dsytrd_lwork(n, lower=1)[0])
-        packed, self.diagonal, self.off_diagonal, tau, _ = dsytrd(np.array(K, dtype=float).T, lower=1, lwork=lwork,
-                                                                   overwrite_a=1)
+        packed, self.diagonal, self.off_diagonal, tau, _ = dsytrd(
+            np.array(K, dtype=float).T, lower=1, lwork=lwork, overwrite_a=1
+        )
         self.Q = _orthogonal(packed, tau)
         self.size = float((np.abs(self.diagonal) + _neighbours(self.off_diagonal)).max())
         self._spectrum: tuple[np.ndarray, np.ndarray] | None = None
@@ -108,13 +109,13 @@ def _orthogonal(packed: np.ndarray, tau: np.ndarray) -> np.ndarray:
     Q = np.zeros((n, n), order="F")
     Q[np.diag_indices(n)] = 1
     for start in range((n - 2) // BLOCK * BLOCK, -1, -BLOCK) if n > 1 else ():
-        t = tau[start:start + BLOCK]
-        V = np.tril(packed[start + 1:, start:start + len(t)], -1)
+        t = tau[start : start + BLOCK]
+        V = np.tril(packed[start + 1 :, start : start + len(t)], -1)
         V[np.arange(len(t)), np.arange(len(t))] = 1
         V *= t != 0  # τ = 0 is the identity, whatever v
         VT = V @ np.linalg.inv(np.triu(V.T @ V, 1) + np.diag(1 / np.where(t == 0, 1, t)))
         for column in range(start + 1, n, STRIP):
-            part = Q[start + 1:, column:column + STRIP]
+            part = Q[start + 1 :, column : column + STRIP]
             part -= VT @ (V.T @ part)
     return Q
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import InputError
-from .run import Run, load
+from .simulation.run import Run, load
 
 if TYPE_CHECKING:
-    from .simulate import Result
+    from .simulation.loop import Result
 
 
 def to_pandas(run: Run | Result | str | Path) -> Any:

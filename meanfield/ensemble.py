@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from . import sweep
-from .communicator import ALONE, Alone, Span, ask, requests
+from .engine import engine
 from .errors import InputError
+from .runtime.communicator import ALONE, Alone, Span, ask, requests
 
 
 class Ensemble:
@@ -35,22 +35,36 @@ class Ensemble:
         time: float = 0.0,
         memory: dict[str, float] | None = None,
     ) -> None:
-        self.theta, self.span, self.outputs = theta, span if isinstance(span, Span) else sweep.share(span), outputs
+        self.theta, self.span, self.outputs = theta, span if isinstance(span, Span) else engine.share(span), outputs
         self.seed, self.step, self.time, self.memory = seed, step, time, dict(memory or {})
 
     @classmethod
     def sphere(
-        cls, m: int, d: int, outputs: int = 1, *, scale: float = 1.0, seed: int = 0, dtype: Any = "float32",
+        cls,
+        m: int,
+        d: int,
+        outputs: int = 1,
+        *,
+        scale: float = 1.0,
+        seed: int = 0,
+        dtype: Any = "float32",
         ranks: Alone = ALONE,
-    ) -> Ensemble:  # fmt: skip
+    ) -> Ensemble:
         """Uniform on the unit sphere of R^{d+C}, times `scale`: the paper's initial law. InputError: sizes, dtype."""
         return cls._drawn(m, d, outputs, "sphere", scale, seed, dtype, ranks)
 
     @classmethod
     def gaussian(
-        cls, m: int, d: int, outputs: int = 1, *, scale: float = 1.0, seed: int = 0, dtype: Any = "float32",
+        cls,
+        m: int,
+        d: int,
+        outputs: int = 1,
+        *,
+        scale: float = 1.0,
+        seed: int = 0,
+        dtype: Any = "float32",
         ranks: Alone = ALONE,
-    ) -> Ensemble:  # fmt: skip
+    ) -> Ensemble:
         """Each component N(0, scale²). InputError: sizes, dtype."""
         return cls._drawn(m, d, outputs, "gaussian", scale, seed, dtype, ranks)
 
@@ -61,8 +75,8 @@ class Ensemble:
         _check(m, d, outputs, seed, dtype)
         if not 1e-15 <= scale <= 1e15:  # its square is computed in the dtype of the particles
             raise InputError(f"scale = {scale!r}: must be from 1e-15 to 1e15")
-        span = sweep.share(m, ranks)
-        return cls(sweep.draw(span, d, outputs, law, scale, seed, dtype), span, outputs, seed=seed)
+        span = engine.share(m, ranks)
+        return cls(engine.draw(span, d, outputs, law, scale, seed, dtype), span, outputs, seed=seed)
 
     @classmethod
     def from_arrays(cls, w: Any, u: Any, *, seed: int = 0, dtype: Any = None, **state: Any) -> Ensemble:
@@ -89,11 +103,9 @@ class Ensemble:
         return ensemble
 
     @classmethod
-    def empty(
-        cls, m: int, d: int, outputs: int, dtype: Any, *, ranks: Alone = ALONE, **state: Any
-    ) -> Ensemble:
+    def empty(cls, m: int, d: int, outputs: int, dtype: Any, *, ranks: Alone = ALONE, **state: Any) -> Ensemble:
         """All particles zero, to be filled by `fill`."""
-        group, span = sweep.group_size(dtype), sweep.share(m, ranks)
+        group, span = engine.group_size(dtype), engine.share(m, ranks)
         return cls(np.zeros((-(-span.count // group), d + outputs, group), dtype), span, outputs, **state)
 
     def fill(self, first: int, w: np.ndarray, u: np.ndarray) -> None:
@@ -149,7 +161,7 @@ class Ensemble:
         """Groups g0 … g1 − 1 of the whole ensemble, (g1 − g0, d + C, GROUP); those of other ranks on rank 0 only."""
         span, ranks, group, parts = self.span, self.span.ranks, self.theta.shape[2], []
         for rank in range(ranks.size):
-            start, stop = (-(-Span.cut(span.total, sweep.BLOCK, ranks, one) // group) for one in (rank, rank + 1))
+            start, stop = (-(-Span.cut(span.total, engine.BLOCK, ranks, one) // group) for one in (rank, rank + 1))
             low, high = max(g0, start), min(g1, stop)
             if low < high and rank == ranks.rank:
                 parts.append(self.theta[low - span.first // group : high - span.first // group])
@@ -193,9 +205,14 @@ class Ensemble:
 
     def copy(self) -> Ensemble:
         return Ensemble(
-            self.theta.copy(), self.span, self.outputs,
-            seed=self.seed, step=self.step, time=self.time, memory=self.memory,
-        )  # fmt: skip
+            self.theta.copy(),
+            self.span,
+            self.outputs,
+            seed=self.seed,
+            step=self.step,
+            time=self.time,
+            memory=self.memory,
+        )
 
     def predict(self, X: Any, *, threads: int | None = None) -> np.ndarray:
         """The network at X (n, d): (n,) for one output, else (n, C), float64. InputError: another d."""
@@ -206,7 +223,7 @@ class Ensemble:
         for start in range(0, len(X), 4096):  # bounds the memory of sums over rows
             rows = X[start : start + 4096]
             f[start : start + 4096] = (
-                sweep.Sweep(rows, self.outputs, self.dtype, threads).predict(self.theta, self.span, keep=False).f
+                engine.Sweep(rows, self.outputs, self.dtype, threads).predict(self.theta, self.span, keep=False).f
             )
         return f[:, 0] if self.outputs == 1 else f
 

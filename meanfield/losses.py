@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import exact_math
+from .engine import exact_math
 from .errors import InputError
 
 # p = n·a of a point computed as p/n comes back a few units in the last place off; that much is still in the domain.
@@ -27,8 +27,9 @@ class Loss(ABC):
     name: str
 
     @abstractmethod
-    def encode(self, y: np.ndarray, where: str = "y",
-               classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    def encode(
+        self, y: np.ndarray, where: str = "y", classes: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Targets `t` for raw labels `y`, and the sorted classes they number (None for regression).
 
         `classes` are those of the training set; a label outside them raises InputError, as does any label that the
@@ -76,8 +77,9 @@ class Loss(ABC):
 class Logistic(Loss):
     """ℓ(y, f) = log(1 + e^{-yf}), y = ±1, C = 1."""
 
-    def encode(self, y: np.ndarray, where: str = "y",
-               classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    def encode(
+        self, y: np.ndarray, where: str = "y", classes: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Two distinct labels of any kind: the smaller is -1, the larger +1. One label alone must be -1, 0, 1 or bool.
 
         A lone label appears when n is tiny; only in {-1, 0, 1} is its sign clear without the other one.
@@ -125,15 +127,18 @@ class Logistic(Loss):
 class Squared(Loss):
     """ℓ(y, f) = ½ ‖f - y‖²."""
 
-    def encode(self, y: np.ndarray, where: str = "y",
-               classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    def encode(
+        self, y: np.ndarray, where: str = "y", classes: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Finite numbers (n,) or (n, C), as (n, C) float64."""
         y = np.asarray(y)
         if y.ndim not in (1, 2) or y.size == 0:
             raise InputError(f"{where} has shape {y.shape}: must be (n,) or (n, C), and not empty")
         if y.dtype.kind not in "biuf":
-            raise InputError(f"{where}: loss 'squared' needs numbers, {_found(np.unique(y))}; "
-                             "for classes set loss = \"logistic\" (two) or \"cross_entropy\"")
+            raise InputError(
+                f"{where}: loss 'squared' needs numbers, {_found(np.unique(y))}; "
+                'for classes set loss = "logistic" (two) or "cross_entropy"'
+            )
         targets = np.ascontiguousarray(y.reshape(len(y), -1), dtype=np.float64)
         _refuse_non_finite(targets, where)
         return targets, None
@@ -164,13 +169,16 @@ class Squared(Loss):
 class CrossEntropy(Loss):
     """ℓ(y, f) = log Σ_c e^{f_c} - f_y."""
 
-    def encode(self, y: np.ndarray, where: str = "y",
-               classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    def encode(
+        self, y: np.ndarray, where: str = "y", classes: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Two or more classes, integers or strings, numbered 0..C-1 in sorted order."""
         labels = _labels(y, where)
         if labels.dtype.kind == "f":
-            raise InputError(f"{where}: loss 'cross_entropy' needs integers or strings, {_found(np.unique(labels))}; "
-                             "for regression set loss = \"squared\"")
+            raise InputError(
+                f"{where}: loss 'cross_entropy' needs integers or strings, {_found(np.unique(labels))}; "
+                'for regression set loss = "squared"'
+            )
         if classes is None:
             classes = np.unique(labels)
             if len(classes) < 2:
@@ -225,8 +233,9 @@ class CrossEntropy(Loss):
         return _picked(f, t)[:, 0] - others.max(axis=1)
 
 
-LOSSES: dict[str, Loss] = {loss.name: loss for loss in
-                           (Logistic("logistic"), Squared("squared"), CrossEntropy("cross_entropy"))}
+LOSSES: dict[str, Loss] = {
+    loss.name: loss for loss in (Logistic("logistic"), Squared("squared"), CrossEntropy("cross_entropy"))
+}
 
 
 def get_loss(name: str) -> Loss:
@@ -296,12 +305,17 @@ def _labels(y: np.ndarray, where: str) -> np.ndarray:
 
 def _index(labels: np.ndarray, classes: np.ndarray, where: str) -> np.ndarray:
     classes = np.asarray(classes)
-    known = np.isin(labels, classes) if (labels.dtype.kind == "U") == (classes.dtype.kind == "U") else \
-        np.zeros(len(labels), bool)
+    known = (
+        np.isin(labels, classes)
+        if (labels.dtype.kind == "U") == (classes.dtype.kind == "U")
+        else np.zeros(len(labels), bool)
+    )
     if not known.all():
         first = int(np.argmin(known))
-        raise InputError(f"{where}[{first}] is {labels[first].item()!r}, a label that the training set lacks "
-                         f"(it has {_listed(classes)})")
+        raise InputError(
+            f"{where}[{first}] is {labels[first].item()!r}, a label that the training set lacks "
+            f"(it has {_listed(classes)})"
+        )
     return np.searchsorted(classes, labels).astype(np.int64)
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import exact_math, noise
+from .engine import exact_math, noise
+from .engine.exact_algebra import product
 from .errors import InputError
-from .exact_math import product
 from .losses import get_loss
 from .schedules import Schedule
 
@@ -80,7 +80,7 @@ class Problem:
 
     def objective(self, ensemble: Ensemble, *, threads: int | None = None) -> Objective:
         """The objective of an ensemble at the λ that its step has. InputError: another d or number of outputs."""
-        from .sweep import Sweep
+        from .engine.engine import Sweep
 
         self.check(ensemble)
         sweep = Sweep(self.X, self.outputs, ensemble.dtype, threads)

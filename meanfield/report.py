@@ -13,13 +13,13 @@ from html import escape
 from typing import Any
 
 from . import plots
-from .certificate import certify
-from .config import to_toml
-from .diagnostics import error_on_test_set, normalized_margin
+from .diagnostics.basic import error_on_test_set, normalized_margin
 from .errors import InputError
-from .free_energy import certify_free_energy
-from .run import Run
-from .runfile import quoted
+from .optimality.certificate import certify
+from .optimality.free_energy_gap import certify_free_energy
+from .simulation.config import to_toml
+from .simulation.output import quoted
+from .simulation.run import Run
 
 _CSS = """
 :root { color-scheme: light dark; --ground: #fff; --text: #1a1a1a; --quiet: #5c5c5c; --line: #ddd; --box: #f6f6f6; }
@@ -72,14 +72,19 @@ def html(run: Run, name: str, *, seconds: float = 3.0) -> str:
         f'<p class="quiet">{escape(config.data.source)}, n = {run.problem.n}, d = {run.problem.d}, m = '
         f"{run.ensemble.m}; {config.objective.loss} loss, {config.dynamics.method}; {state} at step "
         f"{run.ensemble.step} of {config.run.steps}</p>",
-        "<h2>Measures</h2>", _table(_measures(run)),
-        "<h2>Certificate</h2>", _certificate(run, seconds),
-        "<h2>Figures</h2>", f'<div class="figures">{"".join(_figures(run))}</div>',
-        "<h2>Configuration</h2>", f"<pre>{escape(settable(run))}</pre>",
-        "<h2>How to reproduce it</h2>", _recipe(run, name),
+        "<h2>Measures</h2>",
+        _table(_measures(run)),
+        "<h2>Certificate</h2>",
+        _certificate(run, seconds),
+        "<h2>Figures</h2>",
+        f'<div class="figures">{"".join(_figures(run))}</div>',
+        "<h2>Configuration</h2>",
+        f"<pre>{escape(settable(run))}</pre>",
+        "<h2>How to reproduce it</h2>",
+        _recipe(run, name),
         "<h2>Made with</h2>",
         _table([(key.replace("_", " "), value) for key, value in run.attributes.items()]),
-    ]  # fmt: skip
+    ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -108,13 +113,17 @@ def _measures(run: Run) -> list[tuple[str, Any]]:
     value, risk, penalty = problem.evaluate(moments.f, moments.second, problem.reg(k))
     kind = "error" if problem.classes is not None else "mean squared error"
     return [
-        ("step", k), ("regularization λ", problem.reg(k)), ("temperature τ", problem.temperature(k)),
-        ("objective L", value), ("risk R", risk), ("penalty λ∫‖θ‖²dρ", penalty),
+        ("step", k),
+        ("regularization λ", problem.reg(k)),
+        ("temperature τ", problem.temperature(k)),
+        ("objective L", value),
+        ("risk R", risk),
+        ("penalty λ∫‖θ‖²dρ", penalty),
         ("normalized margin", normalized_margin(problem, moments)),
         (f"training {kind}", problem.loss.error(moments.f, problem.targets)),
         (f"test {kind}", error_on_test_set(problem, ensemble)),
         ("wall-clock seconds up to the last row", run.recorder.seconds),
-    ]  # fmt: skip
+    ]
 
 
 def _certificate(run: Run, seconds: float) -> str:
@@ -134,9 +143,12 @@ def _certificate(run: Run, seconds: float) -> str:
     ]
     if not found.rigorous and found.proven_bound is not None:
         rows.append(("proven lower bound of min L", found.proven_bound))
-    meaning = ("The bound is proven." if found.rigorous else
-               "The bound is an estimate: it rests on the highest pull that a search found, not on a proof that there "
-               "is none higher.")  # fmt: skip
+    meaning = (
+        "The bound is proven."
+        if found.rigorous
+        else "The bound is an estimate: it rests on the highest pull that a search found, not on a proof that there "
+        "is none higher."
+    )
     return _table(rows) + f'<p class="quiet">{meaning} Method: {escape(found.method)}, {found.seconds:.1f} s.</p>'
 
 
@@ -164,14 +176,18 @@ def _figures(run: Run) -> Iterable[str]:
         image = io.BytesIO()
         plots.save_image(figure, image)
         data = base64.b64encode(image.getvalue()).decode()
-        yield (f'<figure><img alt="{escape(caption)}" src="data:image/svg+xml;base64,{data}">'
-               f"<figcaption>{escape(caption)}</figcaption></figure>")  # fmt: skip
+        yield (
+            f'<figure><img alt="{escape(caption)}" src="data:image/svg+xml;base64,{data}">'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+        )
 
 
 def settable(run: Run) -> str:
     """The run's configuration as TOML that `meanfield run` takes: sizes that come with a file are refused beside it."""
-    brought = {"data": ("n", "d", "n_test") if run.config.data.external else (),
-               "ensemble": ("m",) if run.config.ensemble.external else ()}  # fmt: skip
+    brought = {
+        "data": ("n", "d", "n_test") if run.config.data.external else (),
+        "ensemble": ("m",) if run.config.ensemble.external else (),
+    }
     lines, section = [], ""
     for line in to_toml(run.config).splitlines():
         section = line.strip("[]") if line.startswith("[") else section
@@ -183,11 +199,15 @@ def settable(run: Run) -> str:
 def _recipe(run: Run, name: str) -> str:
     """How to make the same run again."""
     if run.config.data.source == "arrays" or run.config.ensemble.init == "given":
-        return ("<p>The run was made in Python, from arrays that are kept in its file alone. "
-                f"<code>meanfield.load({escape(repr(name))})</code> has them as <code>.problem</code>; going on: "
-                f"<code>meanfield resume {escape(quoted(name))} --more 1000</code>.</p>"
-                f'<p class="quiet">SHA-256 of the data: {escape(run.dataset.sha256)}</p>')  # fmt: skip
-    return ("<p>Save the configuration above as <code>config.toml</code>, then</p>"
-            "<pre>meanfield run config.toml --out again.h5</pre>"
-            "<p>On one type of processor, with the versions below, this gives the same bits.</p>"
-            f'<p class="quiet">SHA-256 of the data: {escape(run.dataset.sha256)}</p>')  # fmt: skip
+        return (
+            "<p>The run was made in Python, from arrays that are kept in its file alone. "
+            f"<code>meanfield.load({escape(repr(name))})</code> has them as <code>.problem</code>; going on: "
+            f"<code>meanfield resume {escape(quoted(name))} --more 1000</code>.</p>"
+            f'<p class="quiet">SHA-256 of the data: {escape(run.dataset.sha256)}</p>'
+        )
+    return (
+        "<p>Save the configuration above as <code>config.toml</code>, then</p>"
+        "<pre>meanfield run config.toml --out again.h5</pre>"
+        "<p>On one type of processor, with the versions below, this gives the same bits.</p>"
+        f'<p class="quiet">SHA-256 of the data: {escape(run.dataset.sha256)}</p>'
+    )

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import exact_math
+from .engine import exact_math
 from .errors import InputError
 
 SHAPES = ("constant", "linear", "geometric", "cosine", "c_over_log_t")
@@ -50,8 +50,10 @@ class Schedule:
         if self.shape == "constant" and self.start != self.end:
             raise InputError(f"start = {self.start!r}, end = {self.end!r}: a constant schedule needs them equal")
         if self.shape == "geometric" and min(self.start, self.end) <= 0:
-            raise InputError(f"start = {self.start!r}, end = {self.end!r}: a geometric schedule needs both positive "
-                             "(use shape = \"linear\" to reach zero)")
+            raise InputError(
+                f"start = {self.start!r}, end = {self.end!r}: a geometric schedule needs both positive "
+                '(use shape = "linear" to reach zero)'
+            )
 
     @classmethod
     def of(cls, value: float | Mapping[str, Any] | Schedule) -> Schedule:

@@ -21,15 +21,19 @@ from pathlib import Path
 
 def prepared(m, d):
     """A run at step 0 with these particles."""
-    from meanfield.config import Config
-    from meanfield.run import prepare
+    from meanfield.simulation.config import Config
+    from meanfield.simulation.run import prepare
 
-    return prepare(Config.model_validate({
-        "data": {"source": "xor", "n": 64, "d": d, "n_test": 0},
-        "objective": {"reg": 5e-3},
-        "ensemble": {"m": m},
-        "run": {"steps": 10},
-    }))  # fmt: skip
+    return prepare(
+        Config.model_validate(
+            {
+                "data": {"source": "xor", "n": 64, "d": d, "n_test": 0},
+                "objective": {"reg": 5e-3},
+                "ensemble": {"m": m},
+                "run": {"steps": 10},
+            }
+        )
+    )
 
 
 def seconds(action):
@@ -69,11 +73,17 @@ def measure(m, d, turns, folder):
             plain.unlink()
             saves.append(seconds(lambda: run.save(target)))
     return {
-        "m": m, "d": d, "bytes": size, "turns": turns,
-        "save_s": statistics.median(saves), "fastest_save_s": min(saves),
-        "copy_s": statistics.median(copies), "fastest_copy_s": min(copies),
-        "lay_out_s": seconds(lambda: lay_out(run)), "sha256_s": seconds(lambda: digest(block, size)),
-    }  # fmt: skip
+        "m": m,
+        "d": d,
+        "bytes": size,
+        "turns": turns,
+        "save_s": statistics.median(saves),
+        "fastest_save_s": min(saves),
+        "copy_s": statistics.median(copies),
+        "fastest_copy_s": min(copies),
+        "lay_out_s": seconds(lambda: lay_out(run)),
+        "sha256_s": seconds(lambda: digest(block, size)),
+    }
 
 
 def main():

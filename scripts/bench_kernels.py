@@ -85,8 +85,13 @@ def jax_ntk():
 
 def speed():
     X = np.random.default_rng(0).normal(size=(10_000, 20))
-    peers = {"meanfield": relu_ntk, "NumPy": numpy_ntk, "scikit-learn style": sklearn_style_ntk, "JAX": jax_ntk(),
-             "matrix product alone": lambda X: X @ X.T}
+    peers = {
+        "meanfield": relu_ntk,
+        "NumPy": numpy_ntk,
+        "scikit-learn style": sklearn_style_ntk,
+        "JAX": jax_ntk(),
+        "matrix product alone": lambda X: X @ X.T,
+    }
     functions = {name: (lambda f=f: f(X)) for name, f in peers.items() if f}
     for function in functions.values():
         function()
@@ -98,10 +103,12 @@ def speed():
 
 
 def memory():
-    code = ("import resource, numpy as np; from meanfield.kernels import relu_ntk\n"
-            "X = np.random.default_rng(0).normal(size=(10_000, 20)); relu_ntk(X[:600])\n"
-            "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; K = relu_ntk(X)\n"
-            "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / K.nbytes)")
+    code = (
+        "import resource, numpy as np; from meanfield.kernels import relu_ntk\n"
+        "X = np.random.default_rng(0).normal(size=(10_000, 20)); relu_ntk(X[:600])\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; K = relu_ntk(X)\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / K.nbytes)"
+    )
     peak = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     print(f"peak memory / Gram matrix: {float(peak):.3f}")
 
@@ -119,15 +126,22 @@ def path():
         X = np.random.default_rng(0).normal(size=(n, 20))
         y, K = np.sign(X[:, 0] * X[:, 1]), relu_ntk(X)
         reg = 1e-6 * np.trace(K)
-        times = medians({"50 values, leave-one-out at each": lambda K=K, y=y: RidgePath().fit(K, y),
-                         "1 value, leave-one-out": lambda K=K, y=y, reg=reg: Ridge(reg).fit(K, y).leave_one_out(),
-                         "1 value": lambda K=K, y=y, reg=reg: Ridge(reg).fit(K, y),
-                         "1 value by the path's solver": lambda K=K, y=y, reg=reg: RidgePath([reg]).fit(K, y),
-                         "eigendecomposition": lambda K=K: scipy.linalg.eigh(K, driver="evd", check_finite=False)},
-                        5 if n < 4000 else 3)
+        times = medians(
+            {
+                "50 values, leave-one-out at each": lambda K=K, y=y: RidgePath().fit(K, y),
+                "1 value, leave-one-out": lambda K=K, y=y, reg=reg: Ridge(reg).fit(K, y).leave_one_out(),
+                "1 value": lambda K=K, y=y, reg=reg: Ridge(reg).fit(K, y),
+                "1 value by the path's solver": lambda K=K, y=y, reg=reg: RidgePath([reg]).fit(K, y),
+                "eigendecomposition": lambda K=K: scipy.linalg.eigh(K, driver="evd", check_finite=False),
+            },
+            5 if n < 4000 else 3,
+        )
         for name, seconds in times.items():
-            print(f"n {n:4d}  {name:34s} {seconds:7.3f} s; the path costs {next(iter(times.values())) / seconds:6.2f} "
-                  "of these", flush=True)
+            print(
+                f"n {n:4d}  {name:34s} {seconds:7.3f} s; the path costs {next(iter(times.values())) / seconds:6.2f} "
+                "of these",
+                flush=True,
+            )
 
 
 def large(n=20_000, d=80, n_test=10_000):
@@ -143,11 +157,15 @@ def large(n=20_000, d=80, n_test=10_000):
     speed = max(before, product_speed())
     limit, total = n**3 / 3 / speed, gram + factor + predict
     print(f"Gram {gram:.1f} s, ridge {factor:.1f} s, {n_test} predictions {predict:.1f} s, together {total:.1f} s")
-    print(f"matrix product A @ B {speed / 1e9:.0f} GFLOP/s (the better of before and after), at which the n³/3 "
-          f"operations of Cholesky take {limit:.1f} s")
+    print(
+        f"matrix product A @ B {speed / 1e9:.0f} GFLOP/s (the better of before and after), at which the n³/3 "
+        f"operations of Cholesky take {limit:.1f} s"
+    )
     print(f"ridge alone {factor / limit:.2f} x that, the whole {total / limit:.2f} x")
-    print(f"test error {(margins(scores, y_test) <= 0).mean():.4f}; peak memory of the process "
-          f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+    print(
+        f"test error {(margins(scores, y_test) <= 0).mean():.4f}; peak memory of the process "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
+    )
 
 
 if __name__ == "__main__":

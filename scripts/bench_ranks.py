@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from meanfield import Ensemble
-from meanfield.communicator import world
-from meanfield.sweep import Move, Sweep
+from meanfield.engine.engine import Move, Sweep
+from meanfield.runtime.communicator import world
 
 
 def step_seconds(m, n, d, steps, threads):
@@ -67,16 +67,31 @@ def model(core=42e-12, cores=64, latency=2e-6, bandwidth=20e9, python=50e-6):
                 arithmetic = core * m * n * d / (cores * nodes)
                 network = 2 * np.log2(nodes) * latency + 2 * (nodes - 1) / nodes * size / bandwidth
                 total = arithmetic + network + python
-                print(f"10^{int(np.log10(m)):<8d} {n:7d} {nodes:6d} {arithmetic:12.3g} {network:12.3g} {total:10.3g} "
-                      f"{100 * network / total:10.2f} %")  # fmt: skip
+                print(
+                    f"10^{int(np.log10(m)):<8d} {n:7d} {nodes:6d} {arithmetic:12.3g} {network:12.3g} {total:10.3g} "
+                    f"{100 * network / total:10.2f} %"
+                )
 
 
 def turn(shape, arguments):
     """Seconds a step, measured in processes of their own."""
     count, threads = shape
     launcher = [arguments.mpiexec, "-n", str(count)] if count > 1 else []
-    line = [*launcher, sys.executable, __file__, "--worker", str(threads), "--m", str(arguments.m),
-            "--n", str(arguments.n), "--d", str(arguments.d), "--steps", str(arguments.steps)]  # fmt: skip
+    line = [
+        *launcher,
+        sys.executable,
+        __file__,
+        "--worker",
+        str(threads),
+        "--m",
+        str(arguments.m),
+        "--n",
+        str(arguments.n),
+        "--d",
+        str(arguments.d),
+        "--steps",
+        str(arguments.steps),
+    ]
     return json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
 
 
@@ -107,8 +122,10 @@ def main():
             for shape, found in times.items():
                 found.append(turn(shape, arguments))
         for (count, threads), found in times.items():
-            print(f"{count} ranks × {threads} threads  {1e3 * np.median(found):7.2f} ms a step "
-                  f"({1e3 * min(found):.2f} to {1e3 * max(found):.2f})")  # fmt: skip
+            print(
+                f"{count} ranks × {threads} threads  {1e3 * np.median(found):7.2f} ms a step "
+                f"({1e3 * min(found):.2f} to {1e3 * max(found):.2f})"
+            )
         ratios = [b / a for a, b in zip(*times.values(), strict=True)]
         print(f"ranks over threads, median of {len(ratios)} pairs: {np.median(ratios):.3f}")
 

@@ -35,21 +35,23 @@ def status(name):
 
 
 def config(m, n, d, steps, record_every=10**9):
-    from meanfield.config import Config
+    from meanfield.simulation.config import Config
 
-    return Config.model_validate({
-        "data": {"source": "xor", "n": n, "d": d, "n_test": 0},
-        "objective": {"reg": 5e-3, "temperature": 1e-4},
-        "ensemble": {"m": m},
-        "dynamics": {"method": "langevin", "step_size": 0.05},
-        "run": {"steps": steps, "record_every": record_every},
-    })  # fmt: skip
+    return Config.model_validate(
+        {
+            "data": {"source": "xor", "n": n, "d": d, "n_test": 0},
+            "objective": {"reg": 5e-3, "temperature": 1e-4},
+            "ensemble": {"m": m},
+            "dynamics": {"method": "langevin", "step_size": 0.05},
+            "run": {"steps": steps, "record_every": record_every},
+        }
+    )
 
 
 def turn(run, steps, threads):
     """Seconds of each of `steps` steps of a run after one that is not counted."""
-    from meanfield.progress import Silent
-    from meanfield.simulate import extend, follow
+    from meanfield.simulation.loop import extend, follow
+    from meanfield.simulation.progress import Silent
 
     class Stamps(Silent):
         def __init__(self):
@@ -67,7 +69,7 @@ def turn(run, steps, threads):
 
 def one_size(m, n, d, threads, reps, seconds):
     """Measure one m in this process; a dict of what was found."""
-    from meanfield import run as runs
+    from meanfield.simulation import run as runs
 
     turn(runs.prepare(config(1024, n, d, 0)), 1, 1)  # compiles, and loads what any run loads
     before = status("VmRSS")
@@ -80,17 +82,21 @@ def one_size(m, n, d, threads, reps, seconds):
             times[k].append(float(np.mean(turn(run, count, k)[0])))
     medians = {k: float(np.median(each)) for k, each in times.items()}
     return {
-        "m": m, "n": n, "d": d, "ms": {k: 1e3 * t for k, t in medians.items()},
+        "m": m,
+        "n": n,
+        "d": d,
+        "ms": {k: 1e3 * t for k, t in medians.items()},
         "ns_per_particle": {k: 1e9 * t / m for k, t in medians.items()},
-        "bytes_per_particle": (resident - before) / m, "bytes_needed": 4 * (d + 1) + n / 8,
+        "bytes_per_particle": (resident - before) / m,
+        "bytes_needed": 4 * (d + 1) + n / 8,
         "peak_gib": status("VmHWM") / GIB,
-    }  # fmt: skip
+    }
 
 
 def huge(m, n, d, threads, folder):
     """One step, one record after it, one checkpoint; prints the peak and exits 1 if it was beyond 20 GiB."""
-    from meanfield import run as runs
-    from meanfield.simulate import follow
+    from meanfield.simulation import run as runs
+    from meanfield.simulation.loop import follow
 
     def told(what, start):
         seconds, resident = time.perf_counter() - start, status("VmRSS") / GIB
@@ -139,16 +145,20 @@ def main():
     if options.one:
         print(json.dumps(one_size(options.one, options.n, options.d, options.threads, options.reps, options.turn)))
         return
-    print(f"{'m':>10s} {'bytes':>7s} {'needed':>7s} {'peak GiB':>8s}   ns a particle (ms a step) with threads "
-          + ", ".join(map(str, options.threads)))  # fmt: skip
+    print(
+        f"{'m':>10s} {'bytes':>7s} {'needed':>7s} {'peak GiB':>8s}   ns a particle (ms a step) with threads "
+        + ", ".join(map(str, options.threads))
+    )
     found = []
     for m in options.m:
         command = [sys.executable, __file__, *sys.argv[1:], "--one", str(m)]
         row = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
         found.append(row)
         times = "   ".join(f"{row['ns_per_particle'][k]:7.2f} ({row['ms'][k]:.3f})" for k in row["ms"])
-        print(f"{m:10d} {row['bytes_per_particle']:7.1f} {row['bytes_needed']:7.1f} {row['peak_gib']:8.2f}   {times}",
-              flush=True)  # fmt: skip
+        print(
+            f"{m:10d} {row['bytes_per_particle']:7.1f} {row['bytes_needed']:7.1f} {row['peak_gib']:8.2f}   {times}",
+            flush=True,
+        )
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 

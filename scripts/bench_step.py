@@ -36,9 +36,18 @@ import numpy as np
 from peers_step import ETA, PEERS, REG, TAU, make_task, make_turn, repeated, serve, useful_flops
 
 ROWS = (
-    "65536,512,20", "65536,1024,64", "16384,1024,128", "262144,64,10", "65536,500,21", "65536,512,20:float64",
-    "65536,1024,64:float64", "65536,512,64,10", "normals,4194304", "65536,512,20:threads", "65536,1024,64:threads",
-)  # fmt: skip
+    "65536,512,20",
+    "65536,1024,64",
+    "16384,1024,128",
+    "262144,64,10",
+    "65536,500,21",
+    "65536,512,20:float64",
+    "65536,1024,64:float64",
+    "65536,512,64,10",
+    "normals,4194304",
+    "65536,512,20:threads",
+    "65536,1024,64:threads",
+)
 QUICK = ("65536,512,20", "normals,4194304", "65536,512,20:threads")
 PRODUCT = "matrix product"
 
@@ -100,7 +109,7 @@ def our_turn(spec):
 
 def our_steps(spec):
     from meanfield import Ensemble, Langevin, Problem, simulate
-    from meanfield.progress import Silent
+    from meanfield.simulation.progress import Silent
 
     class Stamps(Silent):
         def __init__(self):
@@ -116,8 +125,15 @@ def our_steps(spec):
 
     def turn(count):
         stamps = Stamps()
-        simulate(problem, ensemble, Langevin(step_size=ETA), steps=count + 1, record_every=10**9,
-                 threads=spec["threads"], progress=stamps)  # fmt: skip
+        simulate(
+            problem,
+            ensemble,
+            Langevin(step_size=ETA),
+            steps=count + 1,
+            record_every=10**9,
+            threads=spec["threads"],
+            progress=stamps,
+        )
         return list(np.diff(stamps.times)[1:])
 
     return turn
@@ -125,14 +141,14 @@ def our_steps(spec):
 
 def our_normals(spec):
     """The engine's own way to fill an array with normals, that of a Gaussian initial law; no memory is allocated."""
-    from meanfield import sweep
+    from meanfield.engine import engine
 
-    group, components = sweep.group_size(spec["dtype"]), 64
+    group, components = engine.group_size(spec["dtype"]), 64
     m = -(-spec["count"] // components)
     theta = np.zeros((-(-m // group), components, group), spec["dtype"])
-    workers = sweep.Workers(spec["threads"])
+    workers = engine.Workers(spec["threads"])
     arguments = (theta, 0, m, 1, theta.dtype.type(1), np.uint64(0))
-    return repeated(lambda: workers.run(sweep._draw, -(-m // sweep.BLOCK), arguments, 1))
+    return repeated(lambda: workers.run(engine._draw, -(-m // engine.BLOCK), arguments, 1))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -226,14 +242,19 @@ def summary(row, listed, missing, turns, rates):
             continue
         rate, ms = row.operations / medians[name] / 1e9, [1e3 * seconds for seconds in turns[name]]
         comparable = peers and spec["dtype"] == listed[-1][2]["dtype"]
-        results.append({
-            **result, "ms": 1e3 * medians[name], "ms_min": min(ms), "ms_turns": ms,
-            "faster_than_peers": min(peers.values()) / medians[name] if comparable else None,
-            "gflops": rate if row.operations else None,
-            "of_product": rate / rates[spec["dtype"]] if row.operations else None,
-            "product_gflops": rates.get(spec["dtype"]),
-            "ns_each": 1e9 * medians[name] / row.numbers[0] if row.variant == "normals" else None,
-        })  # fmt: skip
+        results.append(
+            {
+                **result,
+                "ms": 1e3 * medians[name],
+                "ms_min": min(ms),
+                "ms_turns": ms,
+                "faster_than_peers": min(peers.values()) / medians[name] if comparable else None,
+                "gflops": rate if row.operations else None,
+                "of_product": rate / rates[spec["dtype"]] if row.operations else None,
+                "product_gflops": rates.get(spec["dtype"]),
+                "ns_each": 1e9 * medians[name] / row.numbers[0] if row.variant == "normals" else None,
+            }
+        )
     return results
 
 
@@ -241,8 +262,11 @@ def shown(row, results):
     """The table of one row."""
     rates = {r["dtype"]: r["product_gflops"] for r in results if r.get("product_gflops")}
     products = ", ".join(f"{dtype} matrix product {rate:.0f} GFLOP/s" for dtype, rate in rates.items())
-    lines = [f"\n{row.label}   {products}".rstrip(" "), f"{'':20s} {'ms':>10s} {'min':>10s} {'x peer':>8s} "
-             + (f"{'ns each':>8s}" if row.variant == "normals" else f"{'GFLOP/s':>8s} {'of product':>10s}")]
+    lines = [
+        f"\n{row.label}   {products}".rstrip(" "),
+        f"{'':20s} {'ms':>10s} {'min':>10s} {'x peer':>8s} "
+        + (f"{'ns each':>8s}" if row.variant == "normals" else f"{'GFLOP/s':>8s} {'of product':>10s}"),
+    ]
     for r in results:
         if "missing" in r:
             lines.append(f"{r['name']:20s} missing: {r['missing']}")
@@ -265,7 +289,7 @@ def part_drivers():
     """Compiled loops over all blocks, one part of a step each. Not cached on disk: they hold code of the engine's."""
     import numba
 
-    from meanfield import noise, sweep
+    from meanfield.engine import engine, noise
 
     compiled = numba.njit(nogil=True, error_model="numpy")
     purpose = int(noise.Purpose.LANGEVIN)
@@ -273,12 +297,12 @@ def part_drivers():
     @compiled
     def forward(theta, per, X, bits, sums, Z):
         for g in range(0, theta.shape[0], per):
-            sweep._forward_block(theta, g, min(g + per, theta.shape[0]), X, 1, bits, True, sums, Z)
+            engine._forward_block(theta, g, min(g + per, theta.shape[0]), X, 1, bits, True, sums, Z)
 
     @compiled
     def product(theta, per, XR, bits, r, G):
         for g in range(0, theta.shape[0], per):
-            sweep._gradient_one(theta, g, min(g + per, theta.shape[0]), XR, bits, r, G)
+            engine._gradient_one(theta, g, min(g + per, theta.shape[0]), XR, bits, r, G)
 
     @compiled
     def normals(theta, seed, w, z):
@@ -291,29 +315,30 @@ def part_drivers():
     @compiled
     def update(theta, per, G, gap, d, move, seed, w, z):
         for g in range(theta.shape[0]):
-            sweep._move_group(theta, g, 0, G[g % per], gap, d, move, seed, 0, w, z)
+            engine._move_group(theta, g, 0, G[g % per], gap, d, move, seed, 0, w, z)
 
     @compiled
     def reduction(theta, per, n, sums, limbs):
         for g in range(0, theta.shape[0], per):
-            sweep._reduce_block(theta, g, min(g + per, theta.shape[0]), n, 1, sums, limbs)
+            engine._reduce_block(theta, g, min(g + per, theta.shape[0]), n, 1, sums, limbs)
 
     return forward, product, normals, update, reduction
 
 
 def profile_calls(m, n, d):
     """(calls, moved): name -> the five parts of a step on one thread and the whole of it, and what "update" moves."""
-    from meanfield import Ensemble, sweep
+    from meanfield import Ensemble
     from meanfield.dynamics import exponential_move
+    from meanfield.engine import engine
 
     task = make_task(m, n, d)
     theta = Ensemble.from_arrays(task.w, task.U).theta
-    engine, move = sweep.Sweep(task.X, 1, theta.dtype, 1), exponential_move(ETA, REG, TAU)
+    engine, move = engine.Sweep(task.X, 1, theta.dtype, 1), exponential_move(ETA, REG, TAU)
     residual = np.where(np.arange(n)[:, None] % 2, 0.5, -0.5) / n
     engine.predict(theta, m)
     X, bits, (columns, r, _, _) = engine._data.by_row, engine._bits.copy(), engine._residual_side(residual)
-    group, per, rows = theta.shape[2], sweep.BLOCK // theta.shape[2], X.shape[0] * X.shape[2]
-    L, U = group // sweep.VECTORS, columns.shape[0] * columns.shape[2]
+    group, per, rows = theta.shape[2], engine.BLOCK // theta.shape[2], X.shape[0] * X.shape[2]
+    L, U = group // engine.VECTORS, columns.shape[0] * columns.shape[2]
     sums, Z = np.zeros((rows, 1, L), theta.dtype), np.zeros((X.shape[2], group), theta.dtype)
     G, seed = np.zeros((per, U + 1, group), theta.dtype), np.uint64(0)
     w, z = np.empty((4, group), np.uint32), np.empty((4, group), theta.dtype)
@@ -392,10 +417,15 @@ def machine(options):
         found = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
         name = found[0].partition(":")[2].strip() if found else name
     return {
-        "processor": name, "threads": options.threads, "load_before": os.getloadavg()[0], "reps": options.reps,
-        "python": platform.python_version(), "numpy": np.__version__, "numba": numba.__version__,
+        "processor": name,
+        "threads": options.threads,
+        "load_before": os.getloadavg()[0],
+        "reps": options.reps,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
         "peer_python": options.peer_python,
-    }  # fmt: skip
+    }
 
 
 def main():

@@ -20,9 +20,9 @@ import claims
 import numpy as np
 
 from meanfield import Ensemble, Langevin, PerturbedFlow, Problem, exact, simulate
-from meanfield.config import Data
-from meanfield.datasets import load_dataset, teacher_units
+from meanfield.datasets.load import load_dataset, teacher_units
 from meanfield.kernels import SVM, ReluKernel, RidgePath, margin_cap_limit
+from meanfield.simulation.config import Data
 
 SPHERE = ReluKernel(train="last")  # E relu(u·x) relu(u·x'), u ~ N(0, I); over d it is the mean over the unit sphere
 
@@ -73,14 +73,24 @@ def teacher_cell(task, n, seed, reg, m, steps, dynamics):
         star = np.nan
         if n <= 80:
             star = 2 * exact.max_margin(data.X, data.y, tolerance=5e-3, effort=1000.0, threads=1).margin
-        return {"error": float(np.mean(f * data.y_test <= 0)), "kernel_error": float(np.mean(g * data.y_test <= 0)),
-                "complexity": C / margin, "kernel_complexity": root / fit.margin(), "risk": objective.risk,
-                "excess": 1 - margin / star}  # fmt: skip
+        return {
+            "error": float(np.mean(f * data.y_test <= 0)),
+            "kernel_error": float(np.mean(g * data.y_test <= 0)),
+            "complexity": C / margin,
+            "kernel_complexity": root / fit.margin(),
+            "risk": objective.risk,
+            "excess": 1 - margin / star,
+        }
     fit = RidgePath(loss="squared").fit(K, y)
     g = kernel.dot(data.X_test, data.X, fit.coef)
-    return {"error": float(np.mean((f - data.y_test) ** 2)), "kernel_error": float(np.mean((g - data.y_test) ** 2)),
-            "complexity": C * objective.penalty / reg / 2, "kernel_complexity": root * fit.norm,
-            "risk": objective.risk, "excess": objective.value / reg / teacher_size(seed) - 1}  # fmt: skip
+    return {
+        "error": float(np.mean((f - data.y_test) ** 2)),
+        "kernel_error": float(np.mean((g - data.y_test) ** 2)),
+        "complexity": C * objective.penalty / reg / 2,
+        "kernel_complexity": root * fit.norm,
+        "risk": objective.risk,
+        "excess": objective.value / reg / teacher_size(seed) - 1,
+    }
 
 
 def teacher_size(seed, d=20, hidden=6):
@@ -100,13 +110,17 @@ def margins(options):
     seeds = range(10 if options.full else 3)
     ratios = (2, 3, 4, 6, 8, 12, 16) if options.full else (2, 4, 6, 8)
     networks = options.study("bounds_network", network_cell).run(
-        {"d": d, "n": k * d, "seed": s} for d in dims for k in ratios for s in seeds)
+        {"d": d, "n": k * d, "seed": s} for d in dims for k in ratios for s in seeds
+    )
     larger = (*ratios, 24, 40, 64, *((96,) if options.full else ()))
     kernels = options.study("bounds_kernel", kernel_cell).run(
-        {"d": d, "n": k * d, "seed": s} for d in dims for k in larger for s in seeds)
+        {"d": d, "n": k * d, "seed": s} for d in dims for k in larger for s in seeds
+    )
     worst = max(row["upper"] / row["margin"] - 1 for row in networks)
-    print(f"γ_ℓ1: estimated gap of the linear program at most {worst:.1e}; least found "
-          f"{min(row['margin'] for row in networks):.5f}, four neurons have 0.25")  # fmt: skip
+    print(
+        f"γ_ℓ1: estimated gap of the linear program at most {worst:.1e}; least found "
+        f"{min(row['margin'] for row in networks):.5f}, four neurons have 0.25"
+    )
     figure, axes = claims.page(3)
     for i, d in enumerate(dims):
         _margins_of(axes, i, d, [r for r in networks if r["d"] == d], [r for r in kernels if r["d"] == d])
@@ -132,15 +146,30 @@ def _margins_of(axes, i, d, networks, kernels):
         (kernels, "margin_ntk", "error_ntk", "--", f"NTK, $d = {d}$"),
     ):
         n = np.array(sorted({row["n"] for row in rows}))
-        look = {"color": colour, "marker": marker, "ms": 3.5, "ls": style, "lw": 1.1, "capsize": 1.5,
-                "mfc": colour if style == "-" else "w", "label": label}  # fmt: skip
-        values = {key: np.array([claims.mean_and_error(f(r) for r in rows if r["n"] == v) for v in n]).T
-                  for key, f in (("margin", lambda r, m=margin: r[m]), ("error", lambda r, e=error: r[e]),
-                                 ("bound", lambda r, m=margin: C / (r[m] * np.sqrt(r["n"]))))}  # fmt: skip
+        look = {
+            "color": colour,
+            "marker": marker,
+            "ms": 3.5,
+            "ls": style,
+            "lw": 1.1,
+            "capsize": 1.5,
+            "mfc": colour if style == "-" else "w",
+            "label": label,
+        }
+        values = {
+            key: np.array([claims.mean_and_error(f(r) for r in rows if r["n"] == v) for v in n]).T
+            for key, f in (
+                ("margin", lambda r, m=margin: r[m]),
+                ("error", lambda r, e=error: r[e]),
+                ("bound", lambda r, m=margin: C / (r[m] * np.sqrt(r["n"]))),
+            )
+        }
         for ax, key in zip(axes, ("margin", "bound", "error"), strict=True):
             ax.errorbar(n / d, *values[key], **look)
-        lines += [(label.replace("$", ""), int(v), *(f"{values[k][0, j]:.4f} ± {values[k][1, j]:.4f}" for k in values))
-                  for j, v in enumerate(n)]  # fmt: skip
+        lines += [
+            (label.replace("$", ""), int(v), *(f"{values[k][0, j]:.4f} ± {values[k][1, j]:.4f}" for k in values))
+            for j, v in enumerate(n)
+        ]
     x = np.geomspace(n.min(), n.max())
     beyond = x[x > max(row["n"] for row in networks)]  # γ_ℓ1 falls with n, and not below the ¼ it has reached
     axes[1].plot(beyond / d, 4 * C / np.sqrt(beyond), color=colour, lw=0.7)
@@ -164,15 +193,23 @@ def classification(options):
 
 def regression(options):
     slow = {"reg": 1e-3, "m": 512, "steps": 16000}
-    _teacher(options, "regression", {"reg": 1e-8, "m": 512, "steps": 4000, "dynamics": "langevin"},
-             {**slow, "dynamics": "perturbed_flow"})  # fmt: skip
+    _teacher(
+        options,
+        "regression",
+        {"reg": 1e-8, "m": 512, "steps": 4000, "dynamics": "langevin"},
+        {**slow, "dynamics": "perturbed_flow"},
+    )
     for dynamics in ("perturbed_flow", "langevin"):
         rows = options.study("bounds_regression", teacher_cell).run(
             {"task": "regression", "n": n, "seed": s, **slow, "dynamics": dynamics}
-            for n in (160, 320, 640) for s in range(50 if options.full else 6))  # fmt: skip
+            for n in (160, 320, 640)
+            for s in range(50 if options.full else 6)
+        )
         above = [row["excess"] for row in rows if row["excess"] > 0]
-        print(f"{dynamics}, λ = 0.001, n ≥ 160: {len(above)} of {len(rows)} above the teacher's own objective, "
-              f"by at most {max(above, default=0.0):.3g} of it")  # fmt: skip
+        print(
+            f"{dynamics}, λ = 0.001, n ≥ 160: {len(above)} of {len(rows)} above the teacher's own objective, "
+            f"by at most {max(above, default=0.0):.3g} of it"
+        )
 
 
 def _teacher(options, task, *networks):
@@ -189,21 +226,39 @@ def _teacher(options, task, *networks):
         name = f"network, λ = {one['reg']:g}" if one else "NTK"
         look = {"marker": claims.MARKERS[i], "ls": claims.LINES[i], "ms": 3.5, "capsize": 1.5, "label": label}
         both = []
-        for ax, value in ((left, lambda r, p=prefix: r[f"{p}error"]),
-                          (right, lambda r, p=prefix: r[f"{p}complexity"] / np.sqrt(r["n"]))):  # fmt: skip
+        for ax, value in (
+            (left, lambda r, p=prefix: r[f"{p}error"]),
+            (right, lambda r, p=prefix: r[f"{p}complexity"] / np.sqrt(r["n"])),
+        ):
             mean, bar = np.array([claims.mean_and_error(value(r) for r in rows if r["n"] == n) for n in sizes]).T
             ax.errorbar(sizes, mean, bar, color=claims.COLOURS[i], **look)
             both.append([f"{m:.3g} ± {e:.1g}" for m, e in zip(mean, bar, strict=True)])
         fits = [[r for r in rows if r["n"] == n] for n in sizes]
-        lines += [(name, n, both[0][j], both[1][j],
-                   *([f"{np.mean([r[c] for r in fits[j]]):.2g}" for c in ("risk", "excess")] if one else ["", ""]))
-                  for j, n in enumerate(sizes)]  # fmt: skip
+        lines += [
+            (
+                name,
+                n,
+                both[0][j],
+                both[1][j],
+                *([f"{np.mean([r[c] for r in fits[j]]):.2g}" for c in ("risk", "excess")] if one else ["", ""]),
+            )
+            for j, n in enumerate(sizes)
+        ]
     claims.table((task, "n", "test error", "complexity/√n", "risk R", "excess"), lines)
     classes = task == "classification"
-    left.set(xlabel="$n$", ylabel="test error" if classes else "test mean squared error", xscale="log",
-             yscale="linear" if classes else "log", **({"ylim": (0, 0.5)} if classes else {}))  # fmt: skip
-    right.set(xlabel="$n$", xscale="log", ylim=(0, 1.25 * right.get_ylim()[1]),
-              ylabel=r"$C/(\gamma\sqrt{n})$" if classes else r"$C\,\|f\|/\sqrt{n}$")  # fmt: skip
+    left.set(
+        xlabel="$n$",
+        ylabel="test error" if classes else "test mean squared error",
+        xscale="log",
+        yscale="linear" if classes else "log",
+        **({"ylim": (0, 0.5)} if classes else {}),
+    )
+    right.set(
+        xlabel="$n$",
+        xscale="log",
+        ylim=(0, 1.25 * right.get_ylim()[1]),
+        ylabel=r"$C/(\gamma\sqrt{n})$" if classes else r"$C\,\|f\|/\sqrt{n}$",
+    )
     for ax, letter in ((left, "a"), (right, "b")):
         ax.set_title(f"({letter})", loc="left")
         ticks(ax, sizes)

@@ -16,10 +16,10 @@ import claims
 import numpy as np
 
 from meanfield import Problem, exact
-from meanfield.config import Data
-from meanfield.datasets import load_dataset
-from meanfield.deep import Network, ascend, lower_reg, normalized_margin
+from meanfield.datasets.load import load_dataset
 from meanfield.kernels import SVM, ReluKernel, RidgePath, class_targets
+from meanfield.simulation.config import Data
+from meanfield.studies.deep_networks import Network, ascend, lower_reg, normalized_margin
 
 DEPTHS = (2, 3, 4)
 N_TEST = 4096
@@ -57,10 +57,12 @@ def margin_cell(source, depth, width, n, d, last, climbs, seed):
     margins = [normalized_margin(problem, one) for one in climbed]
     highest = climbed[int(np.argmax(margins))]
     return {
-        "best": max(margins), "best_cold": max(margins[2:]), "best_error": test_error(problem, highest),
+        "best": max(margins),
+        "best_cold": max(margins[2:]),
+        "best_error": test_error(problem, highest),
         **{f"margin_{e}": stage.margin for e, stage in zip(exponents, stages, strict=True)},
         **{f"error_{e}": test_error(problem, stage.network) for e, stage in zip(exponents, stages, strict=True)},
-    }  # fmt: skip
+    }
 
 
 def program_cell(n, d, seed):
@@ -80,8 +82,11 @@ def kernel_cell(source, depth, n, d, seed):
     def error(f):
         return problem.loss.error(f.reshape(len(f), -1), problem.test_targets)
 
-    return {"margin": svm.margin() / float(np.sqrt(np.trace(K) / n)), "svm_error": error(svm.predict(K_test)),
-            "ridge_error": error(ridge.predict(K_test))}  # fmt: skip
+    return {
+        "margin": svm.margin() / float(np.sqrt(np.trace(K) / n)),
+        "svm_error": error(svm.predict(K_test)),
+        "ridge_error": error(ridge.predict(K_test)),
+    }
 
 
 def error_cell(depth, width, n, d, exponent, starts, seed):
@@ -115,31 +120,49 @@ def floor(depth):
 
 def margin(options):
     n, d, seeds, last = (120, 20, range(10), 30) if options.full else (60, 10, range(3), 12)
-    shape = {"source": "xor", "width": 200 if options.full else 32, "n": n, "d": d, "last": last,
-             "climbs": 8 if options.full else 2}  # fmt: skip
+    shape = {
+        "source": "xor",
+        "width": 200 if options.full else 32,
+        "n": n,
+        "d": d,
+        "last": last,
+        "climbs": 8 if options.full else 2,
+    }
     rows = options.study("deep_margin", margin_cell).run(
-        {**shape, "depth": K, "seed": s} for s in seeds for K in DEPTHS)
+        {**shape, "depth": K, "seed": s} for s in seeds for K in DEPTHS
+    )
     program = options.study("deep_program", program_cell).run({"n": n, "d": d, "seed": s} for s in seeds)
     kernel = options.study("deep_kernel", kernel_cell).run(
-        {"source": "xor", "depth": K, "n": n, "d": d, "seed": s} for s in seeds for K in DEPTHS)
+        {"source": "xor", "depth": K, "n": n, "d": d, "seed": s} for s in seeds for K in DEPTHS
+    )
     lines = _table(rows, last, kernel, np.sqrt(d - 1), {K: floor(K) for K in DEPTHS})
     stars = {row["seed"]: row["margin"] for row in program}
     mean, error = claims.mean_and_error(stars.values())
     worst = max(row["upper"] / row["margin"] - 1 for row in program)
     two = [row["best"] / stars[row["seed"]] for row in rows if row["depth"] == 2]
-    print(f"γ* of the linear program {mean:.5f} ± {error:.5f} (its own gap at most {worst:.1e}); "
-          f"two layers by ascent reach {min(two):.4f} to {max(two):.4f} of it")  # fmt: skip
+    print(
+        f"γ* of the linear program {mean:.5f} ± {error:.5f} (its own gap at most {worst:.1e}); "
+        f"two layers by ascent reach {min(two):.4f} to {max(two):.4f} of it"
+    )
     _figure("deep_margin", options, rows, last, lines, mean)
 
 
 def digits(options):
     n, seeds, last = (200, range(5), 30) if options.full else (100, range(2), 8)
-    shape = {"source": "digits", "width": 200 if options.full else 32, "n": n, "d": 64, "last": last,
-             "climbs": 4 if options.full else 1}  # fmt: skip
+    shape = {
+        "source": "digits",
+        "width": 200 if options.full else 32,
+        "n": n,
+        "d": 64,
+        "last": last,
+        "climbs": 4 if options.full else 1,
+    }
     rows = options.study("deep_digits", margin_cell).run(
-        {**shape, "depth": K, "seed": s} for s in seeds for K in DEPTHS)
+        {**shape, "depth": K, "seed": s} for s in seeds for K in DEPTHS
+    )
     kernel = options.study("deep_kernel", kernel_cell).run(
-        {"source": "digits", "depth": K, "n": n, "d": 64, "seed": s} for s in seeds for K in DEPTHS)
+        {"source": "digits", "depth": K, "n": n, "d": 64, "seed": s} for s in seeds for K in DEPTHS
+    )
     radius = float(np.sqrt(np.mean(np.sum(problem_of("digits", n, 64, 0).X ** 2, axis=1))))
     _figure("deep_digits", options, rows, last, _table(rows, last, kernel, radius, {}), None)
 
@@ -153,14 +176,40 @@ def _table(rows, last, kernel, radius, floors):
         margins = np.array([[row[f"margin_{e}"] for e in range(2, last + 1, 2)] for row in mine])
         best = np.array([row["best"] for row in mine])
         lines[K] = (margins, best)
-        rest = [claims.mean_and_error(row[name] for row in table)
-                for table, name in ((mine, f"error_{last}"), (other, "svm_error"), (other, "ridge_error"))]
+        rest = [
+            claims.mean_and_error(row[name] for row in table)
+            for table, name in ((mine, f"error_{last}"), (other, "svm_error"), (other, "ridge_error"))
+        ]
         spread = max(1 - row["best_cold"] / row["best"] for row in mine)
-        shown.append((K, _pm(best, 5), _pm(margins[:, 0] / best), _pm(margins[:, -1] / best),
-                      f"{in_bound(K, best.mean(), radius):.4f}", f"{spread:.3f}", f"{floors.get(K, np.nan):.5f}",
-                      *(f"{m:.3f} ± {e:.3f}" for m, e in rest), _pm([row["margin"] for row in other])))
-    claims.table(("K", "best margin", "at 1e-2, of it", f"at 1e-{last}", "best in bound", "cold short by",
-                  "four neurons", "test error", "NTK SVM", "NTK ridge", "NTK margin"), shown)  # fmt: skip
+        shown.append(
+            (
+                K,
+                _pm(best, 5),
+                _pm(margins[:, 0] / best),
+                _pm(margins[:, -1] / best),
+                f"{in_bound(K, best.mean(), radius):.4f}",
+                f"{spread:.3f}",
+                f"{floors.get(K, np.nan):.5f}",
+                *(f"{m:.3f} ± {e:.3f}" for m, e in rest),
+                _pm([row["margin"] for row in other]),
+            )
+        )
+    claims.table(
+        (
+            "K",
+            "best margin",
+            "at 1e-2, of it",
+            f"at 1e-{last}",
+            "best in bound",
+            "cold short by",
+            "four neurons",
+            "test error",
+            "NTK SVM",
+            "NTK ridge",
+            "NTK margin",
+        ),
+        shown,
+    )
     return lines
 
 
@@ -184,12 +233,23 @@ def _figure(name, options, rows, last, lines, star):
         right.fill_between(x, deficit.min(axis=0), deficit.max(axis=0), color=colour, alpha=0.25, lw=0)
     if star is not None:
         left.axhline(np.sqrt(2) * star, color="k", ls=":", lw=1.2)
-        left.text(0.98 * x.max(), np.sqrt(2) * star * 1.01, r"$\gamma^\ast$ of the linear program", fontsize=7.5,
-                  ha="right", va="bottom")  # fmt: skip
-    left.set(xlabel=r"$1/\ln(1/\lambda)$", ylabel=r"normalized margin $\gamma\,K^{(K-1)/2}$", xlim=(0, None),
-             ylim=(0, 1.12 * left.get_ylim()[1]))  # fmt: skip
-    right.set(xlabel=r"$1/\ln(1/\lambda)$", ylabel=r"deficit $1 - \gamma/\gamma_{\rm best}$", xlim=(0, None),
-              ylim=(0, None))  # fmt: skip
+        left.text(
+            0.98 * x.max(),
+            np.sqrt(2) * star * 1.01,
+            r"$\gamma^\ast$ of the linear program",
+            fontsize=7.5,
+            ha="right",
+            va="bottom",
+        )
+    left.set(
+        xlabel=r"$1/\ln(1/\lambda)$",
+        ylabel=r"normalized margin $\gamma\,K^{(K-1)/2}$",
+        xlim=(0, None),
+        ylim=(0, 1.12 * left.get_ylim()[1]),
+    )
+    right.set(
+        xlabel=r"$1/\ln(1/\lambda)$", ylabel=r"deficit $1 - \gamma/\gamma_{\rm best}$", xlim=(0, None), ylim=(0, None)
+    )
     for ax, letter in ((left, "a"), (right, "b")):
         ax.set_title(f"({letter})", loc="left")
         ax.legend(loc="upper left" if ax is right else "center left" if star is None else "lower left")
@@ -202,16 +262,21 @@ def errors(options):
     shape = {"d": d, "width": 200 if options.full else 32, "exponent": 6, "starts": 4 if options.full else 2}
     sizes = [k * d for k in fractions]
     rows = options.study("deep_errors", error_cell).run(
-        {**shape, "depth": K, "n": n, "seed": s} for n in sizes for K in DEPTHS for s in seeds)
+        {**shape, "depth": K, "n": n, "seed": s} for n in sizes for K in DEPTHS for s in seeds
+    )
     optima = options.study("deep_optimum", optimum_cell).run(
-        {"n": n, "d": d, "exponent": 6, "seed": s} for n in sizes for s in seeds)
+        {"n": n, "d": d, "exponent": 6, "seed": s} for n in sizes for s in seeds
+    )
     larger = [*sizes, *(k * d for k in ((24, 32, 48) if options.full else (12, 16, 24, 32)))]
     kernel = options.study("deep_kernel", kernel_cell).run(
-        {"source": "xor", "depth": K, "n": n, "d": d, "seed": s} for n in larger for K in DEPTHS for s in seeds)
+        {"source": "xor", "depth": K, "n": n, "d": d, "seed": s} for n in larger for K in DEPTHS for s in seeds
+    )
     minima = {(row["n"], row["seed"]): row["scaled"] for row in optima}
     above = [row["scaled"] / minima[row["n"], row["seed"]] - 1 for row in rows if row["depth"] == 2]
-    print(f"two layers: objective above the infinite-width minimum by {min(above):.4f} to {max(above):.4f}; "
-          f"that minimum's estimated gap at most {max(row['relative_gap'] for row in optima):.1e}")  # fmt: skip
+    print(
+        f"two layers: objective above the infinite-width minimum by {min(above):.4f} to {max(above):.4f}; "
+        f"that minimum's estimated gap at most {max(row['relative_gap'] for row in optima):.1e}"
+    )
     figure, (ax,) = claims.page(1)
     shown = []
     for i, K in enumerate(DEPTHS):
@@ -221,12 +286,18 @@ def errors(options):
             mean, bar = np.array([claims.mean_and_error(values) for values in picked.values()]).T
             label = f"$K = {K}$, network" if column == "test_error" else f"$K = {K}$, NTK"
             ax.errorbar(np.array(ns) / d, mean, bar, ls=style, label=label, mfc=None if style == "-" else "w", **look)
-            shown.append((label.replace("$", ""), *(f"{m:.3f} ± {e:.3f}" for m, e in zip(mean, bar, strict=True)),
-                          *[""] * (len(larger) - len(ns))))  # fmt: skip
+            shown.append(
+                (
+                    label.replace("$", ""),
+                    *(f"{m:.3f} ± {e:.3f}" for m, e in zip(mean, bar, strict=True)),
+                    *[""] * (len(larger) - len(ns)),
+                )
+            )
     exact_error = [claims.mean_and_error(r["test_error"] for r in optima if r["n"] == n) for n in sizes]
     ax.plot(np.array(sizes) / d, [m for m, _ in exact_error], "k:", lw=1.4, label=r"$K = 2$, global minimum")
-    shown.append(("K = 2, global minimum", *(f"{m:.3f} ± {e:.3f}" for m, e in exact_error),
-                  *[""] * (len(larger) - len(sizes))))  # fmt: skip
+    shown.append(
+        ("K = 2, global minimum", *(f"{m:.3f} ± {e:.3f}" for m, e in exact_error), *[""] * (len(larger) - len(sizes)))
+    )
     claims.table(("test error at n/d =", *(str(n // d) for n in larger)), shown)
     ax.set(xlabel="$n/d$", ylabel="test error", xscale="log", ylim=(-0.01, 0.55))
     ax.set_xticks((2, 4, 8, 16, 32), ("2", "4", "8", "16", "32"))

@@ -20,17 +20,21 @@ import claims
 import numpy as np
 
 from meanfield import Ensemble, Langevin, Problem, exact
-from meanfield.ascent import climb, random_starts
-from meanfield.config import Data
-from meanfield.datasets import load_dataset
+from meanfield.datasets.load import load_dataset
 from meanfield.dynamics import Field
-from meanfield.free_energy import certify_free_energy
+from meanfield.optimality.free_energy_gap import certify_free_energy
+from meanfield.optimality.sphere_ascent import climb, random_starts
+from meanfield.simulation.config import Data
 
 REG = 1e-2
 EVERY = 5  # steps between the states averaged: much less than their memory
 BURN = 10.0  # in 2λt: more than twice what the predictions need to come as close as they ever do, see `relaxation`
-LABELS = {("plane", "hundredth"): (100, 0.115), ("plane", "thousandth"): (100, 0.03),
-          ("xor", "hundredth"): (11, 0.55), ("xor", "thousandth"): (130, 0.155)}  # where `boundary` names its curves
+LABELS = {
+    ("plane", "hundredth"): (100, 0.115),
+    ("plane", "thousandth"): (100, 0.03),
+    ("xor", "hundredth"): (11, 0.55),
+    ("xor", "thousandth"): (130, 0.155),
+}  # where `boundary` names its curves
 TIMES = (10, 20, 40, 80, 160, 320, 640)  # of `boundary`, in 2λt
 MEASURED = ("objective", "along", "virial", "predictions")  # by `averages`
 TEMPERATURES = (3e-3, 3e-2, 1e-1)
@@ -108,8 +112,12 @@ def snapshot_cell(n, temperature, m, seed, snapshots=10):
         found = certify_free_energy(problem, run.ensemble)
         below.append(energy - found.lower_bound)
         above.append(found.lower_bound + found.gap - energy)
-    return {"predictions": math.sqrt(np.mean(squares)), "below": float(np.mean(below)),
-            "above": float(np.mean(above)), "least": min(*below, *above)}  # fmt: skip
+    return {
+        "predictions": math.sqrt(np.mean(squares)),
+        "below": float(np.mean(below)),
+        "above": float(np.mean(above)),
+        "least": min(*below, *above),
+    }
 
 
 def average_cell(n, temperature, m, step_size, span, seed):
@@ -175,15 +183,23 @@ def relaxation(options):
     """Errors against time: exponential, then a floor of the size 1/√m; this is what the burn-in stands on."""
     seeds, widths = range(16 if options.full else 4), (1000, 100_000)
     rows = options.study("infinite_width_relaxation", relaxation_cell).run(
-        {"n": n, "temperature": 3e-2, "m": m, "seed": seed}
-        for n in (8, 40) for m in widths for seed in seeds)  # fmt: skip
+        {"n": n, "temperature": 3e-2, "m": m, "seed": seed} for n in (8, 40) for m in widths for seed in seeds
+    )
     figure, (ax,) = claims.page(1)
     lines = []
     for i, ((n, m), group) in enumerate(grouped(rows, "n", "m").items()):
         times = np.arange(17)
         mean, error = np.transpose([statistics(group, f"at_{time}") for time in times])
-        ax.errorbar(times, mean, error, color=claims.COLOURS[i // 2], marker=claims.MARKERS[i], ms=3,
-                    ls=claims.LINES[i % 2], label=f"$n = {n}$, $m = 10^{round(math.log10(m))}$")  # fmt: skip
+        ax.errorbar(
+            times,
+            mean,
+            error,
+            color=claims.COLOURS[i // 2],
+            marker=claims.MARKERS[i],
+            ms=3,
+            ls=claims.LINES[i % 2],
+            label=f"$n = {n}$, $m = 10^{round(math.log10(m))}$",
+        )
         lines.append((n, m, *(mean[k] for k in (2, 4, 8, 16))))
     claims.table(("n", "m", "2λt = 2", "4", "8", "16"), lines)
     ax.axvline(BURN, color="0.4", lw=0.8, ls=":")
@@ -199,24 +215,47 @@ def snapshots(options):
     seeds, widths = range(32 if options.full else 4), (100, 1000, 10_000, 100_000)
     rows = options.study("infinite_width_snapshots", snapshot_cell).run(
         {"n": n, "temperature": tau, "m": m, "seed": seed}
-        for n in (8, 40) for tau in TEMPERATURES for m in widths for seed in seeds)  # fmt: skip
+        for n in (8, 40)
+        for tau in TEMPERATURES
+        for m in widths
+        for seed in seeds
+    )
     figure, axes = claims.page(2)
     lines = []
     for i, ((n, tau), group) in enumerate(grouped(rows, "n", "temperature").items()):
         by_width = grouped(group, "m")
         m = np.array([key[0] for key in by_width])
-        look = {"color": claims.COLOURS[i % 3], "marker": claims.MARKERS[i % 3], "ls": claims.LINES[i // 3], "ms": 3.5,
-                "mfc": "white" if i // 3 else None, "label": rf"$n = {n}$, $\tau = {tau:g}$"}  # fmt: skip
-        measured = {name: np.transpose([statistics(part, name) for part in by_width.values()])
-                    for name in ("predictions", "below", "above")}  # fmt: skip
+        look = {
+            "color": claims.COLOURS[i % 3],
+            "marker": claims.MARKERS[i % 3],
+            "ls": claims.LINES[i // 3],
+            "ms": 3.5,
+            "mfc": "white" if i // 3 else None,
+            "label": rf"$n = {n}$, $\tau = {tau:g}$",
+        }
+        measured = {
+            name: np.transpose([statistics(part, name) for part in by_width.values()])
+            for name in ("predictions", "below", "above")
+        }
         for ax, name in zip(axes, ("predictions", "below"), strict=True):
             ax.errorbar(m, *measured[name], **look)
         slopes = [np.polyfit(np.log(m), np.log(measured[name][0]), 1)[0] for name in measured]
-        lines.append((n, tau, reference(n, tau)[3], *(f"{mean:.2e} ± {error:.0e}" for mean, error in
-                      (measured["predictions"].T[-1], measured["below"].T[-1])), *slopes))  # fmt: skip
+        lines.append(
+            (
+                n,
+                tau,
+                reference(n, tau)[3],
+                *(
+                    f"{mean:.2e} ± {error:.0e}"
+                    for mean, error in (measured["predictions"].T[-1], measured["below"].T[-1])
+                ),
+                *slopes,
+            )
+        )
     m_last = f"at m = {widths[-1]}"
-    claims.table(("n", "τ", "min q", f"predictions {m_last}", f"F* − D {m_last}", "slopes: predictions", "below",
-                  "above"), lines)  # fmt: skip
+    claims.table(
+        ("n", "τ", "min q", f"predictions {m_last}", f"F* − D {m_last}", "slopes: predictions", "below", "above"), lines
+    )
     print(f"least F* − D(a) or F[a] − F* of all snapshots: {min(row['least'] for row in rows):.2e}")
     for ax, power, at, label in ((axes[0], -0.5, 4.0, r"$\propto 1/\sqrt{m}$"), (axes[1], -1.0, 2.0, r"$\propto 1/m$")):
         ax.plot(m, at * m**power, color="0.4", lw=0.8, label=label)
@@ -234,7 +273,11 @@ def averages(options):
     spans = {10: 200, 32: 200, 100: 200, 320: 200, 1000: 200, 10_000: 60, 100_000: 10}
     rows = options.study("infinite_width_averages", average_cell).run(
         {"n": n, "temperature": 0.1, "m": m, "step_size": eta, "span": span * more, "seed": seed}
-        for n in (8, 40) for m, span in spans.items() for eta in steps for seed in seeds)  # fmt: skip
+        for n in (8, 40)
+        for m, span in spans.items()
+        for eta in steps
+        for seed in seeds
+    )
     figure, axes = claims.page(2, 2, height=2.4)
     lines, letters = [], iter("abcd")
     for row, ((n,), group) in zip(axes, grouped(rows, "n").items(), strict=True):
@@ -282,20 +325,29 @@ def _draw_biases(ax, rows, name, steps):
     series.append((r"$\eta \to 0$", [extrapolated(part, steps) for part in parts]))
     table = np.array([[statistics(part, name) for part in chosen] for _, chosen in series])
     fit, errors, chi2, freedom = fitted(m, table[:-1, :, 0], table[:-1, :, 1])
-    print(f"n = {rows[0]['n']}, {name} = A/m + b: A = {fit[0]:.3f} ± {errors[0]:.3f}, "
-          + ", ".join(f"b({eta}) = {b:.2e} ± {e:.0e}" for eta, b, e in zip(steps, fit[1:], errors[1:], strict=True))
-          + f", χ² = {chi2:.1f} of {freedom}")  # fmt: skip
+    print(
+        f"n = {rows[0]['n']}, {name} = A/m + b: A = {fit[0]:.3f} ± {errors[0]:.3f}, "
+        + ", ".join(f"b({eta}) = {b:.2e} ± {e:.0e}" for eta, b, e in zip(steps, fit[1:], errors[1:], strict=True))
+        + f", χ² = {chi2:.1f} of {freedom}"
+    )
     fine = np.geomspace(m[0], m[-1], 200)
     for i, (label, _) in enumerate(series):
         (mean, error), colour = table[i].T, claims.COLOURS[i]
         clear, at, least = np.abs(mean) > 2 * error, m * 1.12 ** (i - 1), np.abs(mean) + 2 * error
         look = {"marker": claims.MARKERS[i], "mfc": "white" if i < 2 else None, "ms": 4, "label": label}
         ax.errorbar(at[clear], np.abs(mean[clear]), error[clear], color=colour, ls="none", **look)
-        ax.errorbar(at[~clear], least[~clear], 0.3 * least[~clear], color=colour, uplims=True, ls="none", lw=0.8,
-                    capsize=1.5)  # fmt: skip
+        ax.errorbar(
+            at[~clear], least[~clear], 0.3 * least[~clear], color=colour, uplims=True, ls="none", lw=0.8, capsize=1.5
+        )
         constant = fit[1 + i] if i < 2 else 0.0
-        ax.plot(fine, np.abs(fit[0] / fine + constant), color=colour if i < 2 else "0.4", lw=0.8,
-                ls=claims.LINES[1 + i], label=None if i < 2 else "$A/m$")  # fmt: skip
+        ax.plot(
+            fine,
+            np.abs(fit[0] / fine + constant),
+            color=colour if i < 2 else "0.4",
+            lw=0.8,
+            ls=claims.LINES[1 + i],
+            label=None if i < 2 else "$A/m$",
+        )
     ax.set(xscale="log", yscale="log")
 
 
@@ -304,28 +356,48 @@ def boundary(options):
     m, seeds = (100_000, range(4)) if options.full else (10_000, range(3))
     rows = options.study("infinite_width_boundary", boundary_cell).run(
         {"data": data, "temperature": 1e-2, "m": m, "step_size": eta, "seed": seed}
-        for data, eta in (("plane", 1.0), ("xor", 2.0)) for seed in seeds)  # fmt: skip
+        for data, eta in (("plane", 1.0), ("xor", 2.0))
+        for seed in seeds
+    )
     figure, axes = claims.page(2)
     names = {"plane": "plane, $d = 2$: minimizer known", "xor": "paper's data, $d = 8$: none found"}
     lines = []
     for i, ((data,), group) in enumerate(grouped(rows, "data").items()):
         for j, (part, text) in enumerate((("hundredth", "1 %"), ("thousandth", "0.1 %"))):
             mean, error = np.transpose([statistics(group, f"{part}_{time}") for time in TIMES])
-            axes[0].errorbar(TIMES, mean, error, color=claims.COLOURS[i], marker=claims.MARKERS[2 * i + j], ms=4,
-                             ls=claims.LINES[j])
+            axes[0].errorbar(
+                TIMES, mean, error, color=claims.COLOURS[i], marker=claims.MARKERS[2 * i + j], ms=4, ls=claims.LINES[j]
+            )
             axes[0].text(*LABELS[data, part], f"{names[data].split(':')[0]}, {text}", fontsize=7.5)
             lines.append((data, text, *mean))
         mean, error = np.transpose([statistics(group, f"q_{time}") for time in TIMES[1:]])
-        axes[1].errorbar(TIMES[1:], mean, error, color=claims.COLOURS[i], marker=claims.MARKERS[2 * i], ms=4,
-                         ls=claims.LINES[i], label=names[data])  # fmt: skip
+        axes[1].errorbar(
+            TIMES[1:],
+            mean,
+            error,
+            color=claims.COLOURS[i],
+            marker=claims.MARKERS[2 * i],
+            ms=4,
+            ls=claims.LINES[i],
+            label=names[data],
+        )
         lines.append((data, "min q", math.nan, *mean))
     claims.table(("data", "share of", *(f"2λt = {time}" for time in TIMES)), lines)
     axes[1].axhline(reference(8, 1e-2)[3], color="0.4", lw=0.8, ls=":")
     axes[1].axhline(0, color="k", lw=0.6)
-    axes[0].set(xscale="log", xlabel=r"time $2\lambda t$", ylabel=r"share of $\int\|\theta\|^2\,d\rho$", ylim=(0, None),
-                title="(a) mass of the heaviest particles")  # fmt: skip
-    axes[1].set(xscale="log", xlabel=r"time $2\lambda t$", ylabel=r"$\min q = 1 - (\max\|G_r\| / 2\lambda)^2$",
-                title="(b) distance from the boundary")  # fmt: skip
+    axes[0].set(
+        xscale="log",
+        xlabel=r"time $2\lambda t$",
+        ylabel=r"share of $\int\|\theta\|^2\,d\rho$",
+        ylim=(0, None),
+        title="(a) mass of the heaviest particles",
+    )
+    axes[1].set(
+        xscale="log",
+        xlabel=r"time $2\lambda t$",
+        ylabel=r"$\min q = 1 - (\max\|G_r\| / 2\lambda)^2$",
+        title="(b) distance from the boundary",
+    )
     for ax in axes:
         ax.set_xticks(TIMES, [str(time) for time in TIMES])
         ax.minorticks_off()

@@ -47,10 +47,14 @@ def ridge_cell(d, n, seed):
     errors = (margins_of(kernel.dot(Z, X, coefs), z) <= 0).mean(axis=0)
     by_loo, least_norm = split_exact(kernel, X, chosen), split_exact(kernel, X, coefs[:, -1])
     return {
-        "loo_error": float(errors[list(path.regs).index(chosen_reg)]), "oracle_error": float(errors.min()),
-        "loo_reg": float(chosen_reg), "signal": by_loo.signal, "noise": by_loo.noise,
-        "signal_0": least_norm.signal, "noise_0": least_norm.noise,
-    }  # fmt: skip
+        "loo_error": float(errors[list(path.regs).index(chosen_reg)]),
+        "oracle_error": float(errors.min()),
+        "loo_reg": float(chosen_reg),
+        "signal": by_loo.signal,
+        "noise": by_loo.noise,
+        "signal_0": least_norm.signal,
+        "noise_0": least_norm.noise,
+    }
 
 
 def oracle_cell(method, d, n, seed):
@@ -66,15 +70,23 @@ def network_cell(d, n, seed, reg, m, steps):
     """The default run on n points: test error, signal and noise, and the particles' alignment at STEPS."""
     (X, y), (Z, z) = paper_data(n, d, seed), paper_data(N_TEST, d, 10_000 + seed)
     aligned = {}
-    result = simulate(Problem(X, y, reg=reg), Ensemble.sphere(m, d, seed=seed), steps=steps, record_every=20,
-                      callback=lambda ensemble, row: aligned.update({int(row["step"]): alignment(ensemble)}))
+    result = simulate(
+        Problem(X, y, reg=reg),
+        Ensemble.sphere(m, d, seed=seed),
+        steps=steps,
+        record_every=20,
+        callback=lambda ensemble, row: aligned.update({int(row["step"]): alignment(ensemble)}),
+    )
     predict = result.ensemble.predict
     split = split_predictor(predict, d, seed=20_000 + seed)
     return {
-        "test_error": score(predict(Z), z, "error"), "margin": result.trace["margin"][-1],
-        "signal": split.signal, "noise": split.noise, "noise_se": split.noise_se,
+        "test_error": score(predict(Z), z, "error"),
+        "margin": result.trace["margin"][-1],
+        "signal": split.signal,
+        "noise": split.noise,
+        "noise_se": split.noise_se,
         **{f"aligned_{step}": aligned[step] for step in STEPS if step <= steps},
-    }  # fmt: skip
+    }
 
 
 def margin_cell(d, n, seed):
@@ -88,8 +100,12 @@ def margin_cell(d, n, seed):
     K, radius = kernel.gram(X), float(np.sqrt(kernel.diagonal(X[:1])[0]))
     svm = SVM().fit(K, y)
     cap, limit = margin_cap(K, y, 1 / count[kind]), margin_cap_limit(kernel, d)
-    return {"margin": svm.margin() / radius, "dual_bound": svm.margin_bound / radius,
-            "cap": cap / radius, "cap_limit": limit / radius}  # fmt: skip
+    return {
+        "margin": svm.margin() / radius,
+        "dual_bound": svm.margin_bound / radius,
+        "cap": cap / radius,
+        "cap_limit": limit / radius,
+    }
 
 
 def margins_of(scores, y):
@@ -113,17 +129,32 @@ def threshold(options, dims=(10, 20, 40)):
     seeds = {10: 48, 20: 16, 40: 8, 80: 4} if options.full else {10: 24, 20: 8, 40: 3, 80: 2}
     grid = [0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4]
     cells = ridge_cells(lambda d: grid if d < 80 or options.full else [1.0, 1.1], {d: seeds[d] for d in dims})
-    others = [{"method": m, **c} for m, top in (("logistic", 40 if options.full else 20), ("svm", 40)) for c in cells
-              if c["d"] <= top and (options.full or (c["seed"] < 8 and c["n"] / c["d"] ** 2 > 0.85))]
+    others = [
+        {"method": m, **c}
+        for m, top in (("logistic", 40 if options.full else 20), ("svm", 40))
+        for c in cells
+        if c["d"] <= top and (options.full or (c["seed"] < 8 and c["n"] / c["d"] ** 2 > 0.85))
+    ]
     oracle = options.study("kernel_oracle", oracle_cell).run(others)
     rows = options.study("kernel_ridge", ridge_cell).run(cells)
-    curves = {("ridge", "leave-one-out"): (rows, "loo_error"), ("ridge", "oracle"): (rows, "oracle_error"),
-              **{(m, "oracle"): ([r for r in oracle if r["method"] == m], "oracle_error") for m in ("logistic", "svm")}}
-    found = {(*name, d): crossing(part, column, d) for name, (part, column) in curves.items()
-             for d in dims if any(r["d"] == d for r in part)}  # fmt: skip
-    claims.table(["method", "choice", "d", "seeds", "n/d² at 10 %", "±"], [
-        (*name, len({r["seed"] for r in curves[name[:2]][0] if r["d"] == name[2]}), *value)
-        for name, value in found.items()])  # fmt: skip
+    curves = {
+        ("ridge", "leave-one-out"): (rows, "loo_error"),
+        ("ridge", "oracle"): (rows, "oracle_error"),
+        **{(m, "oracle"): ([r for r in oracle if r["method"] == m], "oracle_error") for m in ("logistic", "svm")},
+    }
+    found = {
+        (*name, d): crossing(part, column, d)
+        for name, (part, column) in curves.items()
+        for d in dims
+        if any(r["d"] == d for r in part)
+    }
+    claims.table(
+        ["method", "choice", "d", "seeds", "n/d² at 10 %", "±"],
+        [
+            (*name, len({r["seed"] for r in curves[name[:2]][0] if r["d"] == name[2]}), *value)
+            for name, value in found.items()
+        ],
+    )
     threshold_figure(rows, curves, found, options)
 
 
@@ -151,16 +182,34 @@ def threshold_figure(rows, curves, found, options):
     for i, d in enumerate(sorted({row["d"] for row in rows})):
         for column, line in (("loo_error", "-"), ("oracle_error", "--")):
             x, mean, error = averaged([r for r in rows if r["d"] == d], column)
-            left.errorbar(x, mean, error, color=claims.COLOURS[i], marker=claims.MARKERS[i], ls=line, ms=3, capsize=2,
-                          label=f"$d = {d}$" if line == "-" else None)
+            left.errorbar(
+                x,
+                mean,
+                error,
+                color=claims.COLOURS[i],
+                marker=claims.MARKERS[i],
+                ls=line,
+                ms=3,
+                capsize=2,
+                label=f"$d = {d}$" if line == "-" else None,
+            )
     left.axhline(TARGET, color="k", lw=0.6, ls=":")
     left.set(xlabel="$n/d^2$", ylabel="test error of ridge", ylim=(0, None))
     left.legend(title="leave-one-out (oracle dashed)", title_fontsize=7.5)
     for i, name in enumerate(curves):
         points = [(d, *value) for (*who, d), value in found.items() if tuple(who) == name]
         d, at, error = (np.array(column) for column in zip(*points, strict=True))
-        right.errorbar(d * 1.03 ** (i - 1.5), at, error, color=claims.COLOURS[i], marker=claims.MARKERS[i],
-                       ls="none", ms=4, capsize=2, label=", ".join(name).replace("svm", "SVM"))
+        right.errorbar(
+            d * 1.03 ** (i - 1.5),
+            at,
+            error,
+            color=claims.COLOURS[i],
+            marker=claims.MARKERS[i],
+            ls="none",
+            ms=4,
+            capsize=2,
+            label=", ".join(name).replace("svm", "SVM"),
+        )
     right.set(xlabel="dimension $d$", ylabel=r"$n/d^2$ at 10 % test error", xscale="log", ylim=(0, 1.5))
     ticks(right, sorted({row["d"] for row in rows}))
     right.legend(loc="lower right")
@@ -182,8 +231,9 @@ def ticks(axis, values):
 def focus(options):
     ratios = [0.1, 0.2, 0.4, 0.8, 1.4] + ([2.0, 3.0] if options.full else [])
     seeds = {10: 24, 20: 8, 40: 3, **({80: 2} if options.full else {})}
-    rows = options.study("kernel_ridge", ridge_cell).run(ridge_cells(
-        lambda d: [r for r in ratios if d < 80 or r <= 1.4], seeds))
+    rows = options.study("kernel_ridge", ridge_cell).run(
+        ridge_cells(lambda d: [r for r in ratios if d < 80 or r <= 1.4], seeds)
+    )
     nets = options.study("kernel_network", network_cell).run(network_cells(options))
     table, figure, axes = [], *claims.page(2)
     for i, d in enumerate(sorted({row["d"] for row in rows})):
@@ -199,8 +249,9 @@ def focus(options):
         table += [("network", d, n, n / d**2, *value) for n, *value in net]
         n, value, error = bars(net)
         for ax, x in ((axes[0], n / d**2), (axes[1], n / d)):
-            ax.errorbar(x, value, error, ls="--", mfc="white", **style,
-                        label=f"network, $d = {d}$" if ax is axes[1] else None)
+            ax.errorbar(
+                x, value, error, ls="--", mfc="white", **style, label=f"network, $d = {d}$" if ax is axes[1] else None
+            )
     claims.table(["predictor", "d", "n", "n/d²", "signal/√noise", "×/÷"], table)
     for ax, variable in zip(axes, ("$n/d^2$", "$n/d$"), strict=True):
         ax.set(xscale="log", yscale="log", xlabel=variable, ylabel=r"signal$\,/\sqrt{\mathrm{noise}}$")
@@ -210,8 +261,9 @@ def focus(options):
 
 def network_cells(options):
     seeds = {10: 16, 20: 8, 40: 8, 80: 4} if options.full else {10: 8, 20: 5, 40: 3}
-    return [{"d": d, "n": k * d, "seed": s, **NETWORK} for d in seeds for k in (1, 2, 4, 6, 8, 12)
-            for s in range(seeds[d])]  # fmt: skip
+    return [
+        {"d": d, "n": k * d, "seed": s, **NETWORK} for d in seeds for k in (1, 2, 4, 6, 8, 12) for s in range(seeds[d])
+    ]
 
 
 def ratio_over(rows, d, signal, noise):
@@ -268,20 +320,38 @@ def margin(options):
     figure, axes = claims.page(2)
     for ax, rows, key in ((axes[0], by_n, "n"), (axes[1], by_d, "d")):
         x = np.array(sorted({row[key] for row in rows}))
-        columns = {c: np.array([claims.mean_and_error(r[c] for r in rows if r[key] == v) for v in x]).T
-                   for c in ("margin", "cap", "cap_limit")}  # fmt: skip
+        columns = {
+            c: np.array([claims.mean_and_error(r[c] for r in rows if r[key] == v) for v in x]).T
+            for c in ("margin", "cap", "cap_limit")
+        }
         d = x if key == "d" else np.full(len(x), 20)
         network = 1 / (4 * np.sqrt(d - 1))
         for i, (c, label) in enumerate((("margin", "SVM, reached"), ("cap", "cap of the $n$ points"))):
-            ax.errorbar(x, *columns[c], color=claims.COLOURS[i], marker=claims.MARKERS[i], ls=claims.LINES[i], ms=3,
-                        capsize=2, label=f"kernel: {label}")
+            ax.errorbar(
+                x,
+                *columns[c],
+                color=claims.COLOURS[i],
+                marker=claims.MARKERS[i],
+                ls=claims.LINES[i],
+                ms=3,
+                capsize=2,
+                label=f"kernel: {label}",
+            )
         ax.plot(x, columns["cap_limit"][0], color=claims.COLOURS[2], ls="-.", label=r"kernel: cap at $n \to \infty$")
         ax.plot(x, network, color="k", ls=":", label="network: at least")
-        claims.table([key, "SVM margin", "±", "cap", "±", "cap at n → ∞", "network"], [
-            (int(v), *columns["margin"][:, j], *columns["cap"][:, j], columns["cap_limit"][0, j], network[j])
-            for j, v in enumerate(x)])  # fmt: skip
-        ax.set(xscale="log", yscale="log", xlabel="$n$ ($d = 20$)" if key == "n" else "$d$ ($n = 2 d^2$)",
-               ylabel="margin / largest output")
+        claims.table(
+            [key, "SVM margin", "±", "cap", "±", "cap at n → ∞", "network"],
+            [
+                (int(v), *columns["margin"][:, j], *columns["cap"][:, j], columns["cap_limit"][0, j], network[j])
+                for j, v in enumerate(x)
+            ],
+        )
+        ax.set(
+            xscale="log",
+            yscale="log",
+            xlabel="$n$ ($d = 20$)" if key == "n" else "$d$ ($n = 2 d^2$)",
+            ylabel="margin / largest output",
+        )
         marks = [0.01, 0.02, 0.05, 0.1, 0.2]
         ax.set_yticks(marks, [str(mark) for mark in marks])
         ax.set_ylim(0.008, 0.25)

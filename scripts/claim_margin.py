@@ -7,8 +7,8 @@
     python scripts/claim_margin.py width        the best margin against the width m = 1, 2, 4, …, 1024
 
 γ* comes from a linear program with column generation, c of γ = γ*(1 − c/log(1/λ) + …) from its dual solution of least
-KL (meanfield/margin.py). `optimum` columns are exact.optimum's, the neurons of the global minimum found one by one;
-`gap` is (L − its lower bound)/L of the trained ensemble, an estimate from above of how far that is from the minimum.
+KL (meanfield/optimality/max_margin.py). `optimum` columns are exact.optimum's, the neurons of the global minimum found
+one by one; `gap` is (L − its lower bound)/L of the trained ensemble, an estimate from above of how far that is from the minimum.
 Fast mode is meant for a quarter of an hour on two idle cores (not measured: they were shared), full mode for hours.
 """
 
@@ -16,9 +16,9 @@ import claims
 import numpy as np
 
 from meanfield import Ensemble, Problem, Schedule, exact, simulate
-from meanfield.config import Data
-from meanfield.datasets import load_dataset
-from meanfield.margin import margin_law, max_margin, refitted
+from meanfield.datasets.load import load_dataset
+from meanfield.optimality.max_margin import margin_law, max_margin, refitted
+from meanfield.simulation.config import Data
 
 PATIENCE = 1e4  # effort: searches stop by their tolerance, and long before this
 GRID = np.linspace(-1, 1, 401)
@@ -46,10 +46,16 @@ def limit(source, n, d, seed, tolerance):
     found = max_margin(X, y, loss=loss_of(source), tolerance=tolerance, effort=PATIENCE, threads=1)
     law = margin_law(X, y, found, loss=loss_of(source), threads=1)
     results = {
-        "margin": law.margin, "upper": min(found.upper, law.peak * law.margin), "rigorous": found.rigorous,
-        "neurons": len(found.u), "c": law.deficit, "c_precision": law.precision, "kl": law.divergence,
-        "excess": law.excess, "peak": law.peak,
-    }  # fmt: skip
+        "margin": law.margin,
+        "upper": min(found.upper, law.peak * law.margin),
+        "rigorous": found.rigorous,
+        "neurons": len(found.u),
+        "c": law.deficit,
+        "c_precision": law.precision,
+        "kl": law.divergence,
+        "excess": law.excess,
+        "peak": law.peak,
+    }
     return {**results, "curve": curve(found)} if source == "line" else results
 
 
@@ -64,11 +70,15 @@ def trained(source, n, d, seed, reg, m, steps, noise=0.0):
     value, _, penalty = problem.objective(run.ensemble, threads=1)
     norm = float(np.sum(best.w**2) + np.sum(best.u**2))
     results = {
-        "margin": float(run.trace["margin"][-1]), "norm": penalty / reg, "gap": 1 - best.lower_bound / value,
+        "margin": float(run.trace["margin"][-1]),
+        "norm": penalty / reg,
+        "gap": 1 - best.lower_bound / value,
         "test_error": float(run.trace["test_error"][-1]),
         "optimum_margin": float(problem.loss.margins(best.predict(X), problem.targets).min()) / norm,
-        "optimum_norm": norm, "optimum_gap": best.relative_gap, "optimum_neurons": len(best.u),
-    }  # fmt: skip
+        "optimum_norm": norm,
+        "optimum_gap": best.relative_gap,
+        "optimum_neurons": len(best.u),
+    }
     return {**results, "curve": curve(run.ensemble, norm=penalty / reg)} if source == "line" else results
 
 
@@ -82,15 +92,17 @@ def width(n, d, seed, m, start, reg, steps):
     """m particles annealed to λ = reg; then the output weights that are best for their directions."""
     X, y, X_test, y_test = dataset("xor", n, d, seed)
     problem = Problem(X, y, reg=reg, X_test=X_test, y_test=y_test)
-    run = simulate(problem, Ensemble.sphere(m, d, seed=start, dtype="float64"), steps=steps, record_every=steps,
-                   threads=1)  # fmt: skip
+    run = simulate(
+        problem, Ensemble.sphere(m, d, seed=start, dtype="float64"), steps=steps, record_every=steps, threads=1
+    )
     margin, w, u = refitted(X, y, run.ensemble.u)
     f = np.maximum(X_test @ u.T, 0.0) @ w
     return {
-        "trained_margin": max(0.0, float(run.trace["margin"][-1])), "margin": margin,
+        "trained_margin": max(0.0, float(run.trace["margin"][-1])),
+        "margin": margin,
         "trained_test_error": float(run.trace["test_error"][-1]),
         "test_error": problem.loss.error(f, problem.test_targets),
-    }  # fmt: skip
+    }
 
 
 def program(n, d, seed, tolerance):
@@ -124,10 +136,22 @@ def approach(options, name, source, n, d, seeds, regs, m, tolerance, steps=None,
     steps: 4000 down to λ = 1e-5 and 8000 below, unless given. more: columns of the configurations of `trained`.
     """
     limits = options.study(f"margin_{name}_limit", limit).run(
-        {"source": source, "n": n, "d": d, "seed": s, "tolerance": tolerance} for s in seeds)  # fmt: skip
+        {"source": source, "n": n, "d": d, "seed": s, "tolerance": tolerance} for s in seeds
+    )
     rows = options.study(f"margin_{name}", trained).run(
-        {"source": source, "n": n, "d": d, "seed": s, "reg": reg, "m": m,
-         "steps": steps or (4000 if reg >= 1e-5 else 8000), **more} for s in seeds for reg in regs)  # fmt: skip
+        {
+            "source": source,
+            "n": n,
+            "d": d,
+            "seed": s,
+            "reg": reg,
+            "m": m,
+            "steps": steps or (4000 if reg >= 1e-5 else 8000),
+            **more,
+        }
+        for s in seeds
+        for reg in regs
+    )
     rows = {s: [row for row in rows if row["seed"] == s] for s in seeds}
     tabulate(limits, rows)
     return limits, rows
@@ -139,16 +163,37 @@ def tabulate(limits, rows):
     lines = []
     for own in zip(*rows.values(), strict=True):
         pairs = list(zip(own, limits, strict=True))
-        columns = [[r["optimum_margin"] / one["margin"] for r, one in pairs],
-                   [predicted(r["reg"], one) for r, one in pairs],
-                   [1 - one["c"] / np.log(1 / r["reg"]) for r, one in pairs],
-                   [local(r, one) for r, one in pairs], [one["c"] for one in limits]]  # fmt: skip
+        columns = [
+            [r["optimum_margin"] / one["margin"] for r, one in pairs],
+            [predicted(r["reg"], one) for r, one in pairs],
+            [1 - one["c"] / np.log(1 / r["reg"]) for r, one in pairs],
+            [local(r, one) for r, one in pairs],
+            [one["c"] for one in limits],
+        ]
         ratio = claims.mean_and_error(r["margin"] / one["margin"] for r, one in pairs)
-        lines.append([f"{own[0]['reg']:.0e}", *ratio, *map(np.mean, columns), max(r["gap"] for r in own),
-                      np.mean([r["test_error"] for r in own])])  # fmt: skip
+        lines.append(
+            [
+                f"{own[0]['reg']:.0e}",
+                *ratio,
+                *map(np.mean, columns),
+                max(r["gap"] for r in own),
+                np.mean([r["test_error"] for r in own]),
+            ]
+        )
     claims.table(head, lines)
-    head = ["seed", "γ* (LP)", "upper/γ* − 1", "γ(λ→0)/γ*", "±", "c (dual)", "±", "c in 1/log(1/λ)", "±",
-            "c in 1/log(γ*/λ)", "±"]  # fmt: skip
+    head = [
+        "seed",
+        "γ* (LP)",
+        "upper/γ* − 1",
+        "γ(λ→0)/γ*",
+        "±",
+        "c (dual)",
+        "±",
+        "c in 1/log(1/λ)",
+        "±",
+        "c in 1/log(γ*/λ)",
+        "±",
+    ]
     claims.table(head, [constants(one, own) for one, own in zip(limits, rows.values(), strict=True)])
 
 
@@ -161,8 +206,16 @@ def constants(one, rows):
     """γ* and c of one draw from the dual, and as the runs have them; ± is what leaving one λ out changes at most."""
     reg, star = np.array([r["reg"] for r in rows]), one["margin"]
     x, scaled, ratio = 1 / np.log(1 / reg), 1 / np.log(star / reg), np.array([r["margin"] for r in rows]) / star
-    return [one["seed"], star, one["upper"] / star - 1, *left_out(lambda x, r: extrapolated(x, r)[0], x, ratio),
-            one["c"], one["c_precision"], *left_out(fitted, x, ratio), *left_out(fitted, scaled, ratio)]  # fmt: skip
+    return [
+        one["seed"],
+        star,
+        one["upper"] / star - 1,
+        *left_out(lambda x, r: extrapolated(x, r)[0], x, ratio),
+        one["c"],
+        one["c_precision"],
+        *left_out(fitted, x, ratio),
+        *left_out(fitted, scaled, ratio),
+    ]
 
 
 def predicted(reg, one):
@@ -199,8 +252,16 @@ def draw_constants(ax, limits, rows):
         x = [1 / np.log(1 / row["reg"]) for row in own]
         c = [local(row, one) for row in own]
         ax.plot(x, c, color=claims.COLOURS[k], marker=claims.MARKERS[k], ms=4, lw=0.8, ls=":", mfc="none")
-        ax.errorbar(0, one["c"], one["c_precision"], color=claims.COLOURS[k], marker=claims.MARKERS[k], ms=5,
-                    clip_on=False, capsize=2)  # fmt: skip
+        ax.errorbar(
+            0,
+            one["c"],
+            one["c_precision"],
+            color=claims.COLOURS[k],
+            marker=claims.MARKERS[k],
+            ms=5,
+            clip_on=False,
+            capsize=2,
+        )
     ax.set(xlabel=r"$1/\log(1/\lambda)$", ylabel=r"$\gamma^* \int\!\|\theta\|^2 d\rho_\lambda -$ least margin")
     ax.text(0.03, 0.05, "open: trained; filled: $c$ from the dual solution", transform=ax.transAxes, fontsize=7.5)
     ax.set_xlim(0, None)
@@ -231,9 +292,11 @@ def draw_functions(ax, one, rows):
     """f/(γ* ∫‖θ‖²): the maximum-margin network, and those of a large and a small λ."""
     X, y, _, _ = dataset("line", one["n"], 2, 0)
     shown = [next(row for row in rows if row["reg"] == reg) for reg in (1e-5, 1e-8)]
-    for network, style, label in ((one, {"color": "k", "lw": 2.2, "alpha": 0.35}, "maximum margin (LP)"),
-                                  (shown[0], {"color": claims.COLOURS[1], "ls": "--"}, r"$\lambda = 10^{-5}$"),
-                                  (shown[1], {"color": claims.COLOURS[0]}, r"$\lambda = 10^{-8}$")):  # fmt: skip
+    for network, style, label in (
+        (one, {"color": "k", "lw": 2.2, "alpha": 0.35}, "maximum margin (LP)"),
+        (shown[0], {"color": claims.COLOURS[1], "ls": "--"}, r"$\lambda = 10^{-5}$"),
+        (shown[1], {"color": claims.COLOURS[0]}, r"$\lambda = 10^{-8}$"),
+    ):
         f = np.array(network["curve"].split(), dtype=float) / one["margin"]
         ax.plot(GRID, f, label=label, **style)
     ax.plot(X[y > 0, 0], y[y > 0], "o", color="k", ms=3, label=r"data, $y = +1$")
@@ -258,21 +321,37 @@ def width_part(options):
     n, d, seeds, starts = (32, 10, range(5), 64) if options.full else (24, 8, range(3), 24)
     widths = [2**k for k in range(11)]
     limits = options.study("margin_width_limit", limit).run(
-        {"source": "xor", "n": n, "d": d, "seed": s, "tolerance": 5e-3} for s in seeds)  # fmt: skip
+        {"source": "xor", "n": n, "d": d, "seed": s, "tolerance": 5e-3} for s in seeds
+    )
     programs = options.study("margin_width_program", program).run(
-        {"n": n, "d": d, "seed": s, "tolerance": 1e-3} for s in seeds)  # fmt: skip
+        {"n": n, "d": d, "seed": s, "tolerance": 1e-3} for s in seeds
+    )
     tries = {m: starts if m <= 16 else starts // 4 if m <= 64 else 2 for m in widths}
     rows = options.study("margin_width", width).run(
         {"n": n, "d": d, "seed": s, "m": m, "start": start, "reg": 1e-7, "steps": 4000}
-        for s in seeds for m in widths for start in range(tries[m]))  # fmt: skip
+        for s in seeds
+        for m in widths
+        for start in range(tries[m])
+    )
     star = {one["seed"]: max(one["margin"], two["margin"]) for one, two in zip(limits, programs, strict=True)}
     best, errors, drops = envelopes([*rows, *programs], seeds, widths, star)
     alone, _, _ = envelopes(rows, seeds, widths, star)
-    claims.table(["m", "best γ/γ*", "±", "by training alone", "±", "test error of the best", "±"], [
-        [m, *claims.mean_and_error(best[:, k]), *claims.mean_and_error(alone[:, k]),
-         *claims.mean_and_error(errors[:, k])] for k, m in enumerate(widths)])  # fmt: skip
-    print(f"{drops} of {len(seeds) * (len(widths) - 1)} doublings found less than a narrower network has: that one is "
-          f"kept. n = {n}; widths of the linear program's networks: {[one['m'] for one in programs]}")  # fmt: skip
+    claims.table(
+        ["m", "best γ/γ*", "±", "by training alone", "±", "test error of the best", "±"],
+        [
+            [
+                m,
+                *claims.mean_and_error(best[:, k]),
+                *claims.mean_and_error(alone[:, k]),
+                *claims.mean_and_error(errors[:, k]),
+            ]
+            for k, m in enumerate(widths)
+        ],
+    )
+    print(
+        f"{drops} of {len(seeds) * (len(widths) - 1)} doublings found less than a narrower network has: that one is "
+        f"kept. n = {n}; widths of the linear program's networks: {[one['m'] for one in programs]}"
+    )
     draw_width(options, rows, widths, star, best, alone, errors, n)
 
 
@@ -296,16 +375,37 @@ def envelopes(rows, seeds, widths, star):
 
 def draw_width(options, rows, widths, star, best, alone, errors, n):
     figure, axes = claims.page(2)
-    axes[0].plot([r["m"] for r in rows], [r["margin"] / star[r["seed"]] for r in rows], ".", color="0.7", ms=3,
-                 label="each start", zorder=1)  # fmt: skip
-    axes[0].plot(widths, alone.mean(axis=0), color=claims.COLOURS[1], ls="--", marker="s", ms=3, mfc="w",
-                 label="best by training alone")  # fmt: skip
+    axes[0].plot(
+        [r["m"] for r in rows],
+        [r["margin"] / star[r["seed"]] for r in rows],
+        ".",
+        color="0.7",
+        ms=3,
+        label="each start",
+        zorder=1,
+    )
+    axes[0].plot(
+        widths,
+        alone.mean(axis=0),
+        color=claims.COLOURS[1],
+        ls="--",
+        marker="s",
+        ms=3,
+        mfc="w",
+        label="best by training alone",
+    )
     for ax, values, colour in ((axes[0], best, claims.COLOURS[0]), (axes[1], 100 * errors, claims.COLOURS[0])):
         mean, error = np.array([claims.mean_and_error(column) for column in values.T]).T
         ax.errorbar(widths, mean, error, color=colour, marker="o", ms=3.5, capsize=2, label="best known")
         ax.axvline(n, color="k", ls=":", lw=0.8)
-        ax.annotate("$m = n$", (n, 0.94), xycoords=("data", "axes fraction"), xytext=(3, 0),
-                    textcoords="offset points", fontsize=7.5)  # fmt: skip
+        ax.annotate(
+            "$m = n$",
+            (n, 0.94),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 0),
+            textcoords="offset points",
+            fontsize=7.5,
+        )
         ax.set_xscale("log", base=2)
         ax.set_xticks(widths[::2], [str(m) for m in widths[::2]])
         ax.set(xlabel="width $m$")

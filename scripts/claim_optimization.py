@@ -14,9 +14,9 @@ import claims
 import numpy as np
 
 from meanfield import Ensemble, GradientFlow, Langevin, PerturbedFlow, Schedule, simulate
-from meanfield.comparison import paper_problem
 from meanfield.diagnostics import error_on_test_set
 from meanfield.exact import optimum
+from meanfield.studies.comparison import paper_problem
 
 REG = 5e-3
 EPSILONS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
@@ -26,8 +26,11 @@ FLOWS = {
     "langevin": lambda steps: (Langevin(), Schedule("geometric", 1e-3, 1e-8, round(0.7 * steps))),
     "perturbed": lambda steps: (PerturbedFlow(rebirth_rate=1e-4), 0.0),
 }
-LABELS = {"flow": "gradient flow", "langevin": r"noisy gradient descent, $\tau$ lowered",
-          "perturbed": r"perturbed flow, $\sigma = 10^{-4}$"}  # fmt: skip
+LABELS = {
+    "flow": "gradient flow",
+    "langevin": r"noisy gradient descent, $\tau$ lowered",
+    "perturbed": r"perturbed flow, $\sigma = 10^{-4}$",
+}
 
 
 def minimum(problem):
@@ -46,8 +49,10 @@ def run_cell(d, n, seed, reg, m, steps):
     """The default run: dynamics, annealing and step size as they come."""
     problem = paper_problem(n, d, seed, reg=reg)
     result = simulate(problem, Ensemble.sphere(m, d, seed=seed), steps=steps, record_every=steps, test_every=steps)
-    return {"objective": problem.objective(result.ensemble).value,
-            "test_error": error_on_test_set(problem, result.ensemble)}  # fmt: skip
+    return {
+        "objective": problem.objective(result.ensemble).value,
+        "test_error": error_on_test_set(problem, result.ensemble),
+    }
 
 
 def start_cell(dynamics, d, n, seed, m, steps):
@@ -56,8 +61,9 @@ def start_cell(dynamics, d, n, seed, m, steps):
     problem = paper_problem(n, d, seed, reg=REG)
     problem.temperature = Schedule.of(temperature)
     u = Ensemble.sphere(m, d, seed=seed, dtype="float64").u
-    start = Ensemble.from_arrays(np.ones(m), 0.5 * u / np.linalg.norm(u, axis=1, keepdims=True), seed=seed,
-                                 dtype="float32")  # fmt: skip
+    start = Ensemble.from_arrays(
+        np.ones(m), 0.5 * u / np.linalg.norm(u, axis=1, keepdims=True), seed=seed, dtype="float32"
+    )
     trace = simulate(problem, start, flow, steps=steps, record_every=STEPS_KEPT, test_every=steps, anneal=False).trace
     kept = {f"L{k}": float(L) for k, L in zip(trace["step"].astype(int), trace["objective"], strict=True)}
     return {**minimum(problem)[1], **kept}
@@ -69,8 +75,16 @@ def steps_cell(dynamics, d, n, seed, m, steps, smallest):
     _, known = minimum(problem)
     enough = (1 + smallest) * known["lower_bound"]
     flow = GradientFlow() if dynamics == "flow" else PerturbedFlow(rebirth_rate=1e-5)
-    trace = simulate(problem, Ensemble.sphere(m, d, seed=seed), flow, steps=steps, record_every=5, test_every=steps,
-                     anneal=False, callback=lambda ensemble, row: row["objective"] <= enough).trace  # fmt: skip
+    trace = simulate(
+        problem,
+        Ensemble.sphere(m, d, seed=seed),
+        flow,
+        steps=steps,
+        record_every=5,
+        test_every=steps,
+        anneal=False,
+        callback=lambda ensemble, row: row["objective"] <= enough,
+    ).trace
     reached = {}
     for epsilon in EPSILONS:
         k = np.flatnonzero(trace["objective"] <= (1 + epsilon) * known["lower_bound"])
@@ -79,12 +93,17 @@ def steps_cell(dynamics, d, n, seed, m, steps, smallest):
 
 
 def cells(options):
-    grid = [{"d": 20, "n": n, "seed": seed, "reg": reg} for n in (40, 80, 160) for reg in (5e-3, 5e-4, 5e-5)
-            for seed in range(5 if options.full else 3)]  # fmt: skip
+    grid = [
+        {"d": 20, "n": n, "seed": seed, "reg": reg}
+        for n in (40, 80, 160)
+        for reg in (5e-3, 5e-4, 5e-5)
+        for seed in range(5 if options.full else 3)
+    ]
     minima = options.study("optimization_minima", minimum_cell).run(grid)
     lengths = (4000, 12000)
     runs = options.study("optimization_cells", run_cell).run(
-        {**one, "m": 4096, "steps": steps} for one in grid for steps in lengths)  # fmt: skip
+        {**one, "m": 4096, "steps": steps} for one in grid for steps in lengths
+    )
     known = {(row["n"], row["seed"], row["reg"]): row for row in minima}
     lines = []
     for n, reg in dict.fromkeys((row["n"], row["reg"]) for row in runs):
@@ -108,7 +127,9 @@ def start(options):
     steps = 12000 if options.full else 6000
     rows = options.study("optimization_start_full" if options.full else "optimization_start", start_cell).run(
         {"dynamics": name, "d": 20, "n": 160, "seed": seed, "m": 4096, "steps": steps}
-        for name in FLOWS for seed in range(10 if options.full else 3))  # fmt: skip
+        for name in FLOWS
+        for seed in range(10 if options.full else 3)
+    )
     at = np.arange(0, steps + 1, STEPS_KEPT)
     ratio = {}
     for name in FLOWS:
@@ -121,8 +142,13 @@ def start(options):
         ax.fill_between(at, r.min(axis=0), r.max(axis=0), color=colour, alpha=0.25, lw=0)
     ax.axhline(1, color="0.5", lw=0.7)
     ax.annotate("global minimum", (at[-1], 1), (0, 4), textcoords="offset points", ha="right", fontsize=7)
-    ax.set(xlabel="step $k$", ylabel=r"objective $L\,/\,\min L$", yscale="log", yticks=[1, 1.5, 2, 3, 4, 5],
-           yticklabels=["1", "1.5", "2", "3", "4", "5"])  # fmt: skip
+    ax.set(
+        xlabel="step $k$",
+        ylabel=r"objective $L\,/\,\min L$",
+        yscale="log",
+        yticks=[1, 1.5, 2, 3, 4, 5],
+        yticklabels=["1", "1.5", "2", "3", "4", "5"],
+    )
     ax.minorticks_off()
     ax.legend()
     claims.save(figure, "optimization_start", options)
@@ -133,7 +159,10 @@ def steps(options):
     smallest, limit = (1e-4, 60000) if options.full else (1e-3, 8000)
     rows = options.study("optimization_steps", steps_cell).run(
         {"dynamics": name, "d": d, "n": 6 * d, "seed": seed, "m": 4096, "steps": limit, "smallest": smallest}
-        for d in dims for name in ("flow", "perturbed") for seed in seeds)  # fmt: skip
+        for d in dims
+        for name in ("flow", "perturbed")
+        for seed in seeds
+    )
     epsilons = [epsilon for epsilon in EPSILONS if epsilon >= smallest]
 
     def reached(name, d, epsilon):
@@ -146,13 +175,23 @@ def steps(options):
     for name, style, colour, aside in (("flow", "o-", blue, 0.98), ("perturbed", "s--", red, 1.02)):
         over_epsilon = np.array([reached(name, dims[-2], epsilon) for epsilon in epsilons])
         over_d = np.array([reached(name, d, 1e-2) for d in dims])
-        for ax, x, k, what in ((axes[0], 1 / np.array(epsilons), over_epsilon, f"1/ε at d = {dims[-2]}"),
-                               (axes[1], np.array(dims, float), over_d, "d at ε = 0.01")):  # fmt: skip
+        for ax, x, k, what in (
+            (axes[0], 1 / np.array(epsilons), over_epsilon, f"1/ε at d = {dims[-2]}"),
+            (axes[1], np.array(dims, float), over_d, "d at ε = 0.01"),
+        ):
             slope, low, high = power(x, k)
             middle = np.median(k, axis=1)
             whiskers = np.array([middle - k.min(axis=1), k.max(axis=1) - middle])
-            ax.errorbar(aside * x, middle, whiskers, fmt=style, color=colour, ms=3, elinewidth=0.7,
-                        label=f"{LABELS[name].split(',')[0]}: {slope:.2f} [{low:.2f}, {high:.2f}]")  # fmt: skip
+            ax.errorbar(
+                aside * x,
+                middle,
+                whiskers,
+                fmt=style,
+                color=colour,
+                ms=3,
+                elinewidth=0.7,
+                label=f"{LABELS[name].split(',')[0]}: {slope:.2f} [{low:.2f}, {high:.2f}]",
+            )
             shown = ", ".join(f"{one:.0f}" for one in middle)
             lines.append([name, what, f"{slope:.2f}", f"{low:.2f} to {high:.2f}", shown])
     claims.table(["dynamics", "exponent in", "", "95 %", "median steps"], lines)

@@ -13,7 +13,8 @@ takes all three. Data are the paper's distribution D; each error is over 4096 ne
 import claims
 import numpy as np
 
-from meanfield import Ensemble, GradientFlow, Problem, comparison, simulate
+from meanfield import Ensemble, GradientFlow, Problem, simulate
+from meanfield.studies import comparison
 
 LEVEL = 0.1  # the test error at which sample sizes are compared
 REG = 5e-3
@@ -48,34 +49,58 @@ def lazy_cell(d, n, seed, m, alpha, steps):
     half = Ensemble.gaussian(m // 2, d, scale=alpha, seed=seed, dtype="float64")
     w, u = np.concatenate([half.w, -half.w]), np.concatenate([half.u, half.u])
     start = Ensemble.from_arrays(w, u, seed=seed, dtype="float32")
-    result = simulate(problem, start, GradientFlow(), steps=steps, record_every=25, test_every=steps, anneal=False,
-                      callback=lambda ensemble, row: row["risk"] <= 1e-3)  # fmt: skip
+    result = simulate(
+        problem,
+        start,
+        GradientFlow(),
+        steps=steps,
+        record_every=25,
+        test_every=steps,
+        anneal=False,
+        callback=lambda ensemble, row: row["risk"] <= 1e-3,
+    )
     end = result.ensemble
     f = end.predict(problem.X_test)[:, None]
     moved = np.sqrt((np.sum((end.u - u) ** 2) + np.sum((end.w - w) ** 2)) / (np.sum(u**2) + np.sum(w**2)))
-    return {"lazy_error": problem.loss.error(f, problem.test_targets), "lazy_risk": float(result.trace["risk"][-1]),
-            "lazy_steps": end.step, "moved": float(moved)}  # fmt: skip
+    return {
+        "lazy_error": problem.loss.error(f, problem.test_targets),
+        "lazy_risk": float(result.trace["risk"][-1]),
+        "lazy_steps": end.step,
+        "moved": float(moved),
+    }
 
 
 def network_rows(options):
     dims, seeds = ((10, 14, 20, 28, 40, 56, 80, 113, 160), 10) if options.full else ((10, 14, 20, 28, 40), 5)
     m, steps = (4096, 12000) if options.full else (1024, 4000)
-    cells = [{"d": d, "n": round(r * d), "seed": seed, "reg": REG, "m": m, "steps": steps}
-             for d in dims for r in NETWORK for seed in range(seeds)]  # fmt: skip
+    cells = [
+        {"d": d, "n": round(r * d), "seed": seed, "reg": REG, "m": m, "steps": steps}
+        for d in dims
+        for r in NETWORK
+        for seed in range(seeds)
+    ]
     return options.study("sample_complexity_network", network_cell).run(cells)
 
 
 def kernel_rows(options):
     dims, seeds = ((10, 14, 20, 28, 40, 56, 80), 10) if options.full else ((10, 14, 20, 28, 40), 5)
-    cells = [{"d": d, "n": round(r * d * d), "seed": seed, "features": 8192 if d < 50 else 16384}
-             for d in dims for r in KERNEL for seed in range(seeds)]  # fmt: skip
+    cells = [
+        {"d": d, "n": round(r * d * d), "seed": seed, "features": 8192 if d < 50 else 16384}
+        for d in dims
+        for r in KERNEL
+        for seed in range(seeds)
+    ]
     return options.study("sample_complexity_kernel", kernel_cell).run(cells)
 
 
 def lazy_rows(options):
     dims, seeds = ((10, 14, 20, 28), 10) if options.full else ((10, 14, 20), 3)
-    cells = [{"d": d, "n": round(r * d * d), "seed": seed, "m": 2048, "alpha": 100.0, "steps": 20000}
-             for d in dims for r in LAZY for seed in range(seeds)]  # fmt: skip
+    cells = [
+        {"d": d, "n": round(r * d * d), "seed": seed, "m": 2048, "alpha": 100.0, "steps": 20000}
+        for d in dims
+        for r in LAZY
+        for seed in range(seeds)
+    ]
     return options.study("sample_complexity_lazy", lazy_cell).run(cells)
 
 
@@ -160,14 +185,22 @@ def figure(options):
     page, axes = claims.page(3, height=2.7)
     for ax, power in ((axes[0], 1), (axes[1], 2)):
         draw_errors(ax, nets, kernels, power)
-    fits = {"network_error": nets, "kernel_best_error": kernels, "kernel_error": kernels,
-            "features_best_error": kernels, "lazy_error": lazies}  # fmt: skip
+    fits = {
+        "network_error": nets,
+        "kernel_best_error": kernels,
+        "kernel_error": kernels,
+        "features_best_error": kernels,
+        "lazy_error": lazies,
+    }
     fits = {name: exponent(curves(rows, name)) for name, rows in fits.items()}
     refit = exponent(curves(nets, "network_refit_error"))
-    claims.table(["n at 10 % error", "exponent", "95 %", "n at each d"],
-                 [[label, f"{s:.3f}", f"{low:.2f} to {high:.2f}", ", ".join(f"{d}: {n[0]:.0f}" for d, n in ns.items())]
-                  for label, (ns, (s, low, high)) in [*((NAMES[k], v) for k, v in fits.items()),
-                                                      ("network refitted", refit)]])  # fmt: skip
+    claims.table(
+        ["n at 10 % error", "exponent", "95 %", "n at each d"],
+        [
+            [label, f"{s:.3f}", f"{low:.2f} to {high:.2f}", ", ".join(f"{d}: {n[0]:.0f}" for d, n in ns.items())]
+            for label, (ns, (s, low, high)) in [*((NAMES[k], v) for k, v in fits.items()), ("network refitted", refit)]
+        ],
+    )
     draw_thresholds(axes[2], fits)
     for letter, ax in zip("abc", axes, strict=True):
         ax.set_title(f"({letter})", loc="left")
@@ -188,8 +221,19 @@ def draw_errors(ax, nets, kernels, power):
             if d in found:
                 sizes, errors = found[d]
                 se = errors.std(axis=1, ddof=1) / np.sqrt(errors.shape[1])
-                ax.errorbar(sizes / d**power, errors.mean(axis=1), se, ls=line, marker=marker, color=colour, mfc=face,
-                            ms=3.2, mew=0.8, lw=0.9, elinewidth=0.7)  # fmt: skip
+                ax.errorbar(
+                    sizes / d**power,
+                    errors.mean(axis=1),
+                    se,
+                    ls=line,
+                    marker=marker,
+                    color=colour,
+                    mfc=face,
+                    ms=3.2,
+                    mew=0.8,
+                    lw=0.9,
+                    elinewidth=0.7,
+                )
         handles.append(Line2D([], [], color=colour, marker=marker, ms=3.2, label=f"$d = {d}$"))
     ax.axhline(LEVEL, color="0.5", lw=0.7, ls=":")
     ax.set(xscale="log", xlabel="$n/d$" if power == 1 else "$n/d^2$", ylabel="test error", ylim=(-0.015, 0.56))
@@ -200,8 +244,10 @@ def draw_errors(ax, nets, kernels, power):
         ax.legend(handles=handles, loc="upper right")
     else:
         black = {"color": "k", "marker": "o", "ms": 3.2, "lw": 0.9}
-        styles = [Line2D([], [], **black, label="regularized network"),
-                  Line2D([], [], **black, mfc="white", ls="--", label="NTK, best of all")]  # fmt: skip
+        styles = [
+            Line2D([], [], **black, label="regularized network"),
+            Line2D([], [], **black, mfc="white", ls="--", label="NTK, best of all"),
+        ]
         ax.legend(handles=styles, loc="upper right", bbox_to_anchor=(1.0, 1.08))
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from meanfield.errors import InputError
-from meanfield.pool import other_ranks
-from meanfield.study import Study, parse_shard
-from meanfield.versions import describe_versions
+from meanfield.runtime.process_pool import other_ranks
+from meanfield.storage.versions import describe_versions
+from meanfield.studies.study import Study, parse_shard
 
 RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
 # Okabe and Ito: told apart by the colour-blind; in grey they need markers or line styles as well
@@ -58,13 +58,16 @@ class BoundStudy:
     def run(self, configurations: Iterable[Mapping]) -> list[dict]:
         """All rows, in order. Incomplete: cells failed, or are another share's."""
         configurations, options = list(configurations), self.options
-        rows = self.study.run(configurations, options.processes, options.threads, options.shard, options.quiet,
-                              options.executor)  # fmt: skip
+        rows = self.study.run(
+            configurations, options.processes, options.threads, options.shard, options.quiet, options.executor
+        )
         if missing := len({tuple(one.items()) for one in configurations}) - len(rows):
             k, K = options.shard
             what = "run it again" if self.study.failures else "run the other shares, then all without --shard"
-            raise Incomplete(f"{self.study.name}: {missing} cells are missing"
-                             f"{f' (share {k} of {K} is done)' if K > 1 else ''}: {what}")  # fmt: skip
+            raise Incomplete(
+                f"{self.study.name}: {missing} cells are missing"
+                f"{f' (share {k} of {K} is done)' if K > 1 else ''}: {what}"
+            )
         return rows
 
 
@@ -86,8 +89,15 @@ def main(doc: str, parts: Mapping[str, Callable[[Options], None]]) -> None:
     print(", ".join(f"{name} {value}" for name, value in describe_versions().items()))
     try:
         with other_ranks() as executor:
-            options = Options(arguments.full, arguments.folder, arguments.processes, arguments.threads,
-                              parse_shard(arguments.shard), arguments.quiet, executor)  # fmt: skip
+            options = Options(
+                arguments.full,
+                arguments.folder,
+                arguments.processes,
+                arguments.threads,
+                parse_shard(arguments.shard),
+                arguments.quiet,
+                executor,
+            )
             status = sum(_run(parts[part], part, options) for part in arguments.part or parts) and 1
         sys.exit(status)
     except InputError as error:

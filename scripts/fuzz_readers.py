@@ -28,7 +28,9 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["meanfield"]):
-    from meanfield import config, datasets, hashing, ledger, run, storage
+    from meanfield.datasets import load
+    from meanfield.simulation import config, run
+    from meanfield.storage import csv_table, hashing, hdf5
 import h5py
 import numpy as np
 
@@ -58,8 +60,8 @@ def run_target(data):
     with contextlib.suppress(Exception):  # no table: refused before any other digest is looked at
         data = json.dumps(redigested(json.loads(data), raw)).encode()
     with contextlib.suppress(Exception), open(EXAMPLE, "rb") as file:
-        digest = storage._digest_around(storage._places(json.loads(data), len(raw)), size, len(raw), file.fileno())
-    head = storage._head(size, len(raw), digest, data)[:size]  # a table too long is cut off
+        digest = hdf5._digest_around(hdf5._places(json.loads(data), len(raw)), size, len(raw), file.fileno())
+    head = hdf5._head(size, len(raw), digest, data)[:size]  # a table too long is cut off
     path.write_bytes(head + raw[size:])
     may_refuse(run.load, path)
 
@@ -99,7 +101,8 @@ def slightly_changed(value, chance):
     if isinstance(value, np.ndarray) and value.size and value.dtype.kind in "fiu":
         value = value.copy()
         value.reshape(-1)[chance.ConsumeIntInRange(0, value.size - 1)] = (
-            chance.ConsumeFloat() if value.dtype.kind == "f" else chance.ConsumeInt(2) % 128)  # fmt: skip
+            chance.ConsumeFloat() if value.dtype.kind == "f" else chance.ConsumeInt(2) % 128
+        )
         return value[: chance.ConsumeIntInRange(0, len(value))] if chance.ConsumeBool() and value.ndim else value
     if isinstance(value, str):
         at = chance.ConsumeIntInRange(0, len(value))
@@ -110,7 +113,7 @@ def slightly_changed(value, chance):
 
 def tree_target(data):
     chance = atheris.FuzzedDataProvider(data)
-    tree = storage.read(EXAMPLE)
+    tree = hdf5.read(EXAMPLE)
     for _ in range(chance.ConsumeIntInRange(1, 4)):
         group = tree
         while True:
@@ -128,7 +131,7 @@ def tree_target(data):
     path = FOLDER / "run.h5"
     try:
         with np.errstate(all="ignore"):
-            storage.write(path, tree)
+            hdf5.write(path, tree)
     except Exception:
         return  # has no form in a file
     may_refuse(run.load, path)
@@ -153,7 +156,7 @@ def read_source(name, data):
     path.write_bytes(data)
     section = config.Config.model_validate({"data": {"source": str(path)}}).data
     with np.errstate(all="ignore"):
-        found = may_refuse(datasets.load_dataset, section)
+        found = may_refuse(load.load_dataset, section)
     assert found is None or np.isfinite(found.X).all()
 
 
@@ -180,10 +183,10 @@ def npz_target(data):
 def ledger_target(data):
     path = FOLDER / "t.csv"
     path.write_bytes(data)
-    found = may_refuse(ledger.Ledger, path, "fuzz", ["a", "b"])
+    found = may_refuse(csv_table.Ledger, path, "fuzz", ["a", "b"])
     for row in found.rows.values() if found else ():
         for text in row.values():
-            ledger.parse(text)
+            csv_table.parse(text)
 
 
 def seeds(target, folder):
@@ -218,9 +221,14 @@ def seeds(target, folder):
 
 
 TARGETS = {
-    "run": run_target, "tree": tree_target, "config": config_target, "ledger": ledger_target, "npz": npz_target,
-    "csv": lambda data: read_source("d.csv", data), "h5": lambda data: read_source("d.h5", data),
-}  # fmt: skip
+    "run": run_target,
+    "tree": tree_target,
+    "config": config_target,
+    "ledger": ledger_target,
+    "npz": npz_target,
+    "csv": lambda data: read_source("d.csv", data),
+    "h5": lambda data: read_source("d.h5", data),
+}
 
 
 def main():

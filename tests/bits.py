@@ -50,75 +50,111 @@ def falling(shape: str, start: float, end: float, steps: int) -> dict[str, Any]:
 # size, annealing, float32). `source = "arrays"`: see `arrays`.
 CASES: dict[str, dict[str, Any]] = {
     "xor": {
-        "data": XOR, "objective": {"reg": 1e-3}, "ensemble": {"m": 2100}, "run": run(60, 5), "record": gap(20),
+        "data": XOR,
+        "objective": {"reg": 1e-3},
+        "ensemble": {"m": 2100},
+        "run": run(60, 5),
+        "record": gap(20),
     },
     "xor_float64_batches": {
-        "data": {**XOR, "seed": 3, "d": 5}, "objective": {"reg": 2e-3}, "ensemble": {"m": 700, "dtype": "float64"},
-        "dynamics": {"batch": 24}, "run": run(80, 10), "record": gap(40),
+        "data": {**XOR, "seed": 3, "d": 5},
+        "objective": {"reg": 2e-3},
+        "ensemble": {"m": 700, "dtype": "float64"},
+        "dynamics": {"batch": 24},
+        "run": run(80, 10),
+        "record": gap(40),
     },
     "xor_noise": {
         "data": {**XOR, "n": 300, "d": 3, "bias": True},
         "objective": {"reg": falling("cosine", 3e-2, 1e-3, 50), "temperature": falling("c_over_log_t", 1e-2, 0, 0)},
-        "ensemble": {"m": 1500, "seed": 9}, "dynamics": {"step_size": falling("linear", 2.0, 0.5, 40)},
+        "ensemble": {"m": 1500, "seed": 9},
+        "dynamics": {"step_size": falling("linear", 2.0, 0.5, 40)},
         "run": run(60, 10),
     },
     "xor_exchange": {
-        "data": XOR, "objective": {"reg": 5e-3, "temperature": 1e-4}, "ensemble": {"m": 900},
-        "dynamics": {"method": "birth_death", "exchange_rate": 3.0}, "run": run(50, 5),
+        "data": XOR,
+        "objective": {"reg": 5e-3, "temperature": 1e-4},
+        "ensemble": {"m": 900},
+        "dynamics": {"method": "birth_death", "exchange_rate": 3.0},
+        "run": run(50, 5),
     },
     "teacher_flow": {
         "data": {**TEACHER, "standardize": True, "bias": True},
         "objective": {"reg": falling("linear", 2e-2, 1e-4, 60)},
         "ensemble": {"m": 1100, "init": "gaussian", "scale": 0.7},
         "dynamics": {"method": "gradient_flow", "step_size": falling("cosine", 3.0, 0.3, 60)},
-        "run": run(80, 10), "record": gap(40),
+        "run": run(80, 10),
+        "record": gap(40),
     },
     "teacher_regression": {
-        "data": {**TEACHER, "task": "regression", "standardize": True}, "objective": {"loss": "squared", "reg": 1e-3},
-        "ensemble": {"m": 800, "dtype": "float64"}, "run": run(100, 10), "record": gap(50),
+        "data": {**TEACHER, "task": "regression", "standardize": True},
+        "objective": {"loss": "squared", "reg": 1e-3},
+        "ensemble": {"m": 800, "dtype": "float64"},
+        "run": run(100, 10),
+        "record": gap(50),
     },
     "teacher_exchange": {
-        "data": {**TEACHER, "d": 70}, "objective": {"loss": "cross_entropy", "reg": 1e-2},
+        "data": {**TEACHER, "d": 70},
+        "objective": {"loss": "cross_entropy", "reg": 1e-2},
         "ensemble": {"m": 1030, "dtype": "float64", "init": "gaussian"},
-        "dynamics": {"method": "birth_death", "exchange_rate": 8.0}, "run": run(40, 5), "record": gap(20),
+        "dynamics": {"method": "birth_death", "exchange_rate": 8.0},
+        "run": run(40, 5),
+        "record": gap(20),
     },
     "parity_rebirth": {
         "data": {"source": "parity", "n": 128, "d": 9, "k": 3, "n_test": 0},
         "objective": {"reg": falling("geometric", 1e-2, 1e-4, 50), "temperature": falling("linear", 1e-3, 0, 30)},
-        "ensemble": {"m": 3000}, "dynamics": {"method": "perturbed_flow", "rebirth_rate": 0.02},
-        "run": run(70, 10), "record": gap(70),
+        "ensemble": {"m": 3000},
+        "dynamics": {"method": "perturbed_flow", "rebirth_rate": 0.02},
+        "run": run(70, 10),
+        "record": gap(70),
     },
     "line": {
         "data": {"source": "line", "n": 40, "n_test": 60},
         "objective": {"loss": "squared", "reg": 1e-3, "temperature": falling("geometric", 1e-2, 1e-6, 90)},
-        "ensemble": {"m": 333, "dtype": "float64", "seed": 2**63}, "dynamics": {"step_size": 0.25}, "run": run(120, 20),
+        "ensemble": {"m": 333, "dtype": "float64", "seed": 2**63},
+        "dynamics": {"step_size": 0.25},
+        "run": run(120, 20),
     },
     "digits": {
         "data": {"source": "sklearn:digits", "test_fraction": 0.96, "standardize": True, "bias": True},
-        "objective": {"loss": "cross_entropy", "reg": 1e-3}, "ensemble": {"m": 400},
-        "run": run(40, 10), "record": {"test_every": 20},
+        "objective": {"loss": "cross_entropy", "reg": 1e-3},
+        "ensemble": {"m": 400},
+        "run": run(40, 10),
+        "record": {"test_every": 20},
     },
     "breast_cancer": {
         "data": {"source": "sklearn:breast_cancer", "test_fraction": 0.4, "standardize": True, "seed": 1},
-        "objective": {"reg": 1e-3}, "ensemble": {"m": 600, "dtype": "float64"},
+        "objective": {"reg": 1e-3},
+        "ensemble": {"m": 600, "dtype": "float64"},
         "dynamics": {"method": "perturbed_flow", "rebirth_rate": 0.05, "batch": 100},
-        "run": run(60, 10), "record": gap(30),
+        "run": run(60, 10),
+        "record": gap(30),
     },
     "diabetes": {
         "data": {"source": "sklearn:diabetes", "standardize": True, "bias": True},
-        "objective": {"loss": "squared", "reg": 1.0}, "ensemble": {"m": 500},
-        "dynamics": {"step_size": falling("geometric", 1e-3, 1e-4, 50)}, "run": run(60, 10), "record": gap(30),
+        "objective": {"loss": "squared", "reg": 1.0},
+        "ensemble": {"m": 500},
+        "dynamics": {"step_size": falling("geometric", 1e-3, 1e-4, 50)},
+        "run": run(60, 10),
+        "record": gap(30),
     },
     "two_outputs": {
-        "data": {"source": "arrays"}, "objective": {"loss": "squared", "reg": 1e-3}, "ensemble": {"m": 1400},
-        "run": run(60, 10), "record": gap(30),
+        "data": {"source": "arrays"},
+        "objective": {"loss": "squared", "reg": 1e-3},
+        "ensemble": {"m": 1400},
+        "run": run(60, 10),
+        "record": gap(30),
     },
     "three_classes": {
-        "data": {"source": "arrays"}, "objective": {"loss": "cross_entropy", "reg": 1e-3},
-        "ensemble": {"m": 1200, "dtype": "float64"}, "dynamics": {"method": "gradient_flow"},
-        "run": run(50, 10), "record": gap(25),
+        "data": {"source": "arrays"},
+        "objective": {"loss": "cross_entropy", "reg": 1e-3},
+        "ensemble": {"m": 1200, "dtype": "float64"},
+        "dynamics": {"method": "gradient_flow"},
+        "run": run(50, 10),
+        "record": gap(25),
     },
-}  # fmt: skip
+}
 
 
 def arrays(loss: str) -> tuple[np.ndarray, np.ndarray]:
@@ -132,10 +168,10 @@ def arrays(loss: str) -> tuple[np.ndarray, np.ndarray]:
 
 def prepared(name: str) -> Any:
     """The run of that name at step 0."""
-    from meanfield.config import check_config
     from meanfield.ensemble import Ensemble
     from meanfield.problem import Problem
-    from meanfield.run import given, prepare
+    from meanfield.simulation.config import check_config
+    from meanfield.simulation.run import given, prepare
 
     config = check_config(CASES[name], name)
     if config.data.source != "arrays":
@@ -147,7 +183,7 @@ def prepared(name: str) -> Any:
 
 def followed(name: str) -> Any:
     """The same run at its end."""
-    from meanfield.simulate import follow
+    from meanfield.simulation.loop import follow
 
     run = prepared(name)
     follow(run, None)
@@ -213,16 +249,19 @@ def controls() -> dict[str, dict[str, str]]:
     x = (np.arange(10_000) - 5_000) / 256
     i, j = np.indices((200, 200))
     A = (i * 7919 + j * 104729 + i * j % 101) % 10007 / 10007
-    blas = sorted({pool.get("architecture", "?") for pool in threadpoolctl.threadpool_info()
-                   if pool["user_api"] == "blas"})  # fmt: skip
+    blas = sorted(
+        {pool.get("architecture", "?") for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+    )
     return {
         "numpy": {
             "by": " ".join(numpy_features()),
-            "exp": short(array_bytes(np.exp(x))), "log": short(array_bytes(np.log(np.abs(x) + 0.5))),
+            "exp": short(array_bytes(np.exp(x))),
+            "log": short(array_bytes(np.log(np.abs(x) + 0.5))),
         },
         "blas": {
             "by": " ".join(blas),
-            "gemm": short(array_bytes(A @ A)), "eigvalsh": short(array_bytes(np.linalg.eigvalsh(A + A.T))),
+            "gemm": short(array_bytes(A @ A)),
+            "eigvalsh": short(array_bytes(np.linalg.eigvalsh(A + A.T))),
         },
         "libm": {
             "by": " ".join([*platform.libc_ver(), os.environ.get("GLIBC_TUNABLES", "")]),
@@ -230,7 +269,7 @@ def controls() -> dict[str, dict[str, str]]:
             "log1p": short(array_bytes(np.array([math.log1p(v) for v in np.abs(x)]))),
             "cos": short(array_bytes(np.array([math.cos(v) for v in x]))),
         },
-    }  # fmt: skip
+    }
 
 
 def numpy_features() -> list[str]:
@@ -259,7 +298,7 @@ def hostile() -> dict[str, str]:
 
 
 def write() -> None:
-    from meanfield.versions import BITS
+    from meanfield.storage.versions import BITS
 
     COMMITTED.write_text(json.dumps({"bits": BITS, "cases": digests(list(CASES))}, indent=1) + "\n")
 

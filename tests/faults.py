@@ -11,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from meanfield import durable, pouring, simulate
-from meanfield import run as runs
+from meanfield import simulate
 from meanfield.cli import main
 from meanfield.dynamics import Langevin
 from meanfield.ensemble import Ensemble
 from meanfield.problem import Problem
-from meanfield.simulate import resume
-from meanfield.trace import Trace
+from meanfield.simulation import run as runs
+from meanfield.simulation.loop import resume
+from meanfield.simulation.trace import Trace
+from meanfield.storage import atomic, blocks
 
 TESTS = Path(__file__).parent
 COMMAND = [sys.executable, "-c", "from meanfield.cli import main; main()"]
@@ -44,15 +45,15 @@ def uninterrupted(steps, **settings):
 
 def go_on(path, until):
     """Start the run at `path`, or go on with it, as a user would after whatever happened."""
-    if path.exists() or durable.previous(path).exists():
+    if path.exists() or atomic.previous(path).exists():
         return resume(path, until=until, threads=1)
     return simulate(problem(), ensemble(), Langevin(), steps=until, out=path, threads=1, **SETTINGS)
 
 
 def pour_in_threads(set_attribute=setattr):
     """Have small arrays hashed, written and flushed beside the thread that saves them, as large ones are."""
-    set_attribute(pouring, "_WORTH_THREADS", 0)
-    set_attribute(pouring, "_FLUSHED_BYTES", 1)
+    set_attribute(blocks, "_WORTH_THREADS", 0)
+    set_attribute(blocks, "_FLUSHED_BYTES", 1)
 
 
 def wait_for(condition, seconds=60):
@@ -135,10 +136,15 @@ class Phases:
         """To be called in the process to be killed: nothing is put back."""
         self._numbers[0] = 0
         for owner, name, phase in (
-            (runs, "load", "load"), (Langevin, "step", "step"), (Trace, "record", "record"),
-            (pouring, "_write", "write"), (durable, "_sync", "flush"), (durable, "_sync_folder", "flush folder"),
-            (os, "link", "link"), (os, "replace", "rename"),
-        ):  # fmt: skip
+            (runs, "load", "load"),
+            (Langevin, "step", "step"),
+            (Trace, "record", "record"),
+            (blocks, "_write", "write"),
+            (atomic, "_sync", "flush"),
+            (atomic, "_sync_folder", "flush folder"),
+            (os, "link", "link"),
+            (os, "replace", "rename"),
+        ):
             self.mark(owner, name, phase)
         save, numbers = runs.Run.save, self._numbers
 

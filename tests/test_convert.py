@@ -61,9 +61,15 @@ def test_runs_are_chains_of_their_common_rows():
     assert rhat == arviz.rhat(np.array([run.trace["drift"][20:] for run in runs]))
 
 
-@pytest.mark.parametrize(("runs", "first", "words"), [
-    ([], 0, "at least one"), ("run.h5", 0, "a list of runs"), ([1, 1], 0, "must differ"), ([1, 2], 99, "step 99"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("runs", "first", "words"),
+    [
+        ([], 0, "at least one"),
+        ("run.h5", 0, "a list of runs"),
+        ([1, 1], 0, "must differ"),
+        ([1, 2], 99, "step 99"),
+    ],
+)
 def test_what_cannot_be_chains_is_refused(runs, first, words):
     """InputError of one line."""
     pytest.importorskip("arviz")
@@ -72,9 +78,14 @@ def test_what_cannot_be_chains_is_refused(runs, first, words):
         to_inference_data(given, first=first)
 
 
-@pytest.mark.parametrize(("convert", "library"), [
-    (to_pandas, "pandas"), (to_xarray, "xarray"), (to_inference_data, "xarray"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("convert", "library"),
+    [
+        (to_pandas, "pandas"),
+        (to_xarray, "xarray"),
+        (to_inference_data, "xarray"),
+    ],
+)
 def test_a_library_that_is_missing_is_named(monkeypatch, convert, library):
     """InputError with the command that installs it."""
     for name in ("pandas", "xarray", "arviz"):

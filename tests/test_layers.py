@@ -10,25 +10,33 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "meanfield"
-ORDER = [  # a module imports only what stands before it
-    "errors", "versions", "compiling", "microkernels", "exact_math", "schedules", "config", "losses", "noise",
-    "durable", "threads", "communicator", "runlock", "hashing", "pouring", "storage", "foreign",
-    "budget", "ascent", "arrangement", "relaxation", "refit", "nodes", "kernels",
-    "sweep", "exchange",
-    "datasets", "ensemble", "snapshots", "problem",
-    "gibbs", "margin", "exact",
-    "certificate", "free_energy", "dynamics", "entropy", "transport", "features", "diagnostics", "measures", "deep",
-    "trace", "runfile", "run",
-    "progress", "simulate", "convert",
-    "pool", "ledger", "study",
-    "comparison", "plots", "report",
+ORDER = [  # a folder, or a module beside them, imports only what stands before it
+    "errors",
+    "runtime",
+    "engine",
+    "schedules",
+    "losses",
+    "ensemble",
+    "problem",
+    "storage",
+    "datasets",
+    "dynamics",
+    "optimality",
+    "diagnostics",
+    "simulation",
+    "kernels",
+    "studies",
+    "exact",
+    "convert",
+    "plots",
+    "report",
     "cli",
-]  # fmt: skip
+]
 ONLY = {  # who may import what is heavy, or is another's business
-    "h5py": {"storage", "foreign"},
+    "h5py": {"storage", "datasets"},
     "matplotlib": {"plots"},
-    "meanfield.kernels": {"comparison"},
-    "tomllib": {"config"},
+    "meanfield.kernels": {"studies"},
+    "tomllib": {"simulation"},
 }
 LONGEST = 60  # lines of a function
 LAZY = ("numba", "scipy", "sklearn", "h5py", "matplotlib", "pydantic", "numpy")
@@ -106,16 +114,11 @@ def test_only_one_module_imports_what_is_its_business():
 
 
 @pytest.mark.parametrize(("name", "path"), [pytest.param(*one, id=one[0]) for one in KERNELS])
-def test_kernels_import_nothing_of_the_engine(name, path):
-    """Matrices in, predictions out."""
+def test_kernels_import_nothing_of_the_engine_but_its_runtime(name, path):
+    """Matrices in, predictions out: of the engine only how a process computes."""
     for imported in imports(name, path):
-        assert room(imported) in (None, "kernels"), f"{name} imports {imported}"
+        assert room(imported) in (None, "kernels", "runtime"), f"{name} imports {imported}"
         assert imported.split(".")[0] not in ("kernels", "matplotlib"), f"{name} imports {imported}"
-
-
-def test_the_two_compiling_modules_are_one_file():
-    """meanfield/compiling.py is a link, or at least the same text, so that the kernels stand alone."""
-    assert (PACKAGE / "compiling.py").read_bytes() == (ROOT / "kernels" / "compiling.py").read_bytes()
 
 
 @pytest.mark.parametrize("module", ["meanfield", "meanfield.cli", "meanfield.kernels"])
@@ -127,9 +130,9 @@ def test_importing_is_cheap(module):
 
 
 def test_the_public_names_all_exist():
-    """Everything that `meanfield` and `meanfield.kernels` announce can be imported, and `simulate` is the function."""
+    """Everything that `meanfield` and `meanfield.kernels` announce can be imported; `simulate` is the function."""
     code = (
-        "import importlib, meanfield, meanfield.kernels as k; importlib.import_module('meanfield.simulate');"
+        "import meanfield, meanfield.kernels as k;"
         "[getattr(meanfield, n) for n in meanfield.__all__]; [getattr(k, n) for n in k.__all__];"
         "assert callable(meanfield.simulate)"
     )
@@ -151,7 +154,7 @@ def test_every_function_fits_on_a_screen():
 
 
 def test_the_wheel_holds_the_kernels_under_our_name_alone(tmp_path):
-    """No top-level `kernels` (another publisher's name); meanfield/kernels/*.py and compiling.py are files in it."""
+    """No top-level `kernels` (another publisher's name); meanfield/kernels/*.py are files in it."""
     copy = tmp_path / "source"
     copy.mkdir()
     for name in ("setup.cfg", "pyproject.toml", "README.md", "meanfield", "kernels"):
@@ -166,10 +169,8 @@ def test_the_wheel_holds_the_kernels_under_our_name_alone(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = archive.namelist()
-        compiling = archive.read("meanfield/compiling.py")
     tops = {entry.split("/")[0] for entry in held}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"meanfield"}
     expected = {name.replace(".", "/") for name, path in sources() if path.name != "__init__.py"}
     assert {f"{name}.py" for name in expected} <= set(held)
     assert {"meanfield/__init__.py", "meanfield/kernels/__init__.py", "meanfield/cli/__init__.py"} <= set(held)
-    assert compiling == (ROOT / "kernels" / "compiling.py").read_bytes()

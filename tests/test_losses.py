@@ -50,8 +50,9 @@ def test_fenchel_young_is_an_equality_at_the_residual(name, scale):
     """R(f) + R*(R'(f)) = <f, R'(f)>: the residual is the dual point that belongs to f."""
     loss, (f, t) = get_loss(name), problem(name, 1, scale)
     r = loss.residual(f, t)
-    np.testing.assert_allclose(loss.value(f, t) + loss.conjugate(r, t), np.sum(f * r),
-                               rtol=1e-13, atol=1e-13 * max(1, scale))
+    np.testing.assert_allclose(
+        loss.value(f, t) + loss.conjugate(r, t), np.sum(f * r), rtol=1e-13, atol=1e-13 * max(1, scale)
+    )
 
 
 @each
@@ -105,8 +106,13 @@ def test_nothing_overflows_at_extreme_outputs(name, size):
         extreme = sign * size * np.sign(f)
         with np.errstate(over="raise", invalid="raise", divide="raise"):
             r = loss.residual(extreme, t)
-            values = [loss.value(extreme, t), loss.conjugate(r, t), loss.error(extreme, t),
-                      *loss.curvature(extreme, t), *r.ravel()]
+            values = [
+                loss.value(extreme, t),
+                loss.conjugate(r, t),
+                loss.error(extreme, t),
+                *loss.curvature(extreme, t),
+                *r.ravel(),
+            ]
             assert loss.largest_scale(r, t) >= 1.0
         assert np.all(np.isfinite(values))
 
@@ -186,10 +192,19 @@ def test_squared_error_is_the_mean_squared_norm():
     assert loss.outputs(t) == 2
 
 
-@pytest.mark.parametrize(("labels", "signs"), [
-    ([0, 1, 0], [-1, 1, -1]), ([-1, 1, 1], [-1, 1, 1]), ([True, False, True], [1, -1, 1]),
-    (["no", "yes", "no"], [-1, 1, -1]), ([2.0, 1.0, 2.0], [1, -1, 1]), ([1, 1], [1, 1]), ([0, 0], [-1, -1]),
-    ([b"a", b"b"], [-1, 1])])
+@pytest.mark.parametrize(
+    ("labels", "signs"),
+    [
+        ([0, 1, 0], [-1, 1, -1]),
+        ([-1, 1, 1], [-1, 1, 1]),
+        ([True, False, True], [1, -1, 1]),
+        (["no", "yes", "no"], [-1, 1, -1]),
+        ([2.0, 1.0, 2.0], [1, -1, 1]),
+        ([1, 1], [1, 1]),
+        ([0, 0], [-1, -1]),
+        ([b"a", b"b"], [-1, 1]),
+    ],
+)
 def test_logistic_maps_two_labels_in_sorted_order(labels, signs):
     """The smaller of two labels is -1; a lone 0, 1 or -1 keeps its sign; the classes map a test set alike."""
     loss = get_loss("logistic")
@@ -201,9 +216,14 @@ def test_logistic_maps_two_labels_in_sorted_order(labels, signs):
     assert loss.outputs(t) == 1
 
 
-@pytest.mark.parametrize(("labels", "codes", "classes"), [
-    ([3, 1, 3, 7], [1, 0, 1, 2], [1, 3, 7]), ([2.0, 0.0], [1, 0], [0, 2]),
-    (["b", "a", "c"], [1, 0, 2], ["a", "b", "c"])])
+@pytest.mark.parametrize(
+    ("labels", "codes", "classes"),
+    [
+        ([3, 1, 3, 7], [1, 0, 1, 2], [1, 3, 7]),
+        ([2.0, 0.0], [1, 0], [0, 2]),
+        (["b", "a", "c"], [1, 0, 2], ["a", "b", "c"]),
+    ],
+)
 def test_cross_entropy_numbers_classes_in_sorted_order(labels, codes, classes):
     """0..C-1 in sorted order, and the classes come back."""
     loss = get_loss("cross_entropy")
@@ -219,19 +239,23 @@ def test_squared_makes_columns():
     assert (t.shape, t.dtype, classes) == ((3, 1), np.float64, None)
 
 
-@pytest.mark.parametrize(("name", "labels", "words"), [
-    ("logistic", [1, 2, 3], "needs two classes, found 3 distinct labels: 1, 2, 3.*cross_entropy"),
-    ("logistic", [0.5, 0.2, 0.1], "found 3 distinct labels.*squared"),
-    ("logistic", [5, 5], "found 1 distinct label: 5"),
-    ("logistic", [0.0, np.nan], r"y\[1\] is nan"),
-    ("logistic", [[0, 1]], r"shape \(1, 2\)"),
-    ("logistic", [], "not empty"),
-    ("logistic", np.array([None, 1]), "dtype object"),
-    ("cross_entropy", [0.5, 1.5], "integers or strings.*squared"),
-    ("cross_entropy", ["a", "a"], "at least two classes"),
-    ("squared", ["a", "b"], "needs numbers, found 2 distinct labels: 'a', 'b'.*logistic"),
-    ("squared", [1.0, np.inf], r"y\[1\] is inf"),
-    ("squared", np.zeros((2, 2, 2)), r"shape \(2, 2, 2\)")])
+@pytest.mark.parametrize(
+    ("name", "labels", "words"),
+    [
+        ("logistic", [1, 2, 3], "needs two classes, found 3 distinct labels: 1, 2, 3.*cross_entropy"),
+        ("logistic", [0.5, 0.2, 0.1], "found 3 distinct labels.*squared"),
+        ("logistic", [5, 5], "found 1 distinct label: 5"),
+        ("logistic", [0.0, np.nan], r"y\[1\] is nan"),
+        ("logistic", [[0, 1]], r"shape \(1, 2\)"),
+        ("logistic", [], "not empty"),
+        ("logistic", np.array([None, 1]), "dtype object"),
+        ("cross_entropy", [0.5, 1.5], "integers or strings.*squared"),
+        ("cross_entropy", ["a", "a"], "at least two classes"),
+        ("squared", ["a", "b"], "needs numbers, found 2 distinct labels: 'a', 'b'.*logistic"),
+        ("squared", [1.0, np.inf], r"y\[1\] is inf"),
+        ("squared", np.zeros((2, 2, 2)), r"shape \(2, 2, 2\)"),
+    ],
+)
 def test_unsuitable_labels_are_named(name, labels, words):
     """One line that says what was found and what would do."""
     with pytest.raises(InputError, match=words) as caught:

@@ -84,19 +84,26 @@ def test_numbers_and_tables_become_schedules():
     assert Schedule.of(schedule.as_table()) == schedule
 
 
-@pytest.mark.parametrize(("value", "words"), [
-    ({"start": 1.0, "end": 0.0, "steps": 5, "shape": "geometric"}, "geometric schedule needs both positive"),
-    ({"start": 1.0, "end": 0.1}, "needs steps"),
-    ({"steps": 3}, "needs start and end"),
-    ({"start": 1.0, "ende": 0.1, "steps": 5}, "ende: unknown key; did you mean end"),
-    ({"start": 1.0, "end": 0.1, "steps": 5, "shape": "cosin"}, "did you mean 'cosine'"),
-    ({"start": 1.0, "end": 0.1, "steps": 5.0}, "steps = 5.0: must be an integer"),
-    ({"start": 1.0, "end": 0.1, "steps": True}, "steps = True: must be an integer"),
-    ({"start": 1.0, "end": 0.1, "steps": -1}, "at least 0"),
-    ({"start": 1.0, "end": float("nan"), "steps": 1}, "end = nan: must be a finite number"),
-    ({"start": "a", "end": 0.1, "steps": 1}, "start = 'a': must be a finite number"),
-    ({"start": 1.0, "end": 0.1, "shape": "constant"}, "constant schedule needs them equal"),
-    (float("inf"), "finite"), (10**400, "finite"), (True, "must be a number or a table"), ("x", "must be a number")])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"start": 1.0, "end": 0.0, "steps": 5, "shape": "geometric"}, "geometric schedule needs both positive"),
+        ({"start": 1.0, "end": 0.1}, "needs steps"),
+        ({"steps": 3}, "needs start and end"),
+        ({"start": 1.0, "ende": 0.1, "steps": 5}, "ende: unknown key; did you mean end"),
+        ({"start": 1.0, "end": 0.1, "steps": 5, "shape": "cosin"}, "did you mean 'cosine'"),
+        ({"start": 1.0, "end": 0.1, "steps": 5.0}, "steps = 5.0: must be an integer"),
+        ({"start": 1.0, "end": 0.1, "steps": True}, "steps = True: must be an integer"),
+        ({"start": 1.0, "end": 0.1, "steps": -1}, "at least 0"),
+        ({"start": 1.0, "end": float("nan"), "steps": 1}, "end = nan: must be a finite number"),
+        ({"start": "a", "end": 0.1, "steps": 1}, "start = 'a': must be a finite number"),
+        ({"start": 1.0, "end": 0.1, "shape": "constant"}, "constant schedule needs them equal"),
+        (float("inf"), "finite"),
+        (10**400, "finite"),
+        (True, "must be a number or a table"),
+        ("x", "must be a number"),
+    ],
+)
 def test_bad_schedules_are_refused_by_name(value, words):
     """One line naming the key."""
     with pytest.raises(InputError, match=words) as caught:

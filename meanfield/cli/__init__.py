@@ -14,8 +14,8 @@ from contextlib import contextmanager
 import click
 
 from .. import __version__
-from ..communicator import ALONE, Alone, is_shared, ranks_wanted, world
 from ..errors import DivergenceError, InputError, printable
+from ..runtime.communicator import ALONE, Alone, is_shared, ranks_wanted, world
 
 _COMMANDS = {
     "run": "run",

@@ -31,8 +31,8 @@ def _plain(value: Any) -> Any:
 def result_keys(run: Any, out: Path | None, threads: int | None = None) -> dict[str, Any]:
     """The keys of `run` and `resume --json`, computed from the state."""
     from .. import diagnostics
-    from ..dynamics import Field
-    from ..trace import occasional_gap
+    from ..dynamics.base import Field
+    from ..simulation.trace import occasional_gap
 
     ensemble, problem = run.ensemble, run.problem
     field = Field(problem, ensemble.dtype, threads)
@@ -69,8 +69,11 @@ def network_table(run: Any, keys: Mapping[str, Any], baseline: Any = None) -> st
         (f"objective L at λ = {run.problem.reg(run.ensemble.step):.3g}", number(keys["objective"]), ""),
         ("  risk R", number(keys["risk"]), ""),
         ("  penalty λ∫‖θ‖²dρ", number(keys["penalty"]), ""),
-        *([("relative gap, estimated", f"{100 * keys['relative_gap']:.3f} %", "")] if keys["relative_gap"] is not None
-          else []),
+        *(
+            [("relative gap, estimated", f"{100 * keys['relative_gap']:.3f} %", "")]
+            if keys["relative_gap"] is not None
+            else []
+        ),
         ("normalized margin", number(keys["margin"]), ""),
         (f"train error{unit}", rate(keys["train_error"], classes), baseline and rate(baseline.train_error, classes)),
         (f"test error{unit}", rate(keys["test_error"], classes), baseline and rate(baseline.test_error, classes)),

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..communicator import world
+from ..runtime.communicator import world
 from ._tables import print_json, table
 
 
@@ -20,10 +20,10 @@ from ._tables import print_json, table
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads to measure with.")
 def doctor(as_json: bool, threads: int | None) -> int:
     """Versions, processor, threads, vector width, cache folder, and measured speed."""
-    from ..compiling import cache_folder
-    from ..microkernels import has_wide_vectors
-    from ..threads import default_threads, usable_cores
-    from ..versions import describe
+    from ..engine.microkernels import has_wide_vectors
+    from ..runtime.compiling import cache_folder
+    from ..runtime.threads import default_threads, usable_cores
+    from ..storage.versions import describe
 
     ranks = world()
     threads = threads or default_threads()
@@ -86,8 +86,10 @@ def _oversubscribed(bindings: list[tuple[str, list[int], int]]) -> list[str]:
         here = [(set(allowed), number) for name, allowed, number in bindings if name == host]
         cores, wanted = len(set().union(*(allowed for allowed, _ in here))), sum(number for _, number in here)
         if wanted > cores:
-            advice.append(f"{host}: {len(here)} ranks with {wanted} threads on {cores} cores: start fewer ranks, "
-                          "or set MEANFIELD_NUM_THREADS")  # fmt: skip
+            advice.append(
+                f"{host}: {len(here)} ranks with {wanted} threads on {cores} cores: start fewer ranks, "
+                "or set MEANFIELD_NUM_THREADS"
+            )
     return advice
 
 
@@ -111,8 +113,8 @@ def _measure(threads: int) -> tuple[float, float]:
     import numpy as np
     from threadpoolctl import threadpool_limits
 
+    from ..engine.engine import Move, Sweep
     from ..ensemble import Ensemble
-    from ..sweep import Move, Sweep
 
     m, n, d = 16384, 512, 20
     rng = np.random.default_rng(0)

@@ -13,12 +13,18 @@ from ._tables import check_rows
 @click.command()
 @click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
 @click.option("-o", "out", type=click.Path(path_type=Path), help="File to write (default: RUN.html beside the run).")
-@click.option("--seconds", type=click.FloatRange(0.0), default=3.0, show_default=True, metavar="BUDGET",
-              help="Time for the certificate; 0 for none.")  # fmt: skip
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.0),
+    default=3.0,
+    show_default=True,
+    metavar="BUDGET",
+    help="Time for the certificate; 0 for none.",
+)
 def report(path: Path, out: Path | None, seconds: float) -> int:
     """Figures, measures, certificate and configuration of a run in one HTML file that needs nothing else."""
     from ..report import html
-    from ..run import load
+    from ..simulation.run import load
 
     out = out or path.with_suffix(".html")
     if out.suffix.lower() not in (".html", ".htm"):

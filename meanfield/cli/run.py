@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
-from ..communicator import Alone, world
-from ..config import load_config, parse_duration
 from ..errors import InputError, printable
+from ..runtime.communicator import Alone, world
+from ..simulation.config import load_config, parse_duration
 from ._tables import network_table, print_json, result_keys
 
 
@@ -56,9 +56,17 @@ def _options(function: Any) -> Any:
 @click.option("--plot", is_flag=True, help="Draw the convergence figure beside the run file.")
 @_options
 def run(
-    config: Path | None, out: Path | None, force: bool, overrides: tuple[str, ...], ntk: bool, plot: bool,
-    threads: int | None, max_time: float | None, as_json: bool, quiet: bool,
-) -> int:  # fmt: skip
+    config: Path | None,
+    out: Path | None,
+    force: bool,
+    overrides: tuple[str, ...],
+    ntk: bool,
+    plot: bool,
+    threads: int | None,
+    max_time: float | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
     """Simulate what CONFIG.toml describes; without it, the paper's problem.
 
     The run is kept in one HDF5 file. Ctrl-C saves and stops; `meanfield resume` goes on exactly there.
@@ -67,15 +75,15 @@ def run(
     ranks = world()
 
     def read() -> tuple[Any, Path]:
-        from ..runfile import check_output, new_name
+        from ..simulation.output import check_output, new_name
 
         wanted = load_config(config, overrides), out or new_name(".")
         check_output(wanted[1], force)
         return wanted
 
     loaded, out = ranks.once(read)
-    from ..run import prepare
-    from ..simulate import follow
+    from ..simulation.loop import follow
+    from ..simulation.run import prepare
 
     _check_alike(ranks)
     prepared = prepare(loaded, ranks=ranks)
@@ -91,14 +99,20 @@ def run(
 @click.option("--force", is_flag=True, help="Take over a lock left by another host.")
 @_options
 def resume(
-    path: Path, until: int | None, more: int | None, force: bool,
-    threads: int | None, max_time: float | None, as_json: bool, quiet: bool,
-) -> int:  # fmt: skip
+    path: Path,
+    until: int | None,
+    more: int | None,
+    force: bool,
+    threads: int | None,
+    max_time: float | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
     """Go on with a run exactly where it stopped: same bits as if it never had."""
     began = time.monotonic()
-    from ..run import load
-    from ..runfile import locked
-    from ..simulate import extend, follow
+    from ..simulation.loop import extend, follow
+    from ..simulation.run import load
+    from ..storage.lock import locked
 
     ranks = world()
     _check_alike(ranks)
@@ -114,19 +128,22 @@ def resume(
         extend(loaded, until, more)
         if loaded.ensemble.step >= loaded.config.run.steps:
             keys = result_keys(loaded, path, threads) if as_json else {}
-            print(f"{path}: finished at step {loaded.ensemble.step}; go further with --more N or --until STEP",
-                  file=sys.stderr if as_json else sys.stdout)  # fmt: skip
+            print(
+                f"{path}: finished at step {loaded.ensemble.step}; go further with --more N or --until STEP",
+                file=sys.stderr if as_json else sys.stdout,
+            )
             if as_json:
                 print_json(keys)
             return 0
         _remaining = None if max_time is None else max(0.0, max_time - (time.monotonic() - began))
-        result = follow(loaded, path, lock=False, threads=threads, max_time=_remaining,
-                        progress=_progress(quiet, as_json))  # fmt: skip
+        result = follow(
+            loaded, path, lock=False, threads=threads, max_time=_remaining, progress=_progress(quiet, as_json)
+        )
     return _finish(loaded, path, result, threads, as_json)
 
 
 def _progress(quiet: bool, as_json: bool) -> Any:
-    from ..progress import Silent, suitable
+    from ..simulation.progress import Silent, suitable
 
     return Silent() if quiet or not world().leads else suitable()
 
@@ -134,7 +151,7 @@ def _progress(quiet: bool, as_json: bool) -> Any:
 def _check_alike(ranks: Alone) -> None:
     """InputError, naming the difference, unless all ranks run the same version and number of the bits."""
     from .. import __version__
-    from ..versions import BITS
+    from ..storage.versions import BITS
 
     versions = ranks.gather({"meanfield": __version__, "bits": BITS})
 
@@ -142,8 +159,10 @@ def _check_alike(ranks: Alone) -> None:
         for rank, other in enumerate(versions):
             for name, mine in versions[0].items():
                 if other[name] != mine:
-                    raise InputError(f"rank {rank} runs {name} {other[name]}, rank 0 {mine}: they must be the same, "
-                                     "or results would depend on who computed them")  # fmt: skip
+                    raise InputError(
+                        f"rank {rank} runs {name} {other[name]}, rank 0 {mine}: they must be the same, "
+                        "or results would depend on who computed them"
+                    )
 
     ranks.once(compare)
 
@@ -152,7 +171,7 @@ def _finish(
     run: Any, out: Path, result: Any, threads: int | None, as_json: bool, *, ntk: bool = False, plot: bool = False
 ) -> int:
     """Show what came out, say how to go on, and turn the reason for stopping into an exit status."""
-    from ..runfile import quoted
+    from ..simulation.output import quoted
 
     status = {"done": 0, "objective_change": 0, "relative_gap": 0, "callback": 0, "max_time": 75}.get(result.stopped)
     if status is None:
@@ -165,7 +184,7 @@ def _finish(
     if not world().leads:
         return status
     if ntk:
-        from ..comparison import kernel_baseline
+        from ..studies.comparison import kernel_baseline
 
         try:
             baseline = kernel_baseline(run.problem)

@@ -20,16 +20,25 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object
 @_as_json
 def info(path: Path, as_json: bool) -> int:
     """Configuration, progress, last measures and integrity of a run."""
-    from ..config import tables, to_toml
-    from ..run import load
+    from ..simulation.config import tables, to_toml
+    from ..simulation.run import load
 
     run = load(path)  # verifies every checksum
     keys = result_keys(run, path)
     state = "finished" if run.ensemble.step >= run.config.run.steps else "unfinished"
     if as_json:
         configuration = tables(run.config)
-        print_json({**keys, "steps": run.config.run.steps, "state": state, "integrity": "verified",
-                    "config": configuration, "bits": run.attributes["bits"], "software": run.attributes})  # fmt: skip
+        print_json(
+            {
+                **keys,
+                "steps": run.config.run.steps,
+                "state": state,
+                "integrity": "verified",
+                "config": configuration,
+                "bits": run.attributes["bits"],
+                "software": run.attributes,
+            }
+        )
         return 0
     print(to_toml(run.config))
     print(network_table(run, keys))
@@ -43,7 +52,7 @@ def info(path: Path, as_json: bool) -> int:
 
 def _origin(attributes: dict[str, Any]) -> list[str]:
     """What computed a run: the version of its bits, the software, the machine."""
-    from ..versions import BITS, MACHINE
+    from ..storage.versions import BITS, MACHINE
 
     bits, history = attributes["bits"], attributes.get("bits_history")
     machine = [f"{name.replace('_', ' ')} {attributes[name]}" for name in MACHINE if name in attributes]
@@ -61,16 +70,19 @@ def _origin(attributes: dict[str, Any]) -> list[str]:
 @click.argument("paths", metavar="RUN.h5...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "folder", type=click.Path(path_type=Path), help="Folder for the figures (default: the run's).")
 @click.option("--format", "kind", type=click.Choice(["png", "pdf", "svg"]), default="png", show_default=True)
-@click.option("--only", metavar="NAME,...", help="Figures to draw (default: convergence,dashboard; overlay of several "
-              "runs); also particles, decision, potential, margins, balance, gap, schedules, free-energy, or all.",
-)  # fmt: skip
+@click.option(
+    "--only",
+    metavar="NAME,...",
+    help="Figures to draw (default: convergence,dashboard; overlay of several "
+    "runs); also particles, decision, potential, margins, balance, gap, schedules, free-energy, or all.",
+)
 @click.option("--animate", is_flag=True, help="Also the particles over the run's snapshots, as a GIF.")
 @click.option("--margin-optimum", is_flag=True, help="Mark the largest possible margin; takes up to a minute.")
 def plot(
     paths: tuple[Path, ...], folder: Path | None, kind: str, only: str | None, animate: bool, margin_optimum: bool
 ) -> int:
     """Draw the figures of a run, or lay several over each other."""
-    from ..run import load
+    from ..simulation.run import load
 
     names = _figures(only, len(paths))
     stems = _stems(paths)
@@ -146,29 +158,41 @@ def _overlay(runs: list[Any], folder: Path, stems: list[str], kind: str) -> Path
 @_as_json
 def ntk(source: Path | None, overrides: tuple[str, ...], as_json: bool) -> int:
     """The kernel baseline: ridge regression with the closed-form ReLU NTK on the same data."""
-    from ..comparison import kernel_baseline
+    from ..studies.comparison import kernel_baseline
 
     problem = _problem(source, overrides)
     found = kernel_baseline(problem)
     if as_json:
-        print_json({"train_error": found.train_error, "test_error": found.test_error, "margin": found.margin,
-                    "method": found.method, "n": found.n, "reg": found.reg})  # fmt: skip
+        print_json(
+            {
+                "train_error": found.train_error,
+                "test_error": found.test_error,
+                "margin": found.margin,
+                "method": found.method,
+                "n": found.n,
+                "reg": found.reg,
+            }
+        )
         return 0
     classes = problem.classes is not None
-    print(table([
-        (f"ReLU NTK, n = {found.n}", ""),
-        ("train error", rate(found.train_error, classes)),
-        ("test error", rate(found.test_error, classes)),
-        ("margin / RKHS norm", f"{found.margin:.4g}"),
-        ("method", found.method),
-    ]))  # fmt: skip
+    print(
+        table(
+            [
+                (f"ReLU NTK, n = {found.n}", ""),
+                ("train error", rate(found.train_error, classes)),
+                ("test error", rate(found.test_error, classes)),
+                ("margin / RKHS norm", f"{found.margin:.4g}"),
+                ("method", found.method),
+            ]
+        )
+    )
     return 0
 
 
 def _problem(source: Path | None, overrides: tuple[str, ...]) -> Any:
-    from ..config import load_config
-    from ..datasets import load_dataset
-    from ..run import load, problem_of
+    from ..datasets.load import load_dataset
+    from ..simulation.config import load_config
+    from ..simulation.run import load, problem_of
 
     if source is not None and source.suffix == ".h5":
         if overrides:

@@ -63,8 +63,14 @@ class State:
 @click.command()
 @click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
 @click.option("--once", is_flag=True, help="Print one summary and exit, as where stdout is no terminal.")
-@click.option("--every", type=click.FloatRange(0.2, 3600), default=2.0, show_default=True, metavar="SECONDS",
-              help="Seconds between looks.")  # fmt: skip
+@click.option(
+    "--every",
+    type=click.FloatRange(0.2, 3600),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Seconds between looks.",
+)
 def watch(path: Path, once: bool, every: float) -> int:
     """Follow a run in another process, until it ends or Ctrl-C.
 
@@ -91,14 +97,16 @@ def watch(path: Path, once: bool, every: float) -> int:
 
 def read(path: Path) -> State:
     """Config, step and trace; neither data nor particles are touched. RunFileError: missing, damaged or not a run."""
-    from ..config import parse_config
-    from ..runfile import load_outline
+    from ..simulation.config import parse_config
+    from ..storage.run_file import load_outline
 
     written = _identity(path)[0] / 1e9
     outline = load_outline(path)
     config = parse_config(outline.config, f"{path}: config")
-    title = (f"{Path(config.data.source).name}, n {config.data.n}, d {config.data.d}, m {config.ensemble.m}, "
-             f"{config.objective.loss}, {config.dynamics.method}")  # fmt: skip
+    title = (
+        f"{Path(config.data.source).name}, n {config.data.n}, d {config.data.d}, m {config.ensemble.m}, "
+        f"{config.objective.loss}, {config.dynamics.method}"
+    )
     seconds = outline.timing.get("seconds", np.empty(0))
     return State(outline.step, config.run.steps, title, outline.trace, seconds, written)
 
@@ -114,7 +122,7 @@ def _identity(path: Path) -> tuple[int, int, int]:
 
 def writer(path: Path) -> str | None:
     """Who is writing the run, by its signature beside it; None if nobody is. The lock itself is left alone."""
-    from ..durable import process_exists
+    from ..storage.atomic import process_exists
 
     try:
         with open(os.path.realpath(path) + ".lock", "rb") as file:
@@ -133,9 +141,14 @@ def screen(path: Path, state: State, alive: str | None, now: float) -> list[str]
     share = state.step / state.steps if state.steps else 1.0
     filled = int(40 * min(share, 1.0))
     ending = "finished" if state.finished else f"as of the checkpoint {words(age)} ago"
-    lines = [_clipped(str(path)), _clipped(state.title), "",
-             f"{'█' * filled}{'░' * (40 - filled)} {100 * share:3.0f} %  step {state.step} of {state.steps}",
-             _status(state, alive, age, ending), ""]  # fmt: skip
+    lines = [
+        _clipped(str(path)),
+        _clipped(state.title),
+        "",
+        f"{'█' * filled}{'░' * (40 - filled)} {100 * share:3.0f} %  step {state.step} of {state.steps}",
+        _status(state, alive, age, ending),
+        "",
+    ]
     for name, label in _SHOWN.items():
         values = carried(state.trace.get(name, ()))
         if values and (name != "temperature" or any(values)):

@@ -18,14 +18,18 @@ from .style import BLUE, GREEN, RED, STYLE, axes_or_current, save
 def plot_comparison(table: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
     """Test errors at one d against n: network and kernel, as `comparison.summary` has them, with standard errors."""
     ax = axes_or_current(ax)
-    kinds = (("network_error", "network", BLUE, "-", "o"), ("kernel_error", "NTK, leave-one-out", RED, "--", "s"),
-             ("kernel_best_error", "NTK, best on test set", GREEN, ":", "^"))  # fmt: skip
+    kinds = (
+        ("network_error", "network", BLUE, "-", "o"),
+        ("kernel_error", "NTK, leave-one-out", RED, "--", "s"),
+        ("kernel_best_error", "NTK, best on test set", GREEN, ":", "^"),
+    )
     lines = sorted(table, key=lambda line: line["n"])
     n = [line["n"] for line in lines]
     for name, label, colour, style, marker in kinds:
         error = np.nan_to_num([line[f"{name}_se"] for line in lines])  # of a single seed there is none
-        ax.errorbar(n, [line[name] for line in lines], error, color=colour, ls=style, marker=marker, ms=3, lw=1.0,
-                    label=label)  # fmt: skip
+        ax.errorbar(
+            n, [line[name] for line in lines], error, color=colour, ls=style, marker=marker, ms=3, lw=1.0, label=label
+        )
     ax.set(xscale="log", xlabel="examples $n$", ylim=(-0.02, 0.62), title=f"$d = {lines[0]['d']}$")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(ScalarFormatter())

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..errors import InputError
-from ..run import Run
+from ..simulation.run import Run
 from .functions import plot_balance, plot_decision, plot_margins, plot_potential, slice_caption
 from .particles import caption, draw_states, particles, plot_particles
 from .plane import clouds, informative_plane, present
@@ -169,4 +169,3 @@ def write(
         options = {"optimum": optimum} if name in ("convergence", "dashboard") else {}
         paths.append(save(FIGURES[name](run, **options), folder / f"{stem}-{name}.{kind}", what))
     return paths
-

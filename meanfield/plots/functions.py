@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ..comparison import ReluKernel, RidgePath, class_targets
+from ..engine.engine import Moments, Sweep
 from ..errors import InputError
-from ..run import Run
-from ..sweep import Moments, Sweep
+from ..simulation.run import Run
+from ..studies.comparison import ReluKernel, RidgePath, class_targets
 from .particles import scatter
 from .plane import Plane, informative_plane, input_plane, present
 from .style import BLUE, COLOURS, GREY, MARKERS, RED, axes_or_current, empty, legend_above, note
@@ -110,8 +110,17 @@ def _examples(run: Run, ax: Axes, seen: np.ndarray) -> None:
         face, edge = ("white", "black") if c % 2 else ("black", "white")
         if len(classes) > 2:
             face, edge = COLOURS[c % len(COLOURS)], "black"
-        ax.scatter(seen[mine, 0], seen[mine, 1], s=9, marker=MARKERS[c % len(MARKERS)], facecolors=face, zorder=3,
-                   edgecolors=edge, linewidths=0.4, label=str(classes[c]))  # fmt: skip
+        ax.scatter(
+            seen[mine, 0],
+            seen[mine, 1],
+            s=9,
+            marker=MARKERS[c % len(MARKERS)],
+            facecolors=face,
+            zorder=3,
+            edgecolors=edge,
+            linewidths=0.4,
+            label=str(classes[c]),
+        )
 
 
 def _curve(run: Run, ax: Axes, function: Function) -> Axes:
@@ -219,8 +228,11 @@ def plot_margins(run: Run, ax: Axes | None = None) -> Axes:
     bins = np.linspace(both.min(), both.max(), 31).tolist()
     for (name, values), filled in zip(shown, (True, False), strict=False):
         weights = np.full(len(values), 1 / len(values))
-        style: Any = {"histtype": "stepfilled", "color": BLUE, "alpha": 0.5} if filled else \
-            {"histtype": "step", "color": RED, "lw": 1.0, "ls": "--"}  # fmt: skip
+        style: Any = (
+            {"histtype": "stepfilled", "color": BLUE, "alpha": 0.5}
+            if filled
+            else {"histtype": "step", "color": RED, "lw": 1.0, "ls": "--"}
+        )
         ax.hist(values, bins=bins, weights=weights, label=name, **style)
     if "margin" in label:
         ax.axvline(shown[0][1].min(), color="black", lw=0.9, ls=":", label=r"$\gamma(\rho)$")

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..config import tables
-from ..run import Run
+from ..simulation.config import tables
+from ..simulation.run import Run
 from .style import COLOURS, STYLE, against_step, axes_or_current, empty, letter, log_if_positive
 from .traces import recorded
 
@@ -30,19 +30,24 @@ _MOST = 3  # settings in a label
 def differing(runs: Sequence[Run], names: Sequence[str] = ()) -> list[str]:
     """One label a run: the settings in which the configurations differ, "n = 40, λ = 0.001"; names where none do."""
     flat = [_flat(tables(run.config)) for run in runs]
-    keys = [key for key in dict.fromkeys(key for one in flat for key in one)
-            if len({str(one.get(key, "–")) for one in flat}) > 1]  # fmt: skip
+    keys = [
+        key
+        for key in dict.fromkeys(key for one in flat for key in one)
+        if len({str(one.get(key, "–")) for one in flat}) > 1
+    ]
     keys = [key for key in keys if not key.startswith(_DERIVED)] or keys
     short = [key.rpartition(".")[2] for key in keys]
-    heads = [name if short.count(name) == 1 and name != "seed" else key
-             for key, name in zip(keys, short, strict=True)]  # fmt: skip
+    heads = [name if short.count(name) == 1 and name != "seed" else key for key, name in zip(keys, short, strict=True)]
     fallback = list(names) or [f"run {k + 1}" for k in range(len(runs))]
     if not keys:
         return fallback
-    labels = [", ".join(f"{head} = {one.get(key, '–')}" for key, head in list(zip(keys, heads, strict=True))[:_MOST])
-              for one in flat]  # fmt: skip
-    return [label if labels.count(label) == 1 else f"{label} ({name})"
-            for label, name in zip(labels, fallback, strict=True)]  # fmt: skip
+    labels = [
+        ", ".join(f"{head} = {one.get(key, '–')}" for key, head in list(zip(keys, heads, strict=True))[:_MOST])
+        for one in flat
+    ]
+    return [
+        label if labels.count(label) == 1 else f"{label} ({name})" for label, name in zip(labels, fallback, strict=True)
+    ]
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from ..errors import InputError
-from ..run import Run
+from ..simulation.run import Run
 from .plane import SHOWN, Cloud, Plane, clouds, evenly, informative_plane, present
 from .style import BLUE, COLOURS, GREY, MARKERS, RED, STYLE, axes_or_current
 
@@ -58,8 +58,18 @@ def scatter(ax: Axes, run: Run, cloud: Cloud, x: np.ndarray, y: np.ndarray, size
     """Draw the particles of a cloud at x, y (k,) with marker areas `size` (k,), a colour and marker to each kind."""
     for rows, label, colour, marker in _kinds(run, cloud.w):
         face: Any = {"facecolors": "none", "edgecolors": colour} if marker == "^" else {"color": colour}
-        ax.scatter(x[rows], y[rows], s=size[rows], marker=marker, alpha=0.6, linewidths=0.5, label=label, zorder=3,
-                   rasterized=True, **face)  # fmt: skip
+        ax.scatter(
+            x[rows],
+            y[rows],
+            s=size[rows],
+            marker=marker,
+            alpha=0.6,
+            linewidths=0.5,
+            label=label,
+            zorder=3,
+            rasterized=True,
+            **face,
+        )
 
 
 def _kinds(run: Run, w: np.ndarray) -> list[tuple[np.ndarray, str, str, str]]:
@@ -90,8 +100,15 @@ def draw_states(run: Run, figure: Figure | SubFigure, columns: int = 4) -> list[
     for ax in axes[len(states) :]:
         ax.remove()
     handles, labels = axes[len(states) - 1].get_legend_handles_labels()
-    legend = figure.legend(handles, labels, loc="outside upper right", ncols=min(len(labels), 10), borderaxespad=0.1,
-                           handletextpad=0.1, columnspacing=0.8)  # fmt: skip
+    legend = figure.legend(
+        handles,
+        labels,
+        loc="outside upper right",
+        ncols=min(len(labels), 10),
+        borderaxespad=0.1,
+        handletextpad=0.1,
+        columnspacing=0.8,
+    )
     for handle in legend.legend_handles:
         if handle is not None and hasattr(handle, "set_sizes"):
             handle.set_sizes([14.0])
@@ -102,8 +119,11 @@ def draw_states(run: Run, figure: Figure | SubFigure, columns: int = 4) -> list[
 def caption(states: list[Cloud], plane: Plane | None) -> str:
     """What is to be known of the scatter: how many of how many, in which plane, what the area says."""
     last = states[-1]
-    shown = f"{len(last.u)} of {last.total} particles, evenly spread by address" if len(last.u) < last.total else \
-        f"all {last.total} particles"  # fmt: skip
+    shown = (
+        f"{len(last.u)} of {last.total} particles, evenly spread by address"
+        if len(last.u) < last.total
+        else f"all {last.total} particles"
+    )
     share = "" if plane is None or plane.share is None else f"; leading directions, {100 * plane.share:.0f} % of mass"
     hint = f"; {SNAPSHOT_HINT}" if len(states) == 1 else ""
     return rf"{shown}; area $\propto \|w\|\|u\|${share}{hint}"
@@ -113,8 +133,9 @@ def particles(run: Run, width: float = 6.5) -> Figure:
     """Small multiples of the particles over the snapshots (at most four states); only the present ones without any."""
     with matplotlib.rc_context(STYLE):
         count = min(4, len(clouds(run, 1)))
-        figure = Figure(figsize=(width if count > 1 else 4.0, {1: 4.2, 2: 3.7, 3: 2.9}.get(count, 2.35)),
-                        layout="constrained")  # fmt: skip
+        figure = Figure(
+            figsize=(width if count > 1 else 4.0, {1: 4.2, 2: 3.7, 3: 2.9}.get(count, 2.35)), layout="constrained"
+        )
         draw_states(run, figure, count)
     return figure
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..run import Run
-from ..snapshots import gathered
+from ..simulation.run import Run
+from ..simulation.snapshots import gathered
 
 SHOWN = 4096  # particles of a scatter
 _WEIGHED = 1 << 16  # particles that decide on a plane

@@ -68,8 +68,12 @@ def log_if_positive(ax: Axes, *columns: np.ndarray) -> None:
     if not len(positive):
         return
     low, high = float(positive.min()), float(positive.max())
-    inside = [v for k in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-              for v in (10.0**k, 2 * 10.0**k, 5 * 10.0**k) if low <= v <= high]  # fmt: skip
+    inside = [
+        v
+        for k in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for v in (10.0**k, 2 * 10.0**k, 5 * 10.0**k)
+        if low <= v <= high
+    ]
     if len(inside) < 2:  # flat: a linear axis says more
         return
     ax.set_yscale("log")
@@ -92,8 +96,17 @@ def against_step(ax: Axes, label: str) -> Axes:
 
 
 def legend_above(ax: Axes, columns: int = 2, **options: Any) -> None:
-    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=columns, borderaxespad=0.2, handlelength=2.2,
-              columnspacing=1.0, handletextpad=0.5, labelspacing=0.25, **options)  # fmt: skip
+    ax.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=columns,
+        borderaxespad=0.2,
+        handlelength=2.2,
+        columnspacing=1.0,
+        handletextpad=0.5,
+        labelspacing=0.25,
+        **options,
+    )
 
 
 def note(ax: Axes, text: str) -> Axes:
@@ -113,8 +126,15 @@ def empty(ax: Axes, text: str, label: str = "") -> Axes:
 def letter(axes: Sequence[Axes], left: float = 34.0) -> None:
     """(a), (b), … for a caption to refer to, `left` points to the left of each panel and above it."""
     for k, ax in enumerate(axes):
-        ax.annotate(f"({chr(ord('a') + k)})", (0, 1), xycoords="axes fraction", xytext=(-left, 5),
-                    textcoords="offset points", ha="left", va="bottom")  # fmt: skip
+        ax.annotate(
+            f"({chr(ord('a') + k)})",
+            (0, 1),
+            xycoords="axes fraction",
+            xytext=(-left, 5),
+            textcoords="offset points",
+            ha="left",
+            va="bottom",
+        )
 
 
 def save_image(figure: Figure, file: BinaryIO) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..run import Run
+from ..simulation.run import Run
 from .style import BLUE, GREEN, GREY, ORANGE, RED, against_step, axes_or_current, empty, log_if_positive
 
 
@@ -17,16 +17,28 @@ def plot_objective(run: Run, ax: Axes | None = None, *, brief: bool = False) -> 
     ax, t = axes_or_current(ax), run.trace
     ax.plot(t["step"], t["objective"], color=BLUE, label="$L$" if brief else "objective $L$")
     ax.plot(t["step"], t["risk"], color=ORANGE, ls="--", label=r"$R(f_\rho)$" if brief else r"risk $R(f_\rho)$")
-    ax.plot(t["step"], t["penalty"], color=GREEN, ls="-.",
-            label=("" if brief else "penalty ") + r"$\lambda\int\|\theta\|^2\,d\rho$")  # fmt: skip
+    ax.plot(
+        t["step"],
+        t["penalty"],
+        color=GREEN,
+        ls="-.",
+        label=("" if brief else "penalty ") + r"$\lambda\int\|\theta\|^2\,d\rho$",
+    )
     shown = [t["objective"], t["risk"], t["penalty"]]
     if not brief and len(t["reg"]) and np.ptp(t["reg"]) > 0:
         shown.append(t["reg"])
         ax.plot(t["step"], t["reg"], color=GREY, ls=":", label=r"$\lambda$")
     step, bound = recorded(run, "lower_bound")
     if (bound > 0).any():  # a bound of 0 says nothing, and has no place on a logarithmic axis
-        ax.plot(step[bound > 0], bound[bound > 0], color=RED, ls="None", marker="^", ms=2.5,
-                label="bound (estimate)" if brief else "lower bound (estimate)")  # fmt: skip
+        ax.plot(
+            step[bound > 0],
+            bound[bound > 0],
+            color=RED,
+            ls="None",
+            marker="^",
+            ms=2.5,
+            label="bound (estimate)" if brief else "lower bound (estimate)",
+        )
     log_if_positive(ax, *shown)
     return against_step(ax, "objective and its parts")
 

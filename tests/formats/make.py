@@ -13,10 +13,11 @@ import h5py
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from faults import SETTINGS, ensemble, problem
 
-from meanfield import runfile, simulate
+from meanfield import simulate
+from meanfield.storage import run_file
 
 here = Path(__file__).parent
-target = here / f"v{runfile.FORMAT_VERSION}.h5"
+target = here / f"v{run_file.FORMAT_VERSION}.h5"
 if target.exists():
     sys.exit(f"{target} is there already, and must stay as it is")
 start = ensemble(m=10, d=3)

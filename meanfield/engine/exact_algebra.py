@@ -1,0 +1,185 @@
+"""Products, factorizations and the largest singular value with the same bits on every machine.
+
+The arithmetic of exact_math, for matrices: each number is one chain of fma in an order that is written down here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba.extending import register_jitable
+
+from ..runtime.compiling import compiled
+from .exact_math import fma, norm, plain
+from .microkernels import ROWS, VECTORS, dots, lanes
+
+_GROUP = VECTORS * lanes(np.dtype(np.float64))
+
+
+@compiled
+def _tiles_product(A, B, out):  # type: ignore[no-untyped-def]
+    """out (groups, tiles·ROWS, GROUP) of A (tiles, k, ROWS) and B (groups, k, GROUP)."""
+    tiles, k, rows = A.shape
+    groups, group = B.shape[0], B.shape[2]
+    for g in range(groups):
+        for t in range(tiles):
+            dots(A, t * k * rows, B, g * k * group, k, out, (g * tiles + t) * rows * group)
+
+
+def _tiled(A: np.ndarray, width: int) -> np.ndarray:
+    """The rows of A (n, k) as (tiles, k, width), padded with zeros."""
+    n, k = A.shape
+    tiles = np.zeros((-(-n // width), k, width))
+    whole = n // width
+    tiles[:whole] = A[: whole * width].reshape(whole, width, k).swapaxes(1, 2)
+    if n % width:
+        tiles[whole, :, : n % width] = A[whole * width :].T
+    return tiles
+
+
+def product(A: Any, B: Any) -> np.ndarray:
+    """A B (n, p) float64 of A (n, k) and B (k, p): each element one chain of fma over k, from zero."""
+    A, B = np.asarray(A, np.float64), np.asarray(B, np.float64)
+    if A.shape[0] > B.shape[1]:  # the same chains; the longer side lies along the vectors
+        return product(B.T, A.T).T
+    if A.size == 0:
+        return np.zeros((A.shape[0], B.shape[1]))
+    left, right = _tiled(A, ROWS), _tiled(B.T, _GROUP)
+    out = np.empty((len(right), len(left) * ROWS, _GROUP))
+    _tiles_product(left, right, out)
+    return np.ascontiguousarray(out.swapaxes(0, 1).reshape(len(left) * ROWS, -1)[: A.shape[0], : B.shape[1]])
+
+
+@register_jitable
+def _combined(rows: Any, weights: Any, out: Any) -> None:
+    """out[j] = Σ_i weights[i] rows[i, j], over i in turn."""
+    out[:] = 0.0
+    for i in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            out[j] = fma(weights[i], rows[i, j], out[j])
+
+
+@compiled
+def _factor_panel(A):  # type: ignore[no-untyped-def]
+    """Cholesky of the columns of A (rows, width), where earlier columns are subtracted already."""
+    rows, width = A.shape
+    column = np.empty(width)
+    for j in range(width):
+        pivot = A[j, j]
+        if not pivot > 0.0:
+            return False
+        root = np.sqrt(pivot)
+        for i in range(j, rows):
+            A[i, j] /= root
+        column[:] = A[:width, j]
+        for i in range(j + 1, rows):
+            for c in range(j + 1, width):
+                A[i, c] = fma(-A[i, j], column[c], A[i, c])
+    return True
+
+
+@compiled
+def _substitute(L, x):  # type: ignore[no-untyped-def]
+    """x ← (L Lᵀ)⁻¹ x."""
+    n = len(x)
+    for i in range(n):
+        s = x[i]
+        for j in range(i):
+            s = fma(-L[i, j], x[j], s)
+        x[i] = s / L[i, i]
+    for i in range(n - 1, -1, -1):
+        x[i] /= L[i, i]
+        for j in range(i):
+            x[j] = fma(-L[i, j], x[i], x[j])
+
+
+def cholesky(A: Any, *, panel: int = 64) -> np.ndarray | None:
+    """L (n, n), lower triangular with L Lᵀ = A, of a symmetric A (n, n); None where a pivot is not positive."""
+    A = np.asarray(A, np.float64)
+    n, L = len(A), np.zeros(A.shape)
+    for first in range(0, n, panel):
+        last = min(first + panel, n)
+        part = np.array(A[first:, first:last])
+        if first:
+            part -= product(L[first:, :first], L[first:last, :first].T)
+        if not _factor_panel(part):
+            return None
+        L[first:, first:last] = part
+        L[first:last, first:last] = np.tril(part[: last - first])
+    return L
+
+
+def cholesky_solve(L: np.ndarray, b: Any) -> np.ndarray:
+    """(L Lᵀ)⁻¹ b (n,), of what `cholesky` returned."""
+    x = np.array(b, np.float64)
+    _substitute(L, x)
+    return x
+
+
+@register_jitable
+def _dot(a: Any, b: Any) -> Any:
+    value = 0.0
+    for i in range(len(a)):
+        value = fma(a[i], b[i], value)
+    return value
+
+
+@register_jitable
+def _largest_of_tridiagonal(diagonal: Any, beside: Any, k: Any) -> Any:
+    """The largest eigenvalue of a symmetric tridiagonal matrix (k, k), bisected: are pivots of s − T positive?"""
+    low, high = diagonal[0], diagonal[0]
+    for i in range(k):
+        reach = (abs(beside[i - 1]) if i > 0 else 0.0) + (abs(beside[i]) if i < k - 1 else 0.0)
+        low, high = max(low, diagonal[i]), max(high, diagonal[i] + reach)
+    while True:
+        middle = 0.5 * (low + high)
+        if not low < middle < high:
+            return high
+        pivot = middle - diagonal[0]
+        for i in range(1, k):
+            if pivot > 0.0:
+                pivot = middle - diagonal[i] - beside[i - 1] * beside[i - 1] / pivot
+        if pivot > 0.0:
+            high = middle
+        else:
+            low = middle
+
+
+@compiled
+def _lanczos(X, Xt, v, image, w, before, diagonal, beside):  # type: ignore[no-untyped-def]
+    """The largest eigenvalue of XᵀX on the Krylov space of the unit vector v, of len(diagonal) dimensions at most."""
+    largest, beta = 0.0, 0.0
+    for k in range(len(diagonal)):
+        _combined(Xt, v, image)
+        _combined(X, image, w)
+        for i in range(len(v)):
+            w[i] -= beta * before[i]
+        alpha = _dot(w, v)
+        diagonal[k], largest = alpha, max(largest, alpha)
+        for i in range(len(v)):
+            w[i] -= alpha * v[i]
+        beta = np.sqrt(_dot(w, w))
+        beside[k] = beta
+        if not beta > 1e-14 * largest:
+            break
+        for i in range(len(v)):
+            before[i], v[i] = v[i], w[i] / beta
+    return _largest_of_tridiagonal(diagonal, beside, k + 1)
+
+
+def spectral_norm(X: Any, *, steps: int = 40) -> float:
+    """The largest singular value of X (n, d), from below: Lanczos on XᵀX from a fixed vector, `steps` long.
+
+    Relative error, measured on random matrices: below 1e-6 up to 2000 × 300, 1e-4 at 5000 × 784.
+    """
+    X = plain(X)
+    scale = float(np.abs(X).max(initial=0.0))
+    if scale == 0.0:
+        return 0.0
+    X = X / scale
+    n, d = X.shape
+    start = 1.0 + np.arange(d) % 7 / 8.0
+    work = np.zeros(n), np.zeros(d), np.zeros(d), np.zeros(min(steps, d)), np.zeros(min(steps, d))
+    return scale * math.sqrt(max(0.0, _lanczos(X, plain(X.T), start / norm(start), *work)))

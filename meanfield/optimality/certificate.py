@@ -1,0 +1,348 @@
+"""The duality gap of an ensemble: how far above the global minimum it can be at most.
+
+Every residual-like a (n, C) is a dual point: with N ≥ max_u ‖G_a(u)‖ on the unit sphere, −R*(s a) bounds min L from
+below for 0 ≤ s ≤ 2λ/N. `certify` takes the ensemble's residual, improves it by refitting neurons (exact.Search), and
+bounds N in one of three ways:
+
+- exact: the cells of the hyperplane arrangement, until nothing can hold more (arrangement.bound_on_sphere); rigorous
+- proven: the same with cones left open, or a semidefinite relaxation (relaxation.relaxed_bound); rigorous, can be loose
+- estimate: the highest peak found from many starts, a lower estimate of N, so what it yields is no bound
+
+`estimated_bound` is the estimate of a small amount of work, for the trace of a run. It is exact_math's arithmetic
+throughout, the same bits on every machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..engine.engine import Moments, Sweep, default_threads
+from ..engine.exact_algebra import product
+from ..engine.exact_math import log, row_norms, total
+from ..engine.noise import Purpose, uniforms
+from ..ensemble import Ensemble
+from ..errors import InputError
+from ..problem import Problem
+from ..runtime.threads import single_threaded_blas
+from .branch_and_bound import MAX_DIMENSION, SphereBound, bound_on_sphere
+from .budget import Budget
+from .conditional_gradient import Search
+from .duality import dual_bound
+from .semidefinite_relaxation import relaxed_bound
+from .sphere_ascent import Peaks, climb, distinct, pull
+
+METHODS = ("auto", "exact", "proven", "estimate")
+_EPS = float(np.finfo(float).eps)
+_TIGHT = 1e-3  # a proven bound on ‖G‖ this close to the highest peak is preferred to an estimate
+_WORK = 5e9  # of `certify`: about five seconds of one core
+_DOUBLE = 3e10  # multiplications beyond which predictions are taken in the ensemble's own precision
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """primal: L of the ensemble at λ = reg. lower_bound: below min L if `rigorous`, otherwise an estimate of such a
+    bound.
+
+    max_norm: what was used in the place of max_u ‖G_a(u)‖ for the dual point `dual` (n, C); best_norm: the highest
+    value found, attained at the unit vector `direction` (d,); looseness = max_norm/best_norm − 1 (0 for an estimate).
+    allowance: how much of the lower bound was given up for rounding. proven_bound: the rigorous lower bound, from
+    `proven_norm`; None if none was computed. estimated_bound: the estimate, whatever lower_bound is. violation:
+    ‖G_r‖/2λ − 1 at the worst direction for the ensemble's own residual r; positive proves that it is not optimal.
+    cut_short: a limit in seconds ended the search or the proof before its work was done; what is said holds all the
+    same.
+    """
+
+    primal: float
+    lower_bound: float
+    method: str
+    rigorous: bool
+    reg: float
+    direction: np.ndarray = field(repr=False)
+    max_norm: float
+    best_norm: float
+    violation: float
+    allowance: float
+    proven_bound: float | None
+    proven_norm: float | None
+    estimated_bound: float
+    dual: np.ndarray = field(repr=False)
+    seconds: float
+    cut_short: bool = False
+
+    @property
+    def gap(self) -> float:
+        return self.primal - self.lower_bound
+
+    @property
+    def relative_gap(self) -> float:
+        return self.gap / self.primal if self.primal > 0 else 0.0
+
+    @property
+    def looseness(self) -> float:
+        return self.max_norm / self.best_norm - 1 if self.best_norm > 0 else 0.0
+
+
+def certify(
+    problem: Problem,
+    ensemble: Ensemble,
+    *,
+    effort: float = 1.0,
+    seconds: float | None = None,
+    method: str = "auto",
+    threads: int | None = None,
+    seed: int = 0,
+) -> Certificate:
+    """Bound the distance of an ensemble from the global minimum of L at the λ of its step.
+
+    effort 1 is about five seconds of one core, counted in work: the answer is the same every time, for any number of
+    threads. A limit in `seconds` only cuts it short. method: "auto" takes an exact or tight proven bound where it can
+    be had, else the estimate, with the proven bound beside it; "exact" and "proven" insist; "estimate" skips the proof.
+    InputError: an unknown method, effort or seconds not positive, a temperature above zero, predictions that are not
+    finite, "exact" where it did not finish.
+    """
+    budget = Budget.of(_WORK, effort, seconds)
+    if method not in METHODS:
+        raise InputError(f"method = {method!r}: must be one of {', '.join(METHODS)}")
+    problem.check(ensemble)
+    if problem.temperature(ensemble.step) > 0:
+        raise InputError(
+            "temperature: certify bounds L at temperature 0; this ensemble is at "
+            f"{problem.temperature(ensemble.step):g}"
+        )
+    threads = threads or default_threads()
+    f, second = predictions(problem, ensemble, threads)
+    reg = problem.reg(ensemble.step)
+    primal = problem.evaluate(f, second, reg).value
+    if not np.isfinite(primal):
+        raise InputError("ensemble: its predictions are not finite")
+    particles = ensemble.sample(_looked_at(problem, effort))
+
+    def bounded() -> Certificate:
+        with single_threaded_blas():  # the proof's: its sums, too, shall not depend on the number of threads
+            return _certify(problem, particles, f, primal, reg, effort, budget, method, threads, seed)
+
+    return ensemble.span.ranks.once(bounded)
+
+
+def predictions(problem: Problem, ensemble: Ensemble, threads: int | None = None) -> tuple[np.ndarray, float]:
+    """f (n, C) and ∫‖θ‖² dρ, in float64 where that is affordable, else as the engine has them."""
+    if ensemble.m * problem.n * problem.d > _DOUBLE:
+        return tuple(
+            Sweep(problem.X, problem.outputs, ensemble.dtype, threads).predict(
+                ensemble.theta, ensemble.span, keep=False
+            )
+        )  # type: ignore[return-value]
+    f, second = np.zeros((problem.n, problem.outputs)), 0.0
+    with ensemble.gathered() as leads:
+        for w, u in ensemble.blocks(1 << 12) if leads else ():
+            w, u = w.astype(np.float64), u.astype(np.float64)
+            f += product(np.maximum(product(problem.X, u.T), 0.0), w)
+            second += total(w * w) + total(u * u)
+    return ensemble.span.ranks.broadcast((f / ensemble.m, second / ensemble.m))
+
+
+def estimated_bound(
+    problem: Problem, ensemble: Ensemble, moments: Moments, reg: float, threads: int | None = None
+) -> float:
+    """An estimate of a lower bound on min L at λ = reg, from an ensemble and its predictions on the training set.
+
+    A pure function of its arguments and little work, unlike `certify`: the bound of the residual and, unless that is
+    within 1e-3 of L, of up to two refits of neurons whose directions are those of the heaviest particles. They are
+    looked for among a few thousand, spread evenly over the ensemble.
+    """
+    w, u = ensemble.sample(4096)
+    return ensemble.span.ranks.once(lambda: _estimated_bound(problem, w, u, moments, reg, threads))
+
+
+def _estimated_bound(
+    problem: Problem, w: np.ndarray, u: np.ndarray, moments: Moments, reg: float, threads: int | None
+) -> float:
+    primal = problem.evaluate(moments.f, moments.second, reg).value
+    search = Search(problem, reg, threads=threads)
+    search.residual = problem.loss.residual(moments.f, problem.targets)
+    pulled, heavy = _notable(search, w, u)
+    starts = np.concatenate([pulled[:12], heavy[:12]])
+    for refits in range(3):
+        climbed = np.concatenate([starts, search.starts(24)])
+        peaks = climb(search.X, search.residual, climbed, threads=search.threads)
+        search.bound(peaks)
+        if refits == 2 or primal - search.lower <= 1e-3 * primal:
+            break
+        if refits == 0:
+            own = np.concatenate([peaks.u, heavy])
+            search.u = distinct(Peaks(own, np.zeros(len(own))), 150, 1e-4).u
+            search.c = np.zeros((len(search.u), problem.outputs))
+        search.round(peaks, 24)
+        starts = distinct(peaks, 16).u
+    return search.lower
+
+
+def _directions(w: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit directions (k, d) of the particles that have one, and their weights ‖w‖‖u‖ (k,)."""
+    size = row_norms(u)
+    moved = size > 0
+    return u[moved] / size[moved, None], (size * row_norms(w))[moved]
+
+
+def _notable(search: Search, w: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit directions (k, d) of these particles, the most pulled first, and of the heaviest 250 among them."""
+    u, weight = _directions(w, u)
+    order = np.argsort(-pull(search.X, search.residual, u), kind="stable")
+    return u[order], u[np.argsort(-weight, kind="stable")[:250]]
+
+
+def _looked_at(problem: Problem, effort: float) -> int:
+    """How many particles `certify` looks at: a tenth of its work, but some thousands."""
+    return int(min(1 << 18, max(4096, 0.1 * _WORK * effort / (0.25 * problem.n * problem.d))))
+
+
+def _certify(
+    problem: Problem,
+    particles: tuple[np.ndarray, np.ndarray],
+    f: np.ndarray,
+    primal: float,
+    reg: float,
+    effort: float,
+    budget: Budget,
+    method: str,
+    threads: int,
+    seed: int,
+) -> Certificate:
+    search = Search(problem, reg, seed=seed, threads=threads, budget=budget)
+    search.residual = problem.loss.residual(f, problem.targets)
+    own = _own_directions(search, *particles)
+    budget.share = 0.3
+    peaks = search.peaks(400, own)
+    search.bound(peaks)
+    violation = float(peaks.value[0]) / (2 * search.reg) - 1 if len(peaks.value) else -1.0
+    search.u = distinct(peaks, 100, 1e-4).u
+    search.c = np.zeros((len(search.u), problem.outputs))
+    _polish(search, peaks, primal)
+    _last_look(search, own, 1.0 if method == "estimate" else 0.7, max(500, round(3000 * effort)))
+    estimated = search.lower
+    sphere = None if method == "estimate" else _proof(search)
+    proven, allowance = _proven_bound(search, sphere) if sphere is not None else (None, 0.0)
+    closed = sphere is not None and sphere.closed
+    if method == "exact" and not closed:
+        raise InputError(
+            "method = 'exact': the arrangement was not enumerated by this effort or within this limit; "
+            "give it more, or use 'proven' or 'estimate'"
+        )
+    tight = sphere is not None and (closed or sphere.upper <= (1 + _TIGHT) * max(sphere.lower, search.peak))
+    rigorous = proven is not None and (tight or method == "proven")
+    best = max(search.peak, sphere.lower if sphere is not None else 0.0)
+    if sphere is not None and sphere.lower > search.peak:  # the proof came across a higher peak than the search
+        search.direction = sphere.u
+        estimated, _ = dual_bound(search.loss, search.t, search.dual, sphere.lower, search.reg)
+    return Certificate(
+        primal=primal,
+        reg=reg,
+        rigorous=rigorous,
+        lower_bound=proven if rigorous and proven is not None else estimated,
+        method=("exact" if closed else "proven") if rigorous else "estimate",
+        direction=search.direction,
+        max_norm=(sphere.upper if rigorous and sphere is not None else best) * search.scale,
+        best_norm=best * search.scale,
+        violation=violation,
+        allowance=allowance if rigorous else 0.0,
+        proven_bound=proven,
+        proven_norm=None if sphere is None else sphere.upper * search.scale,
+        estimated_bound=estimated,
+        dual=search.dual,
+        seconds=budget.seconds,
+        cut_short=budget.cut_short,
+    )
+
+
+def _own_directions(search: Search, w: np.ndarray, u: np.ndarray, count: int = 300) -> np.ndarray:
+    """Directions of these particles: those that the residual pulls most, and some by their weight."""
+    u, weight = _directions(w, u)
+    size = max(1, (1 << 22) // search.problem.n)  # bounds the memory of ‖G‖ at all of them
+    parts = [pull(search.X, search.residual, u[k : k + size]) for k in range(0, len(u), size)]
+    search.budget.spend(0.25 * len(u) * search.X.size)
+    pulled = np.argsort(-np.concatenate(parts or [weight]), kind="stable")[:count]
+    lot = log(np.maximum(uniforms(0, Purpose.SEARCH, 1 << 40, len(u)), 1e-300)) / np.maximum(weight, 1e-300)
+    return u[np.concatenate([pulled, np.argsort(-lot, kind="stable")[: count // 3]])]  # by weight, without replacement
+
+
+def _polish(search: Search, peaks: Peaks, primal: float, share: float = 0.5, least: int = 3) -> None:
+    """Rounds of refitting until the bound is as good as the refitted value, or this share of the budget is used up.
+
+    A few in any case where they are cheap: without one the bound of a good ensemble can be useless.
+    """
+    done, due, budget = 0, least if search.X.size * search.C <= 20_000 else 0, search.budget
+    while primal - search.lower > 1e-6 * primal:
+        budget.share = share if done >= due else np.inf
+        if budget.over():
+            break
+        search.round(peaks, 40)
+        peaks = search.peaks(200)
+        search.bound(peaks)
+        done += 1
+        if search.gap <= 1e-5 * search.value:
+            break
+
+
+def _last_look(search: Search, own: np.ndarray, share: float, starts: int) -> None:
+    """Judge the best dual point found by fresh starts: what the search overlooked would make its bound too high.
+
+    Ends when this share of the budget is used up, but never without a look at all.
+    """
+    search.budget.share = max(share, search.budget.used + 0.3 * share)
+    search.residual = search.dual
+    search.lower, highest = 0.0, search.peak
+    search.peak = np.inf
+    done = 0
+    while done < starts and (done == 0 or not search.budget.over()):
+        peaks = search.peaks(500, np.concatenate([own, search.direction[None]]))
+        done += 500
+        if not len(peaks.value):
+            break
+        if peaks.value[0] > highest or not np.isfinite(search.peak):
+            search.direction, search.peak = peaks.u[0], max(highest, float(peaks.value[0]))
+            highest = search.peak
+    search.peak = highest
+    search.lower, _ = dual_bound(search.loss, search.t, search.dual, highest, search.reg)
+
+
+def _proof(search: Search) -> SphereBound:
+    """The best upper bound on max ‖G_dual‖ that the rest of the budget allows, at least a fifth of the whole."""
+    X, a, budget = search.X, search.dual, search.budget
+    part = budget.part(0.6, least=0.2)
+    found = bound_on_sphere(X, a, start=search.direction, budget=part, threads=search.threads)
+    if found is not None and found.closed:
+        budget.took(part)
+        return found
+    rest = budget.part(0.4 if found is not None else 1.0, least=0.2)
+    relaxed = relaxed_bound(X, a, budget=rest)
+    budget.took(part)
+    budget.took(rest)
+    if found is not None and found.upper <= relaxed:
+        return found
+    return SphereBound(
+        relaxed, search.peak, search.direction, 0.0, False, 0, min(X.shape) if found is None else found.dimension
+    )
+
+
+def _proven_bound(search: Search, sphere: SphereBound) -> tuple[float, float]:
+    """The lower bound with all rounding subtracted, and how much that was.
+
+    A computed dual point may miss the domain of R* by roundings (rows that must sum to zero, p ≤ 1): the nearest point
+    within is 8C roundings away, which moves ‖G‖ by as much of Σ ‖a_i‖‖x_i‖. R* itself is a sum of n·C terms.
+    """
+    a, n = search.dual, len(search.t)
+    lipschitz = total(row_norms(a) * row_norms(search.X))
+    norm = (sphere.upper + 8 * search.C * _EPS * lipschitz) * (1 + 8 * _EPS)
+    lower, s = dual_bound(search.loss, search.t, a, norm, search.reg)
+    if search.loss.name == "squared":
+        size = total(0.5 * n * (s * a) ** 2 + np.abs(s * a * search.t))
+    else:
+        size = float(np.log(max(2, search.C)))
+    rounding = 8 * _EPS * (n * search.C + 20) * size
+    bare, _ = dual_bound(search.loss, search.t, a, sphere.upper - sphere.allowance, search.reg)
+    return max(0.0, lower - rounding), max(0.0, bare - lower) + rounding
+
+
+__all__ = ["MAX_DIMENSION", "METHODS", "Certificate", "certify", "estimated_bound", "predictions"]

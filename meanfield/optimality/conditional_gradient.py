@@ -1,0 +1,189 @@
+"""The global minimum at zero temperature, found neuron by neuron.
+
+`optimum` is fully corrective conditional gradient over neurons: climb ‖G_r‖ from many starts, add the peaks above 2λ to
+the neurons at hand, refit all weights (a convex problem), repeat. Its lower bound is that of `dual_bound` for the best
+residual met, with the highest peak found in the place of the true maximum: an estimate, unless `certify` proves it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..engine.exact_algebra import product
+from ..engine.exact_math import row_norms, total
+from ..problem import Problem
+from ..runtime.threads import default_threads
+from .budget import Budget
+from .duality import dual_bound
+from .group_lasso import Refit
+from .sphere_ascent import Peaks, climb, distinct, random_starts
+
+_WORK = 6e10  # of `optimum`: about a minute of one core
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """A network of K neurons, f(x) = Σ_j w_j relu(u_j·x), and how close to the global minimum it is.
+
+    w (K, C) and u (K, d), float64, balanced: ‖w_j‖ = ‖u_j‖. There is no factor 1/m: as an ensemble the particles are
+    √m w_j, √m u_j. `value` is attained; `lower_bound` is an estimate of a lower bound, from the `dual` (n, C) with the
+    highest peak found, `peak` = max ‖G_dual‖, at `direction`; `gap` = value − lower_bound. cut_short: a limit in
+    seconds ended the search before its work was done.
+    """
+
+    value: float
+    lower_bound: float
+    w: np.ndarray
+    u: np.ndarray
+    dual: np.ndarray
+    peak: float
+    direction: np.ndarray
+    rounds: int
+    seconds: float
+    cut_short: bool = False
+
+    @property
+    def gap(self) -> float:
+        return self.value - self.lower_bound
+
+    @property
+    def relative_gap(self) -> float:
+        return self.gap / self.value if self.value > 0 else 0.0
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """(n, C) float64 at X (n, d)."""
+        return np.maximum(X @ self.u.T, 0.0) @ self.w
+
+
+class Search:
+    """Fully corrective conditional gradient on a problem at one λ, round by round.
+
+    Rescaled so that the longest input has norm 1: relu(u·x) is homogeneous, so X/s with λ/s is the same problem.
+    """
+
+    def __init__(
+        self, problem: Problem, reg: float, *, seed: int = 0, threads: int | None = None, budget: Budget | None = None
+    ) -> None:
+        self.problem, self.budget = problem, budget or Budget()
+        self.scale = float(row_norms(problem.X).max()) or 1.0
+        self.X, self.reg = problem.X / self.scale, reg / self.scale
+        self.loss, self.t, self.C = problem.loss, problem.targets, problem.outputs
+        self.fitter = Refit(self.loss, self.t, self.C, self.reg, self.budget)
+        self.seed, self.draws, self.threads = seed, 0, threads or default_threads()
+        self.u, self.c = np.zeros((0, problem.d)), np.zeros((0, self.C))
+        self.value = self.fitter.value(np.zeros((problem.n, 0)), self.c)
+        self.residual = self.loss.residual(np.zeros((problem.n, self.C)), self.t)
+        self.lower, self.peak, self.dual, self.direction = 0.0, np.inf, self.residual, np.zeros(problem.d)
+        self.rounds, self.best = 0, (self.value, self.u, self.c)
+
+    @property
+    def gap(self) -> float:
+        return self.best[0] - self.lower
+
+    def features(self, U: np.ndarray) -> np.ndarray:
+        return np.maximum(product(self.X, U.T), 0.0)
+
+    def starts(self, count: int) -> np.ndarray:
+        """Fresh random starts (count, d)."""
+        self.draws += 1
+        return random_starts(self.X, count, seed=self.seed, draw=self.draws - 1)
+
+    def peaks(self, starts: int, more: np.ndarray | None = None) -> Peaks:
+        """Peaks of ‖G_r‖ of the present residual, climbed to from random starts, the neurons at hand, and `more`."""
+        U = [self.u, self.starts(starts)]
+        if more is not None:
+            U.insert(0, more)
+        return climb(self.X, self.residual, np.concatenate(U), threads=self.threads, budget=self.budget)
+
+    def bound(self, peaks: Peaks) -> None:
+        """Keep the bound of the present residual if it is the best so far."""
+        peak = float(peaks.value[0]) if len(peaks.value) else 0.0
+        lower, _ = dual_bound(self.loss, self.t, self.residual, peak, self.reg)
+        if lower > self.lower or not np.isfinite(self.peak):
+            self.lower, self.dual, self.peak = lower, self.residual, peak
+            self.direction = peaks.u[0] if len(peaks.u) else self.direction
+
+    def round(self, peaks: Peaks, limit: int = 60) -> None:
+        """Add the peaks above 2λ, refit, drop neurons of no weight."""
+        above = peaks.value > 2 * self.reg * (1 + 1e-12)
+        new = distinct(Peaks(peaks.u[above], peaks.value[above]), limit)
+        self.u = np.concatenate([self.u, new.u])
+        self.c = np.concatenate([self.c, np.zeros((len(new.u), self.C))])
+        if len(self.u) and self.value > 0:
+            phi = self.features(self.u)
+            precision = max(1e-3 * self.gap, 1e-10 * self.value) / len(self.u)
+            self.c = self.fitter.fit(phi, self.c, max(1e-2 * self.value / len(self.u), precision), precision)
+            self.value, self.residual = self.fitter.value(phi, self.c), self.fitter.residual(phi, self.c)
+            self.best = min(self.best, (self.value, self.u, self.c), key=lambda one: one[0])
+            pulls, weights = row_norms(product(phi.T, self.residual)), row_norms(self.c)
+            keep = (pulls > 2 * self.reg * (1 - 1e-2)) | (weights > 1e-6 * weights.max())
+            self.u, self.c = self.u[keep], self.c[keep]
+        self.rounds += 1
+
+    def run(self, tolerance: float, starts: int) -> None:
+        """Rounds until the relative gap is at most `tolerance`, then a last look from ten times as many starts.
+
+        Stops in any case once the budget is over.
+        """
+        while True:
+            peaks = self.peaks(starts)
+            self.bound(peaks)
+            if self.gap <= tolerance * self.value:
+                peaks = self.peaks(10 * starts)
+                self.lower, self.peak = 0.0, np.inf
+                self.bound(peaks)
+                if self.gap <= tolerance * self.value:
+                    return
+            if self.budget.over():
+                return
+            self.round(peaks)
+
+    def result(self) -> Optimum:
+        """The best network met, in the units of the problem; neurons that carry nothing measurable are left out."""
+        _, u, c = self.best
+        weight = row_norms(c)
+        keep = weight > 1e-9 * weight.max() if len(weight) else np.zeros(0, bool)
+        c = c[keep] / self.scale
+        root = np.sqrt(row_norms(c))[:, None]
+        w, u = c / np.where(root > 0, root, 1.0), u[keep] * root
+        f = product(np.maximum(product(self.problem.X, u.T), 0.0), w)
+        reg = self.reg * self.scale
+        value = self.loss.value(f, self.t) + reg * (total(w * w) + total(u * u))
+        return Optimum(
+            value,
+            self.lower,
+            w,
+            u,
+            self.dual,
+            self.peak * self.scale,
+            self.direction,
+            self.rounds,
+            self.budget.seconds,
+            self.budget.cut_short,
+        )
+
+
+def optimum(
+    problem: Problem,
+    *,
+    reg: float | None = None,
+    tolerance: float = 1e-6,
+    effort: float = 1.0,
+    seconds: float | None = None,
+    starts: int = 200,
+    seed: int = 0,
+    threads: int | None = None,
+) -> Optimum:
+    """The global minimum of L at τ = 0, to a relative (estimated) gap of `tolerance`, or as near as `effort` goes.
+
+    `reg` is λ, by default the end of the problem's schedule; `starts` random starts a round, ten times as many in the
+    last. effort 1 is about a minute of one core, counted in work: the answer is the same every time. A limit in
+    `seconds` only cuts it short. The gap it reports is an estimate: see `Optimum.lower_bound`. InputError: effort or
+    seconds not positive.
+    """
+    budget = Budget.of(_WORK, effort, seconds)
+    search = Search(problem, problem.reg.end if reg is None else reg, seed=seed, threads=threads, budget=budget)
+    search.run(tolerance, starts)
+    return search.result()

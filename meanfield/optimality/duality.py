@@ -1,0 +1,47 @@
+"""A residual is a dual point: the lower bound on min L that it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..losses import Loss
+
+_GOLDEN = 0.6180339887498949
+
+
+def dual_bound(loss: Loss, targets: np.ndarray, a: np.ndarray, peak: float, reg: float) -> tuple[float, float]:
+    """max_s −R*(s a) over 0 ≤ s ≤ 2λ/peak within the domain of R*, and the s; (0, 0) where only s = 0 will do.
+
+    A lower bound on min L if `peak` ≥ max ‖G_a(u)‖ over unit u. All three losses are nonnegative, so R*(0) ≤ 0.
+    """
+    largest = min(loss.largest_scale(a, targets), 2 * reg / peak if peak > 0 else np.inf)
+    if not np.isfinite(largest):
+        largest = 1e6
+    if not largest > 0:
+        return 0.0, 0.0
+    tried = _golden_section(lambda s: loss.conjugate(s * a, targets), largest)
+    tried += [(loss.conjugate(s * a, targets), s) for s in (largest, largest * (1 - 1e-12), 0.0)]
+    value, s = min(tried)
+    return max((-value, s), (0.0, 0.0))
+
+
+def _golden_section(function: Callable[[float], float], largest: float, steps: int = 60) -> list[tuple[float, float]]:
+    """(f(s), s) where a convex f was asked for its least on (0, largest): the interval shrinks by 0.618 each step."""
+    left, right = 0.0, largest
+    points = [(function(s), s) for s in ((1 - _GOLDEN) * largest, _GOLDEN * largest)]
+    tried = list(points)
+    for _ in range(steps):
+        (low, s), (high, t) = points
+        if low <= high:
+            right = t
+            s, t = left + (1 - _GOLDEN) * (right - left), s
+            points = [(function(s), s), (low, t)]
+            tried.append(points[0])
+        else:
+            left = s
+            s, t = t, left + _GOLDEN * (right - left)
+            points = [(high, s), (function(t), t)]
+            tried.append(points[1])
+    return tried

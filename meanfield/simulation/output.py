@@ -1,0 +1,60 @@
+"""Where a run may write: new names, and refusals that say the way out."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from datetime import datetime
+from pathlib import Path
+
+from ..errors import InputError
+from ..storage.run_file import load_outline
+from .config import parse_config
+
+
+def new_name(folder: str | Path = ".") -> Path:
+    """A name by the date for a new run in `folder`, "run-YYYYMMDD-HHMMSS.h5", that no file there has yet."""
+    stem = datetime.now().strftime("run-%Y%m%d-%H%M%S")
+    taken = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+    number, name = 1, f"{stem}.h5"
+    while name in taken or f"{name}.lock" in taken:
+        number += 1
+        name = f"{stem}-{number}.h5"
+    return Path(folder) / name
+
+
+def check_output(path: str | Path, force: bool = False) -> None:
+    """Raise InputError, with the way out, unless a run can be written to `path`; over a present file only by force."""
+    try:
+        target = Path(os.path.realpath(path))
+    except FileNotFoundError:
+        raise InputError(f"--out {path}: the working folder was removed; cd elsewhere, or give a full path") from None
+    if not target.parent.exists():
+        raise InputError(f"--out {path}: the folder {target.parent} does not exist; make it first")
+    if not target.parent.is_dir():
+        raise InputError(f"--out {path}: {target.parent} is not a folder")
+    if target.is_dir():
+        raise InputError(f"--out {path}: is a folder; give the name of a file, such as {new_name(path)}")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise InputError(f"--out {path}: the folder {target.parent} is not writable")
+    if not force and target.exists():
+        progress = _unfinished(path)
+        go_on = f"go on with `meanfield resume {quoted(path)}`"
+        resume = f"it is unfinished ({progress}): {go_on}, or " if progress else ""
+        raise InputError(f"--out {path}: exists already; {resume}overwrite it with --force")
+
+
+def quoted(path: str | Path) -> str:
+    """A path as a shell takes it for the argument of a command, also where it begins with a dash."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+def _unfinished(path: str | Path) -> str | None:
+    """ "step 500 of 4000", if the file is a run that has steps to go."""
+    try:
+        outline = load_outline(path)
+        steps = parse_config(outline.config, str(path)).run.steps
+        return f"step {outline.step} of {steps}" if outline.step < steps else None
+    except InputError:
+        return None

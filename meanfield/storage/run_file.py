@@ -1,0 +1,239 @@
+"""A run as a file: what a run keeps, and how it is found again. Text and arrays; their meaning is left to others.
+
+- /config: the configuration, TOML text
+- /data: X, y, X_test, y_test as far as there are any, and sha256, the digest of the data set
+- /ensemble: w (m, C), u (m, d), step, seed, time, and memory, what an automatic step size remembers
+- /trace: one column a measure, all of one length
+- /timing: wall-clock columns, the only ones that two equal runs may differ in
+- /snapshots, where any were taken: step, time, reg (k,), index (p,) of the particles, w (k, p, C), u (k, p, d)
+- attributes: format, format_version; bits, the version of the bits of its state; of what wrote the file, the software
+  versions, processor, libc, BLAS and NumPy's SIMD extensions (`versions.describe`); and what the run adds: its parent,
+  say, or bits_history, under which versions of the bits it was before, and until which step
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import RunFileError
+from . import hdf5, versions
+from .hdf5 import RowReader, Stream
+
+FORMAT = "meanfield run"
+FORMAT_VERSION = 2
+_OLDEST_FORMAT = 2  # what was before it no release has written
+_LARGE = ("ensemble/w", "ensemble/u")
+_Particles = np.ndarray | Stream | RowReader
+
+
+@dataclass
+class RunContent:
+    """All that a run file holds.
+
+    w (m, C) and u (m, d) are float32 or float64, and may be streams (to save) or readers (after a lazy load).
+    `step` counts steps done, `time` is the flow's time, `memory` is what an automatic step size remembers.
+    `recovered` is set by ``load(..., fall_back=True)`` to what was wrong with the newest generation.
+    """
+
+    config: str
+    data: dict[str, np.ndarray]
+    data_sha256: str
+    w: _Particles
+    u: _Particles
+    step: int
+    time: float
+    seed: int
+    memory: dict[str, float] = field(default_factory=dict)
+    trace: dict[str, np.ndarray] = field(default_factory=dict)
+    timing: dict[str, np.ndarray] = field(default_factory=dict)
+    snapshots: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+    recovered: str | None = None
+
+
+def save(path: str | Path, content: RunContent, *, keep_previous: bool = True) -> None:
+    """Replace the run file at `path` whole; the generation before stays as ``PATH.prev``, or none does.
+
+    The versions recorded are those of the process that writes, except `bits`, which is the state's where the content's
+    attributes have it. Raises `StorageError` where the file cannot be written, ValueError for columns of unequal
+    length or names that HDF5 cannot have.
+    """
+    _check_history(content.trace, content.timing)
+    ensemble = {"w": content.w, "u": content.u, "step": int(content.step), "seed": int(content.seed)}
+    tree = {
+        hdf5.ATTRIBUTES: {
+            **content.attributes,
+            **versions.describe(),
+            "bits": content.attributes.get("bits", versions.BITS),
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+        },
+        "config": content.config,
+        "data": {**content.data, "sha256": content.data_sha256},
+        "ensemble": {**ensemble, "time": float(content.time), "memory": content.memory},
+        "trace": content.trace,
+        "timing": content.timing,
+    }
+    if content.snapshots:
+        tree["snapshots"] = content.snapshots
+    hdf5.write(path, tree, keep_previous=keep_previous)
+    if not keep_previous:
+        hdf5.previous(path).unlink(missing_ok=True)
+
+
+def load(path: str | Path, *, lazy: bool = False, fall_back: bool = False) -> RunContent:
+    """The run kept at `path`, verified; with `lazy`, w and u stay in the file as `RowReader`.
+
+    With `fall_back`, a missing or damaged file is replaced by the generation before, if that is good, and `recovered`
+    says so. Raises RunFileError for a file that is missing, damaged, not a run, or of a newer format.
+    """
+    try:
+        return _content(path, hdf5.read(path, rows=_LARGE if lazy else (), accept=_accept(path)))
+    except _ForeignError:
+        raise
+    except RunFileError as error:
+        if not fall_back:
+            raise
+        damage = error
+    try:
+        older = load(hdf5.previous(path), lazy=lazy)
+    except RunFileError:
+        raise damage from None
+    older.recovered = f"{damage}; went back to {hdf5.previous(path).name}, step {older.step}"
+    return older
+
+
+@dataclass
+class Outline:
+    """What there is to say of a run without its data and its particles."""
+
+    config: str
+    step: int
+    trace: dict[str, np.ndarray]
+    timing: dict[str, np.ndarray]
+
+
+def load_outline(path: str | Path) -> Outline:
+    """Read and verify that much of the run at `path`. RunFileError: as `load`."""
+    tree = hdf5.read(path, ("config", "ensemble/step", "trace", "timing"), accept=_accept(path))
+    with _whole(path):
+        step = _typed(tree["ensemble"]["step"], int)
+        outline = Outline(_typed(tree["config"], str), step, _typed(tree["trace"], dict), _typed(tree["timing"], dict))
+        _check_history(outline.trace, outline.timing)
+    return outline
+
+
+@contextmanager
+def _whole(path: str | Path) -> Iterator[None]:
+    """RunFileError for parts that are missing or of another kind."""
+    try:
+        yield
+    except KeyError as error:
+        raise RunFileError(f"{path}: is not a whole run, {error} is missing") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise RunFileError(f"{path}: is not a whole run, {error}") from None
+
+
+class _ForeignError(RunFileError):
+    """A good file, but not one to be read here."""
+
+
+def _accept(path: str | Path) -> Any:
+    def check(attributes: Mapping[str, Any]) -> None:
+        if attributes.get("format") != FORMAT:
+            raise _ForeignError(f"{path}: is an HDF5 file but not a meanfield run of a format since {_OLDEST_FORMAT}")
+        version = attributes.get("format_version")
+        if not isinstance(version, int):
+            raise RunFileError(f"{path}: is not a whole run, 'format_version' is missing")
+        if version > FORMAT_VERSION:
+            raise _ForeignError(
+                f"{path}: has run format {version}, written by meanfield {attributes.get('meanfield', '?')}; this one, "
+                f"{versions.describe_versions()['meanfield']}, reads formats up to {FORMAT_VERSION}"
+            )
+        if version < _OLDEST_FORMAT:
+            raise _ForeignError(
+                f"{path}: has run format {version}, which is not known; formats begin at {_OLDEST_FORMAT}"
+            )
+
+    return check
+
+
+def _content(path: str | Path, tree: Mapping[str, Any]) -> RunContent:
+    """Pick a run out of what was read, or say what is missing."""
+    attributes = dict(tree[hdf5.ATTRIBUTES])
+    for name in ("format", "format_version"):
+        attributes.pop(name)
+    attributes.setdefault("bits", versions.FIRST_BITS)
+    with _whole(path):
+        _typed(attributes["bits"], int)
+        data, ensemble = _typed(tree["data"], dict).copy(), _typed(tree["ensemble"], dict)
+        content = RunContent(
+            config=_typed(tree["config"], str),
+            data_sha256=_typed(data.pop("sha256"), str),
+            data=data,
+            w=ensemble["w"],
+            u=ensemble["u"],
+            step=_typed(ensemble["step"], int),
+            seed=_typed(ensemble["seed"], int),
+            time=_typed(ensemble["time"], float),
+            memory=_typed(ensemble["memory"], dict),
+            trace=_typed(tree["trace"], dict),
+            timing=_typed(tree["timing"], dict),
+            snapshots=_typed(tree.get("snapshots", {}), dict),
+            attributes=attributes,
+        )
+        _check_particles(content.w, content.u)
+        _check_data(content.data)
+        _check_history(content.trace, content.timing)
+        numbers = {"step": content.step, "seed": content.seed, "time": content.time, **content.memory}
+        for name, value in numbers.items():
+            if not 0 <= _typed(value, float | int) < (math.inf if isinstance(value, float) else 2**63):
+                raise ValueError(f"its {name} is {value}")
+    return content
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"a {type(value).__name__} stands in the place of a {getattr(kind, '__name__', kind)}")
+    return value
+
+
+def _check_particles(w: Any, u: Any) -> None:
+    for array in (w, u):
+        if not isinstance(array, np.ndarray | RowReader) or len(array.shape) != 2 or array.dtype.kind != "f":
+            raise ValueError("w and u are not matrices of floats")
+    if w.shape[0] != u.shape[0] or w.dtype != u.dtype or not all((*w.shape, *u.shape)):
+        raise ValueError(f"w {w.shape} {w.dtype} and u {u.shape} {u.dtype} do not belong together")
+
+
+def _check_data(data: Mapping[str, Any]) -> None:
+    if data.keys() not in ({"X", "y"}, {"X", "y", "X_test", "y_test"}):
+        raise ValueError(f"its data are {', '.join(sorted(data))}")
+    for end in ("", "_test") if len(data) > 2 else ("",):
+        X, y = _typed(data[f"X{end}"], np.ndarray), _typed(data[f"y{end}"], np.ndarray)
+        kinds = X.dtype == np.float64 and (y.dtype in (np.int64, np.float64) or y.dtype.kind == "U")
+        if not kinds or X.ndim != 2 or y.ndim not in (1, 2) or len(X) != len(y) or X.shape[1] == 0:
+            raise ValueError(f"X{end} {X.shape} {X.dtype} and y{end} {y.shape} do not belong together")
+
+
+def _check_history(trace: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
+    """ValueError: not columns of one length, the steps among them ascending."""
+    columns = {**{f"timing/{name}": values for name, values in timing.items()}, **trace}
+    for column, values in columns.items():
+        if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "if":
+            raise ValueError(f"{column} is not a column of numbers")
+    lengths = {column: len(values) for column, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the columns of its trace have unequal lengths: {lengths}")
+    if not columns:
+        return
+    if "step" not in trace or "seconds" not in timing or not np.isfinite(timing["seconds"]).all():
+        raise ValueError("its trace has no column of steps, or none of seconds")
+    steps = trace["step"]
+    if steps.dtype.kind != "i" or np.any(np.diff(steps) <= 0) or np.any(steps < 0):
+        raise ValueError("the steps of its trace do not ascend")

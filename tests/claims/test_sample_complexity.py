@@ -1,0 +1,125 @@
+"""The claim on sample sizes: its committed numbers come out again, and its fits find what is put into them."""
+
+import csv
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import claim_sample_complexity as claim  # noqa: E402
+import claims  # noqa: E402
+
+from meanfield.errors import InputError  # noqa: E402
+from meanfield.studies.study import Study  # noqa: E402
+
+CELLS = [
+    ("network", claim.network_cell, {"d": 10, "n": 20, "seed": 0}),
+    ("network", claim.network_cell, {"d": 10, "n": 60, "seed": 1}),
+    ("kernel", claim.kernel_cell, {"d": 10, "n": 100, "seed": 0}),
+    ("lazy", claim.lazy_cell, {"d": 10, "n": 20, "seed": 0}),
+]
+
+
+def committed(name):
+    return Study(f"sample_complexity_{name}", None, claims.RESULTS).read()
+
+
+@pytest.mark.parametrize(("name", "cell", "which"), CELLS)
+def test_committed_cells_come_out_again(name, cell, which):
+    """What a run gives is the same number everywhere. The kernel's side is equal to rounding: of 4096 new points one or
+    two may lie so close to the boundary that it moves them across, and a chosen regularization is one of a grid."""
+    row = next(row for row in committed(name) if which.items() <= row.items())
+    columns = cell.__code__.co_varnames[: cell.__code__.co_argcount]
+    for column, value in cell(**{column: row[column] for column in columns}).items():
+        if name == "kernel" and isinstance(value, float):
+            points = 2 / 4096 if column.endswith("error") else 0
+            assert value == pytest.approx(row[column], rel=1e-6, abs=points), column
+        else:
+            assert value == (pytest.approx(row[column], rel=1e-9) if isinstance(value, float) else row[column]), column
+
+
+def test_the_committed_tables_say_what_the_claim_says():
+    """At n = 6d no network errs; each has a recorded gap below 3 %; the kernel there still errs on a third or more."""
+    network, kernel = committed("network"), committed("kernel")
+    enough = [row for row in network if row["n"] == 6 * row["d"]]
+    assert len(enough) >= 25
+    assert max(row["network_error"] for row in enough) == 0
+    assert 0 <= max(row["relative_gap"] for row in network) < 0.03
+    few = [row for row in kernel if row["n"] <= 8 * row["d"] and row["d"] >= 20]
+    assert few
+    assert min(row["kernel_best_error"] for row in few) > 0.25
+
+
+@pytest.mark.parametrize("slope", [1.0, 2.0])
+def test_the_fit_finds_the_exponent_that_is_there(slope):
+    """Error curves that fall through 10 % at n = 3 d^slope (1 ± seed's noise): the exponent within its interval."""
+    rng = np.random.default_rng(1)
+    found = {}
+    for d in (10, 20, 40, 80):
+        sizes = np.round(3 * d**slope * np.linspace(0.4, 2.0, 17))
+        shift = np.exp(0.05 * rng.standard_normal(20))
+        found[d] = sizes, np.clip(0.3 - 0.2 * sizes[:, None] / (3 * d**slope) * shift, 0, 0.5)
+    ns, (middle, low, high) = claim.exponent(found, draws=200)
+    assert low <= slope <= high
+    assert high - low < 0.2
+    assert middle == pytest.approx(slope, abs=0.03)
+    assert ns[40][0] == pytest.approx(3 * 40**slope, rel=0.05)
+
+
+def test_a_threshold_lies_between_the_sizes_around_it_and_is_not_invented():
+    """Interpolated in log n; NaN where the error never falls, or was low from the start; a late relapse counts."""
+    assert claim.crossing([10, 40], [0.2, 0.0]) == pytest.approx(20.0)
+    assert np.isnan(claim.crossing([10, 20], [0.4, 0.3]))
+    assert np.isnan(claim.crossing([10, 20], [0.05, 0.0]))
+    assert claim.crossing([10, 20, 40, 80], [0.3, 0.0, 0.2, 0.0]) > 40
+
+
+def test_a_part_with_missing_cells_draws_nothing(tmp_path, monkeypatch, capsys):
+    """A share computes its cells and stops before the table; an unknown part and share are refused."""
+    options = ["--shard", "1/2", "--folder", str(tmp_path), "--quiet", "--processes", "1"]
+    monkeypatch.setattr(sys, "argv", ["x", "part", *options])
+    drawn = []
+
+    def part(options):
+        options.study("powers", pow2).run({"x": x} for x in range(4))
+        drawn.append(options)
+
+    with pytest.raises(SystemExit) as ended:
+        claims.main("doc", {"part": part})
+    assert (ended.value.code, drawn) == (0, [])
+    assert "2 cells are missing (share 1 of 2 is done)" in capsys.readouterr().err
+    with open(tmp_path / "powers.shard-1-of-2.csv") as file:
+        assert sorted(line[0] for line in csv.reader(file) if line[0].isdigit()) == ["0", "2"]
+    for wrong in (["nopart"], ["part", "--shard", "3/2"]):
+        monkeypatch.setattr(sys, "argv", ["x", *wrong])
+        with pytest.raises(SystemExit) as ended:
+            claims.main("doc", {"part": part})
+        assert ended.value.code == 2
+
+
+def test_a_figure_has_the_same_bytes_each_time(tmp_path):
+    """No dates, no versions of the drawing software in the PNG: equal figures are equal files."""
+    contents = []
+    for _ in range(2):
+        figure, axes = claims.page(2)
+        axes[0].plot([1, 2], [3, 4])
+        claims.save(figure, "x", claims.Options(folder=tmp_path))
+        contents.append([(tmp_path / f"x.{kind}").read_bytes() for kind in ("png", "pdf")])
+    assert contents[0] == contents[1]
+
+
+def pow2(x):
+    return {"y": 2**x, "pid": os.getpid()}
+
+
+def test_mean_and_error_are_those_of_independent_draws():
+    """s/√k with k − 1 degrees of freedom; a single value has no error."""
+    assert claims.mean_and_error([1.0, 3.0]) == (2.0, 1.0)
+    assert np.isnan(claims.mean_and_error([1.0])[1])
+    with pytest.raises(InputError):
+        claim.network_cell(1, 10, 0, 5e-3, 64, 1)

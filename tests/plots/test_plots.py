@@ -1,0 +1,424 @@
+"""Laws of the figures: they show what the run holds and say what it does not, and equal runs give equal files."""
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
+from PIL import Image
+
+from meanfield import Ensemble, InputError, Problem, load, plots, simulate
+from meanfield.cli import main
+from meanfield.plots.functions import moved_to
+from meanfield.plots.particles import caption
+from meanfield.plots.plane import SHOWN, input_plane, present
+from meanfield.simulation.config import load_config
+from meanfield.simulation.loop import follow
+from meanfield.simulation.run import prepare
+
+
+def small(*overrides):
+    """A short run of the paper's problem, in memory."""
+    settings = ("ensemble.m=256", "data.n=40", "data.d=6", "data.n_test=64", "run.steps=40", "run.record_every=10")
+    run = prepare(load_config(None, [*settings, *overrides]))
+    follow(run, None)
+    return run
+
+
+@pytest.fixture(scope="module")
+def run():
+    return small()
+
+
+@pytest.fixture(scope="module")
+def rich():
+    """A run that has recorded all there is: gaps, and snapshots at five steps."""
+    return small("record.gap=true", "record.gap_every=20", "record.snapshots=5")
+
+
+def curves(ax):
+    """Label -> (x, y) of the lines of an Axes."""
+    return {line.get_label(): (line.get_xdata(), line.get_ydata()) for line in ax.get_lines()}
+
+
+@pytest.mark.parametrize(
+    ("plot", "columns"),
+    [
+        (plots.plot_objective, ["objective", "risk", "penalty", "reg"]),
+        (plots.plot_margin, ["margin"]),
+        (plots.plot_errors, ["train_error"]),
+        (plots.plot_steps, ["step_size", "drift"]),
+    ],
+)
+def test_each_panel_shows_columns_of_the_trace(run, plot, columns):
+    """Every panel draws on the axes it is given, against the step, the numbers of the trace as they are."""
+    ax = Figure().subplots()
+    assert plot(run, ax) is ax
+    drawn = list(curves(ax).values())
+    for (x, y), name in zip(drawn, columns, strict=False):
+        np.testing.assert_array_equal(x, run.trace["step"])
+        np.testing.assert_array_equal(y, run.trace[name])
+    assert len(drawn) >= len(columns)
+    assert ax.get_xlabel() == "step"
+    assert ax.get_ylabel()
+
+
+def test_the_test_error_is_drawn_only_where_it_was_measured(run):
+    """Rows without a test leave no gap in the line, for there is no point there."""
+    x, y = curves(plots.plot_errors(run, Figure().subplots()))["test"]
+    assert np.isfinite(y).all()
+    assert set(x) == set(run.trace["step"][np.isfinite(run.trace["test_error"])])
+
+
+def test_lines_of_a_panel_differ_without_colour(run):
+    """No two lines of a panel share a line style, so that they can be told apart in greyscale."""
+    for ax in plots.convergence(run).axes:
+        styles = [line.get_linestyle() for line in ax.get_lines()]
+        assert len(set(styles)) == len(styles)
+
+
+def test_legends_cover_no_curve(run):
+    """A legend stands above its axes."""
+    figure = plots.convergence(run)
+    figure.draw_without_rendering()
+    legends = [(ax, ax.get_legend()) for ax in figure.axes if ax.get_legend()]
+    assert len(legends) == 3
+    for ax, legend in legends:
+        assert legend.get_window_extent().y0 >= ax.get_window_extent().y1 - 1
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
+def test_equal_runs_give_equal_figures(run, tmp_path, kind):
+    """No date or version goes into the file: two equal runs give the same bytes."""
+    (one,) = plots.write(run, tmp_path / "new" / "folder", "a", kind)
+    (other,) = plots.write(small(), tmp_path, "a", kind)
+    assert one.name == f"a-convergence.{kind}"
+    assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("steps", [0, 10])
+def test_short_regression_runs_can_be_drawn(tmp_path, steps):
+    """One row of trace, no classes, no margin, no test set: the figure is drawn without a warning."""
+    rng = np.random.default_rng(0)
+    problem = Problem(rng.standard_normal((20, 3)), rng.standard_normal(20), loss="squared", reg=0.1)
+    simulate(problem, Ensemble.sphere(256, 3), steps=steps, record_every=10, out=tmp_path / "a.h5")
+    (path,) = plots.write(load(tmp_path / "a.h5"), tmp_path, "a")
+    assert path.stat().st_size > 0
+
+
+# ---- whole figures ---------------------------------------------------------------------------------------------------
+
+
+def texts(figure):
+    """(text, box in pixels) of all that is written in a figure."""
+    figure.draw_without_rendering()
+    axes = [axis for ax in figure.findobj(Axes) for axis in (ax.xaxis, ax.yaxis)]
+    drawn = {id(tick) for axis in axes if axis.axes.axison for tick in axis._update_ticks()}  # the rest is out of sight
+    beyond = {
+        id(label)
+        for axis in axes
+        for tick in (*axis.majorTicks, *axis.minorTicks)
+        if id(tick) not in drawn
+        for label in (tick.label1, tick.label2)
+    }
+    seen = [one for one in figure.findobj(Text) if one.get_visible() and one.get_text().strip()]
+    boxes = [(one.get_text(), one.get_window_extent()) for one in seen if id(one) not in beyond]
+    return [(text, box) for text, box in boxes if box.width > 0]
+
+
+@pytest.mark.parametrize("name", ["convergence", "dashboard", "particles", "decision", "potential", "margins"])
+@pytest.mark.parametrize("which", ["plain", "rich"])
+def test_no_text_lies_over_another_or_outside(run, rich, name, which):
+    """At the size it is printed, whether or not gaps and snapshots were kept."""
+    figure = plots.FIGURES[name](rich if which == "rich" else run)
+    found = texts(figure)
+    assert len(found) > 5
+    page = figure.bbox.padded(1.0)
+    for text, box in found:
+        assert page.x0 <= box.x0 <= box.x1 <= page.x1, text
+        assert page.y0 <= box.y0 <= box.y1 <= page.y1, text
+    for (one, a), (other, b) in itertools.combinations(found, 2):
+        width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert not (width > 1 and height > 1), f"{one!r} over {other!r}"
+    for legend in figure.findobj(Legend):
+        box, own = legend.get_window_extent(), {text.get_text() for text in legend.get_texts()}
+        for text, other in found:
+            width, height = min(box.x1, other.x1) - max(box.x0, other.x0), min(box.y1, other.y1) - max(box.y0, other.y0)
+            assert text in own or not (width > 1 and height > 1), f"{text!r} over a legend"
+
+
+def test_every_axis_is_named(rich):
+    """Each panel of the dashboard that has numbers on an axis says what they are."""
+    for ax in plots.dashboard(rich).findobj(lambda artist: hasattr(artist, "get_xlabel")):
+        if ax.axison and ax.get_xticklabels() and ax.get_visible() and not hasattr(ax, "_colorbar"):
+            assert ax.get_xlabel(), ax.get_ylabel()
+
+
+def test_unknown_figures_are_refused(run, tmp_path):
+    """By name, with those there are; nothing is written."""
+    with pytest.raises(InputError, match="there are convergence, dashboard"):
+        plots.write(run, tmp_path / "new", "a", "png", ["nope"])
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_was_not_recorded_is_said_and_not_drawn(run):
+    """A gap or free energy that nobody asked for is a line of text, not an empty frame."""
+    for plot, word in ((plots.plot_gap, "record.gap"), (plots.plot_free_energy, "equal to $L$")):
+        ax = plot(run, Figure().subplots())
+        assert not ax.get_lines()
+        assert word in ax.texts[0].get_text()
+
+
+def test_the_free_energy_is_drawn_where_it_was_recorded():
+    """At a temperature, if asked for; if not, the panel says how to."""
+    hot = ("objective.temperature=1e-3",)
+    plain, measured = small(*hot), small(*hot, 'record.measures=["free_energy"]', "record.measures_every=20")
+    assert "record.measures" in plots.plot_free_energy(plain, Figure().subplots()).texts[0].get_text()
+    (line,) = plots.plot_free_energy(measured, Figure().subplots()).get_lines()
+    column = measured.trace["free_energy"]
+    np.testing.assert_array_equal(line.get_ydata(), column[np.isfinite(column)])
+    assert len(line.get_ydata()) > 0
+
+
+def test_bounds_stand_where_they_were_recorded_and_are_called_estimates(rich):
+    """Neither the bound nor the gap is drawn at rows between."""
+    step, value = curves(plots.plot_objective(rich, Figure().subplots()))["lower bound (estimate)"]
+    bound = rich.trace["lower_bound"]
+    np.testing.assert_array_equal(value, bound[bound > 0])
+    np.testing.assert_array_equal(step, rich.trace["step"][bound > 0])
+    assert 0 < len(value) < len(bound)
+    assert "estimate" in plots.plot_gap(rich, Figure().subplots()).get_ylabel()
+
+
+def test_the_largest_margin_is_a_line_within_the_axes(run):
+    """γ*, if given, is shown whole."""
+    ax = plots.plot_margin(run, Figure().subplots(), optimum=0.3)
+    assert [y for _, y in curves(ax).values()][-1] == [0.3, 0.3]
+    assert ax.get_ylim()[1] > 0.3
+
+
+# ---- particles -------------------------------------------------------------------------------------------------------
+
+
+def test_the_plane_of_known_data_is_that_of_their_labels(run):
+    """The paper's data are decided by their first two coordinates."""
+    np.testing.assert_array_equal(plots.informative_plane(run).e, np.eye(2, 6))
+
+
+def given(w, u, X, y, **settings):
+    """A run in memory of particles that stand still."""
+    from meanfield.simulation.run import given as made
+
+    config = load_config(None, [f"objective.loss={settings.get('loss', 'logistic')}"])
+    problem = Problem(X, y, loss=settings.get("loss", "logistic"), reg=settings.get("reg", 0.1))
+    run = made(problem, Ensemble.from_arrays(w, u, dtype="float64"), config)
+    follow_none(run)
+    return run
+
+
+def follow_none(run):
+    """Record the row of step 0."""
+    run.config = run.config.model_copy(update={"run": run.config.run.model_copy(update={"steps": 0})})
+    follow(run, None)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """200 particles along two directions of R^5, with noise a thousandth of that; the last feature is constant."""
+    rng = np.random.default_rng(3)
+    axes = np.linalg.qr(rng.standard_normal((5, 2)))[0].T
+    u = np.where(np.arange(200)[:, None] % 2, 3 * axes[0], -2 * axes[1]) + 1e-3 * rng.standard_normal((200, 5))
+    X = rng.standard_normal((30, 5))
+    X[:, -1] = 1.0
+    y = np.sign(X @ axes[0] + 0.1)
+    return given(np.where(np.arange(200) % 3, 1.0, -1.0), u, X, y), axes
+
+
+def test_the_plane_of_other_data_is_that_of_the_mass(planted):
+    """Two directions that hold all the mass are found, orthonormal, and the share they hold is said."""
+    run, axes = planted
+    plane = plots.informative_plane(run)
+    np.testing.assert_allclose(plane.e @ plane.e.T, np.eye(2), atol=1e-12)
+    np.testing.assert_allclose(plane.e.T @ plane.e, axes.T @ axes, atol=1e-3)
+    assert plane.share > 0.999
+
+
+def test_inputs_move_in_the_plane_without_leaving_constant_features(planted):
+    """A point of the slice has the coordinates asked for, the base its own, and a constant feature stays."""
+    run, _ = planted
+    e = input_plane(run, plots.informative_plane(run))
+    np.testing.assert_allclose(e @ e.T, np.eye(2), atol=1e-12)
+    at = np.array([[0.5, -2.0], [1.0, 3.0]])
+    base = run.problem.X[4]
+    moved = moved_to(base, e, at)
+    np.testing.assert_allclose(moved @ e.T, at, atol=1e-12)
+    np.testing.assert_allclose(moved[:, -1], 1.0, atol=1e-12)
+    np.testing.assert_allclose(moved_to(base, e, (e @ base)[None]), base[None], atol=1e-12)
+
+
+def test_signs_are_told_apart_by_colour_and_by_marker(planted):
+    """Every particle is drawn once, on its side, where its input weight is."""
+    run, _ = planted
+    ax = plots.plot_particles(run, Figure().subplots())
+    plus, minus = ax.collections
+    w = run.ensemble.w[:, 0]
+    plane = plots.informative_plane(run)
+    np.testing.assert_allclose(plus.get_offsets(), run.ensemble.u[w > 0] @ plane.e.T)
+    np.testing.assert_allclose(minus.get_offsets(), run.ensemble.u[w < 0] @ plane.e.T)
+    assert len(plus.get_paths()[0].vertices) != len(minus.get_paths()[0].vertices)
+    assert not np.array_equal(plus.get_edgecolors()[0], minus.get_edgecolors()[0])
+
+
+def test_areas_grow_with_the_mass_of_a_particle(planted):
+    """In order of ‖w‖‖u‖, no marker is smaller than one before."""
+    run, _ = planted
+    plus = plots.plot_particles(run, Figure().subplots()).collections[0]
+    rows = run.ensemble.w[:, 0] > 0
+    order = np.argsort(np.linalg.norm(run.ensemble.u[rows], axis=1))
+    assert (np.diff(plus.get_sizes()[order]) >= 0).all()
+    assert np.ptp(plus.get_sizes()) > 0
+
+
+def test_large_ensembles_are_thinned_by_address_and_the_figure_says_so():
+    """At most SHOWN markers, the same ones each time, and their number in the caption."""
+    rng = np.random.default_rng(0)
+    run = given(
+        rng.standard_normal(3 * SHOWN),
+        rng.standard_normal((3 * SHOWN, 4)),
+        rng.standard_normal((9, 4)),
+        np.where(np.arange(9) % 2, 1, -1),
+    )
+    cloud = present(run)
+    assert SHOWN / 2 < len(cloud.u) <= SHOWN
+    np.testing.assert_array_equal(cloud.u, present(run).u)
+    assert f"{len(cloud.u)} of {3 * SHOWN} particles" in caption([cloud], plots.informative_plane(run))
+
+
+def test_states_are_the_snapshots_and_the_present_of_the_same_particles(rich):
+    """In the order of steps, the last one as the ensemble is now."""
+    states = plots.clouds(rich)
+    assert [one.step for one in states] == [0, 10, 20, 30, 40]
+    np.testing.assert_array_equal(states[1].u, rich.snapshots[1].u)
+    np.testing.assert_array_equal(states[-1].u, rich.ensemble.u[rich.snapshots[0].index])
+
+
+def test_an_animation_has_a_frame_a_state(rich, run, tmp_path):
+    """A GIF that goes on by itself; a run without snapshots has nothing to show."""
+    with Image.open(plots.animate(rich, tmp_path / "a.gif", dpi=40)) as image:
+        assert image.n_frames == 5
+    with pytest.raises(InputError, match=r"record\.snapshots"):
+        plots.animate(run, tmp_path / "b.gif")
+
+
+# ---- functions -------------------------------------------------------------------------------------------------------
+
+
+def pull(run, u):
+    """‖Σ_i r_i relu(u·x_i)‖ / 2λ, with the residual of the logistic loss written out."""
+    X, y = run.problem.X, np.asarray(run.problem.targets)
+    f = np.maximum(X @ run.ensemble.u.T.astype(float), 0) @ run.ensemble.w[:, 0].astype(float) / run.ensemble.m
+    r = -y / (1 + np.exp(y * f)) / len(y)
+    return abs(sum(r[i] * max(u @ X[i], 0) for i in range(len(y)))) / (2 * run.problem.reg(run.ensemble.step))
+
+
+def test_the_potential_is_that_of_the_residual(run):
+    """On the circle, and at each particle's own direction, in the plane or out of it."""
+    ax = plots.plot_potential(run, Figure().subplots())
+    angle, value = curves(ax)["in the plane"]
+    for k in (0, 100, 333, 650):
+        direction = np.cos(angle[k]) * np.eye(6)[0] + np.sin(angle[k]) * np.eye(6)[1]
+        assert value[k] == pytest.approx(pull(run, direction), rel=1e-4)
+    u = present(run, 1500).u[present(run, 1500).w[:, 0] > 0][3]
+    assert ax.collections[0].get_offsets()[3][1] == pytest.approx(pull(run, u / np.linalg.norm(u)), rel=1e-4)
+
+
+def test_the_least_margin_of_an_example_is_the_margin_of_the_network(run):
+    """The line of γ(ρ) stands where the trace has it, and the bars hold all examples."""
+    ax = plots.plot_margins(run, Figure().subplots())
+    assert curves(ax)[r"$\gamma(\rho)$"][0][0] == pytest.approx(run.trace["margin"][-1], rel=1e-5)
+    bars = ax.patches[0].get_path()
+    heights = bars.vertices[:, 1]
+    assert 0 < heights.max() <= 1
+
+
+def test_the_decision_of_the_network_is_its_own(rich):
+    """The coloured levels hold the network's outputs on the slice; the kernel's are others."""
+    shown = [plots.plot_decision(rich, Figure().subplots(), who=who) for who in ("network", "kernel")]
+    network, kernel = (ax.collections[0] for ax in shown)
+    base = rich.problem.X_test[0]
+    sides = (np.linspace(*limits, 81) for limits in (shown[0].get_xlim(), shown[0].get_ylim()))
+    points = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
+    f = rich.ensemble.predict(moved_to(base, np.eye(2, 6), points))
+    assert network.levels[0] <= f.min() < network.levels[1]  # levels that begin and end with the function's own values
+    assert network.levels[-2] < f.max() <= network.levels[-1]
+    assert not np.array_equal(network.levels, kernel.levels)
+    with pytest.raises(InputError, match="network or kernel"):
+        plots.plot_decision(rich, Figure().subplots(), who="other")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("data.source=line", "data.n=12", "objective.loss=squared", "objective.temperature=1e-3"),
+        pytest.param(
+            ("data.source=sklearn:digits", "data.test_fraction=0.8", "data.bias=true", "objective.loss=cross_entropy"),
+            marks=pytest.mark.slow,
+        ),
+        ("data.source=parity", "data.d=3", "data.n=30"),
+    ],
+)
+def test_dashboards_of_other_problems_can_be_drawn(settings, tmp_path):
+    """One dimension and noise, ten classes, three dimensions: without a warning."""
+    run = prepare(load_config(None, ["ensemble.m=64", "run.steps=10", "run.record_every=5", *settings]))
+    follow(run, None)
+    (path,) = plots.write(run, tmp_path, "a", "png", ["dashboard"])
+    assert path.stat().st_size > 0
+
+
+# ---- several runs ----------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_named_by_what_sets_them_apart(run):
+    """Only settings that differ, schedules by their end; runs that differ in nothing go by their names."""
+    assert plots.differing([run, small("objective.reg=0.02")]) == ["reg = 0.005", "reg = 0.02"]
+    assert plots.differing([run, small("ensemble.m=64", "ensemble.seed=3")]) == [
+        "m = 256, ensemble.seed = 0",
+        "m = 64, ensemble.seed = 3",
+    ]
+    assert plots.differing([run, run], ["a", "b"]) == ["a", "b"]
+
+
+def test_an_overlay_has_a_line_a_run(run):
+    """Each panel shows the measure of each run, by a line style of its own."""
+    other = small("objective.reg=0.02")
+    figure = plots.overlay([run, other])
+    for ax, measure in zip(figure.axes, ("objective", "margin"), strict=False):
+        for line, one in zip(ax.get_lines(), (run, other), strict=True):
+            np.testing.assert_array_equal(line.get_ydata(), one.trace[measure])
+        assert len({line.get_linestyle() for line in ax.get_lines()}) == 2
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["reg = 0.005", "reg = 0.02"]
+
+
+def call(*args):
+    with pytest.raises(SystemExit) as ended:
+        main(list(args))
+    return ended.value.code
+
+
+def test_the_command_draws_one_run_or_several(run, rich, tmp_path, monkeypatch, capsys):
+    """Convergence and dashboard of one, the overlay of several; --only picks; runs of one name are told apart."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b").mkdir()
+    run.save("a.h5")
+    rich.save("b/a.h5")
+    assert call("plot", "a.h5") == 0
+    assert capsys.readouterr().out.split() == ["a-convergence.png", "a-dashboard.png"]
+    assert call("plot", "a.h5", "b/a.h5", "-o", "out") == 0
+    assert call("plot", "b/a.h5", "a.h5", "-o", "out", "--only", "gap", "--format", "svg", "--animate") == 2
+    assert "record.snapshots" in capsys.readouterr().err
+    assert {one.name for one in (tmp_path / "out").iterdir()} >= {f"{tmp_path.name}-a-overlay.png", "b-a-gap.svg"}
+    assert call("plot", "a.h5", "--only", "convergance") == 2
+    assert "must name some of" in capsys.readouterr().err

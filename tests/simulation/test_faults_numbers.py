@@ -1,0 +1,119 @@
+"""Numbers go out of hand: a run ends in one line that names it, or every number it reports is finite and true."""
+
+import numpy as np
+import pytest
+
+from meanfield import Ensemble, Problem, load, simulate
+from meanfield.dynamics import DYNAMICS, Langevin
+from meanfield.errors import DivergenceError, InputError
+from meanfield.simulation import config
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((20, 4))
+Y = np.sign(X[:, 0])
+REPORTED = ("objective", "risk", "penalty", "train_error", "reg", "temperature", "time")
+
+
+def outcome(path, problem, ensemble, dynamics=None):
+    """Run 12 steps; the error, or None after everything reported has been checked."""
+    try:
+        result = simulate(problem(), ensemble, dynamics, steps=12, record_every=3, checkpoint_every=2, out=path)
+    except (InputError, DivergenceError) as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        if path.exists():  # then what was saved before is whole and finite
+            kept = load(path)
+            assert np.isfinite(kept.ensemble.theta).all()
+            assert np.isfinite(kept.trace["objective"]).all()
+        return error
+    for name in REPORTED:
+        assert np.isfinite(result.trace[name]).all(), name
+    assert np.isfinite(result.ensemble.theta).all()
+    assert result.trace["objective"][-1] == result_objective(path)
+    return None
+
+
+def result_objective(path):
+    """The objective of the state in the file, computed anew."""
+    run = load(path)
+    return run.problem.objective(run.ensemble).value
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("loss", ["logistic", "squared"])
+@pytest.mark.parametrize("factor", [1e300, 1e160, 1e38, 1e30, 1e15, 1e-15, 1e-30, 1e-42, 1e-160, 1e-310])
+def test_huge_and_denormal_features_are_handled_or_refused(tmp_path, factor, loss, dtype):
+    """Beyond 1e15 they are refused by name; tiny ones, down to denormals, are a problem like any other."""
+    start = Ensemble.sphere(200, 4, dtype=dtype)
+    error = outcome(tmp_path / "run.h5", lambda: Problem(X * factor, Y, loss=loss), start)
+    assert (error is not None) == (factor > 1) or factor == 1e15
+    if factor > 1e15:
+        assert isinstance(error, InputError)
+        assert "rescale" in str(error)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("factor", [1e300, 1e30, 1e-30, 1e-310])
+def test_huge_and_denormal_targets_are_handled_or_refused(tmp_path, factor):
+    error = outcome(tmp_path / "run.h5", lambda: Problem(X, Y * factor, loss="squared"), Ensemble.sphere(200, 4))
+    assert (error is not None) == (factor > 1)
+
+
+def test_denormal_regularization_is_refused():
+    """1/λ would overflow."""
+    with pytest.raises(InputError, match="reg = 5e-324: must be positive, and no denormal number"):
+        Problem(X, Y, reg=5e-324)
+    with pytest.raises(InputError, match=r"objective\.reg.*positive, and no denormal number"):
+        config.load_config(None, ["objective.reg=1e-310"])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("name", "value", "diverges"),
+    [
+        ("reg", 1e-300, False),
+        ("reg", 1e-30, False),
+        ("reg", 1e30, False),
+        ("reg", 1e300, False),
+        ("temperature", 1e-30, False),
+        ("temperature", 1e30, True),
+        ("temperature", 1e300, True),
+    ],
+)
+def test_extreme_settings_are_handled_or_stop_the_run(tmp_path, name, value, diverges, dtype):
+    error = outcome(tmp_path / "run.h5", lambda: Problem(X, Y, **{name: value}), Ensemble.sphere(200, 4, dtype=dtype))
+    assert isinstance(error, DivergenceError) == diverges
+    if diverges:
+        assert "step 1:" in str(error)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", [name for name in DYNAMICS if name != "perturbed_flow"])
+def test_divergence_names_step_quantity_and_a_way_out_and_spares_the_file(tmp_path, name, dtype):
+    """A step size of 1e20, whatever the dynamics; the squared loss, which has no bound on its residual."""
+    path = tmp_path / "run.h5"
+    error = outcome(
+        path,
+        lambda: Problem(X, Y, loss="squared"),
+        Ensemble.sphere(200, 4, dtype=dtype),
+        DYNAMICS[name](step_size=1e20),
+    )
+    assert isinstance(error, DivergenceError)
+    step = int(str(error).split("step ")[1].split(":")[0])
+    for word in ("predictions", "last checkpoint is intact", "smaller step"):
+        assert word in str(error)
+    assert load(path).ensemble.step == (step - 1) // 2 * 2  # checkpoints are taken every other step
+
+
+def test_a_diverged_run_goes_on_from_its_checkpoint_to_the_same_end(tmp_path):
+    """Going on is deterministic: it diverges at the same step, and the file is still the checkpoint."""
+    from meanfield.simulation.loop import resume
+
+    path = tmp_path / "run.h5"
+    first = outcome(path, lambda: Problem(X, Y, loss="squared"), Ensemble.sphere(200, 4), Langevin(step_size=1e20))
+    before = path.read_bytes()
+    with pytest.raises(DivergenceError) as second:
+        resume(path)
+    assert str(second.value) == str(first)
+    assert path.read_bytes() == before

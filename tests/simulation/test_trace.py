@@ -1,0 +1,121 @@
+"""Laws of the trace: which rows there are, and that its columns always have one length."""
+
+import math
+
+import numpy as np
+import pytest
+
+from meanfield.dynamics import Field
+from meanfield.ensemble import Ensemble
+from meanfield.problem import Problem
+from meanfield.schedules import Schedule
+from meanfield.simulation.trace import (
+    Trace,
+    affordable_gap_every,
+    affordable_test_every,
+    occasional_gap,
+    occasional_test_error,
+)
+
+TESTED = [occasional_test_error(1)]
+
+
+@pytest.fixture
+def scene():
+    """(field, ensemble, moments) of a tiny problem with a test set."""
+    problem = Problem(np.eye(3), [1, -1, 1], X_test=np.eye(3), y_test=[1, 1, 1])
+    ensemble = Ensemble.sphere(10, 3)
+    field = Field(problem, ensemble.dtype)
+    return field, ensemble, field.predict(ensemble)
+
+
+def feed(trace, scene, steps):
+    field, ensemble, moments = scene
+    for step in steps:
+        ensemble.step = step
+        trace.record(field, ensemble, moments, float(step))
+    return trace
+
+
+def test_rows_exist_at_zero_and_multiples_once_each(scene):
+    """However often and at whatever steps it is asked to record."""
+    trace = feed(Trace(4, [occasional_test_error(8)]), scene, [0, 0, 1, 2, 4, 4, 7, 8, 9, 8, 12])
+    assert trace.columns["step"].tolist() == [0, 4, 8, 12]
+    assert trace.columns["step"].dtype == np.int64
+    assert np.isfinite(trace.columns["test_error"]).tolist() == [True, False, True, False]
+    assert trace.timing["seconds"].tolist() == [0, 4, 8, 12]
+    assert trace.seconds == 12
+
+
+def test_a_trace_goes_on_from_its_columns(scene):
+    """Stored and begun again at any row it is the same trace, and the row it ends with is not repeated."""
+    whole = feed(Trace(2, [occasional_test_error(2)]), scene, range(11))
+    for cut in (0, 5, 6):
+        part = feed(Trace(2, [occasional_test_error(2)]), scene, range(cut + 1))
+        rest = feed(Trace(2, [occasional_test_error(2)], None, part.columns, part.timing), scene, range(cut, 11))
+        assert list(rest.columns) == list(whole.columns)
+        for name, column in whole.columns.items():
+            assert np.array_equal(rest.columns[name], column, equal_nan=True)
+
+
+def test_columns_that_come_or_go_are_nan_elsewhere(scene):
+    """A measure added later has no earlier values, one no longer given no later ones; one length for all."""
+    first = feed(Trace(1, TESTED, {"a": lambda ensemble: 1.0}), scene, [0, 1])
+    later = feed(Trace(1, TESTED, {"b": lambda ensemble: 2.0}, first.columns, first.timing), scene, [2])
+    assert np.array_equal(later.columns["a"], [1, 1, math.nan], equal_nan=True)
+    assert np.array_equal(later.columns["b"], [math.nan, math.nan, 2], equal_nan=True)
+    assert {len(column) for column in later.columns.values()} == {3}
+
+
+def test_a_measure_that_fails_leaves_no_half_row(scene):
+    """Its own exception passes, and the columns stay of one length."""
+    trace = feed(Trace(1, TESTED), scene, [0])
+    trace.measures["broken"] = lambda ensemble: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        feed(trace, scene, [1])
+    assert {len(column) for column in trace.columns.values()} == {1}
+    assert len(trace.timing["seconds"]) == 1
+
+
+def test_last_values_are_the_last():
+    """Of a column, as many as there are; empty traces have none."""
+    trace = Trace(1, TESTED, None, {"step": np.arange(5), "risk": np.arange(5.0)}, {"seconds": np.arange(5.0)})
+    assert trace.last_values("risk", 3) == [2, 3, 4]
+    assert trace.last_values("risk", 9) == [0, 1, 2, 3, 4]
+    assert trace.last == {"step": 4, "risk": 4}
+    empty = Trace(1, TESTED)
+    assert (empty.last, empty.last_values("risk", 3), empty.seconds, empty.columns) == ({}, [], 0.0, {})
+
+
+@pytest.mark.parametrize("n", [10, 160, 10_000])
+@pytest.mark.parametrize("n_test", [0, 1, 4096, 10**6])
+@pytest.mark.parametrize("every", [1, 20, 1000])
+def test_testing_costs_at_most_a_twentieth(n, n_test, every):
+    """The smallest multiple of record_every for which it does."""
+    chosen = affordable_test_every(n, n_test, every)
+    assert chosen % every == 0
+    assert chosen >= every
+    assert n_test <= 0.05 * 2 * n * chosen * (1 + 1e-12)
+    assert chosen == every or n_test > 0.05 * 2 * n * (chosen - every) * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("record_every", [1, 20, 7])
+@pytest.mark.parametrize("m", [100, 16384, 10**7])
+def test_the_gap_is_taken_as_often_as_a_share_of_the_run_allows(m, record_every):
+    """At rows of the trace, more rarely the smaller the ensemble, and at every row once that is cheap."""
+    every = affordable_gap_every(m, 160, 20, record_every, 10**9)
+    assert every % record_every == 0
+    assert every >= affordable_gap_every(2 * m, 160, 20, record_every, 10**9)
+    assert affordable_gap_every(m, 160, 20, record_every, 100) <= 100
+    if m == 10**7:
+        assert affordable_gap_every(m, 160, 20, 20, 10**9) == 20
+
+
+def test_the_gap_is_not_a_number_while_there_is_noise():
+    """Its bound is one of L at temperature 0: no value before the schedule has come to rest there."""
+    problem = Problem(np.eye(3), [1, -1, 1], temperature=Schedule("linear", 1e-2, 0.0, 4))
+    ensemble = Ensemble.sphere(10, 3)
+    field = Field(problem, ensemble.dtype)
+    trace = feed(Trace(2, [occasional_gap(2)]), (field, ensemble, field.predict(ensemble)), [0, 2, 4, 6])
+    for name in ("lower_bound", "relative_gap"):
+        assert np.isfinite(trace.columns[name]).tolist() == [False, False, True, True]
