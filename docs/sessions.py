@@ -55,7 +55,7 @@ def commands(code: str) -> Iterator[list[str]]:
 def check(arguments: list[str]) -> None:
     """Raise click.ClickException or InputError unless the command's arguments and its --set keys are valid."""
     from meanfield.cli import group
-    from meanfield.simulation.config import load_config
+    from meanfield.simulation.toml import load_config
 
     with group.make_context("meanfield", list(arguments), resilient_parsing=False) as context:
         name, command, rest = group.resolve_command(context, list(arguments))

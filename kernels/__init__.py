@@ -1,4 +1,7 @@
-"""The closed-form ReLU neural tangent kernel and what is learned with it. Names are imported on first use."""
+"""The closed-form ReLU neural tangent kernel and what is learned with it: matrices in, predictions out.
+
+May import: of the engine nothing but runtime. Names are imported on first use.
+"""
 # ruff: noqa: F401
 
 from __future__ import annotations
@@ -11,10 +14,11 @@ _HOME = {
     "finite_width": ("RandomFeatures", "empirical_ntk"),
     "flow": ("GradientFlow",),
     "gram": ("ReluKernel", "relu_nngp", "relu_ntk"),
+    "interpolation": ("Interpolation",),
     "logistic": ("Logistic", "logistic_path"),
     "lower_bound": ("margin_cap", "margin_cap_limit", "paper_data", "split_exact", "split_predictor", "split_sampled"),
     "select": ("Selection", "best"),
-    "solve": ("Interpolation", "Ridge", "RidgePath", "class_targets", "margins", "reg_path"),
+    "solve": ("Ridge", "RidgePath", "class_targets", "margins", "reg_path"),
     "svm": ("SVM",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
@@ -25,10 +29,11 @@ if TYPE_CHECKING:  # the same, for type checkers
     from .finite_width import RandomFeatures, empirical_ntk
     from .flow import GradientFlow
     from .gram import ReluKernel, relu_nngp, relu_ntk
+    from .interpolation import Interpolation
     from .logistic import Logistic, logistic_path
     from .lower_bound import margin_cap, margin_cap_limit, paper_data, split_exact, split_predictor, split_sampled
     from .select import Selection, best
-    from .solve import Interpolation, Ridge, RidgePath, class_targets, margins, reg_path
+    from .solve import Ridge, RidgePath, class_targets, margins, reg_path
     from .svm import SVM
 
 

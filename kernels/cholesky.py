@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .threads import single_threaded_blas
+from ..runtime.threads import single_threaded_blas
 
 BLOCK = 512
 

@@ -10,9 +10,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .gram import ReluKernel
+from .interpolation import Interpolation
 from .logistic import Logistic
 from .select import Selection, best
-from .solve import Interpolation, Predictor, Ridge, class_targets
+from .solve import Predictor, Ridge, class_targets
 from .svm import SVM
 
 
@@ -49,20 +50,101 @@ class _NTKEstimator(BaseEstimator):
 
 
 class NTKRegressor(RegressorMixin, _NTKEstimator):
-    """Kernel ridge regression with the ReLU neural tangent kernel of `relu_ntk`.
+    """Kernel ridge regression with the ReLU neural tangent kernel of `relu_ntk`, as a scikit-learn estimator.
 
-    depth, w_std, u_std, train: see `ReluKernel`. reg: a positive number, 0 for the least-norm interpolant, or "auto":
-    the reg of least squared leave-one-out error on a path of 50. y (n,) or (n, C). Fitted: coef_ (n,) or (n, C),
-    X_fit_ (n, d), solver_, reg_, selection_ (the path, None for a given reg).
+    There is no bias: append a constant feature for one.
+
+    Parameters
+    ----------
+    depth : int
+        Layers of weights, at least 2.
+    w_std, u_std : float
+        Standard deviations of the weights after the first layer, and in it; see `ReluKernel`.
+    train : "all", "first" or "last"
+        Which layers are trained.
+    reg : float or "auto"
+        A positive number, that of `Ridge`; 0 for the least-norm interpolant; or "auto": the reg of least squared
+        leave-one-out error on a path of 50.
+    threads : int, optional
+        By default the cores that this process may use.
+
+    Attributes
+    ----------
+    coef_ : ndarray (n,) or (n, C)
+        Coefficients of the training points.
+    X_fit_ : ndarray (n, d)
+        The training points.
+    solver_ : Predictor
+        What was fitted to the Gram matrix.
+    reg_ : float
+        The reg used.
+    selection_ : Selection or None
+        The path; None for a given reg.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.kernels import NTKRegressor
+    >>> X = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0], [3.0, 1.0], [4.0, 1.0]])
+    >>> NTKRegressor(reg=0).fit(X, np.abs(X[:, 0] - 2)).predict(X[:2]).round(4)
+    array([2., 1.])
     """
 
     def fit(self, X: Any, y: Any) -> Self:
+        """Compute the Gram matrix and fit; keep the points for `predict`.
+
+        Parameters
+        ----------
+        X : array (n, d)
+            Points, finite.
+        y : array (n,) or (n, C)
+            Targets.
+
+        Returns
+        -------
+        NTKRegressor
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            Shapes that do not fit, numbers not finite, parameters out of range; as of the solver's `fit`.
+
+        Examples
+        --------
+        >>> from meanfield.kernels import NTKRegressor
+        >>> NTKRegressor(reg=1.0).fit([[1.0, 0.0], [0.0, 1.0]], [1.0, -1.0]).coef_.round(4)
+        array([ 0.5432, -0.5432])
+        """
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         self._fit_targets(X, np.asarray(y, dtype=np.float64), "ridge", "squared")
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """(k,) or (k, C) float64; the test points are streamed, no (k, n) matrix is held."""
+        """f at the points, which are streamed: no (k, n) matrix is held.
+
+        Parameters
+        ----------
+        X : array (k, d)
+            Points, finite.
+
+        Returns
+        -------
+        ndarray (k,) or (k, C), float64
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        ValueError
+            X that is no such table, or of another d than in `fit`.
+
+        Examples
+        --------
+        >>> from meanfield.kernels import NTKRegressor
+        >>> NTKRegressor(reg=0).fit([[1.0, 0.0], [0.0, 1.0]], [1.0, -1.0]).predict([[2.0, 0.0]]).round(4)
+        array([2.])
+        """
         return self._scores(X)
 
     def __sklearn_tags__(self) -> Any:
@@ -72,11 +154,48 @@ class NTKRegressor(RegressorMixin, _NTKEstimator):
 
 
 class NTKClassifier(ClassifierMixin, _NTKEstimator):
-    """Classification with the ReLU neural tangent kernel; two classes are ±1, more have one output each.
+    """Classification with the ReLU neural tangent kernel of `relu_ntk`, as a scikit-learn estimator.
 
-    method: "ridge" (reg 0: interpolation), "logistic" or "svm" (reg is then nu in [0, 1], 0 the hard margin). reg
-    "auto" takes the setting with the fewest errors over a path, by leave-one-out for ridge and otherwise on a fifth of
-    the points held out. The rest as for `NTKRegressor`, and classes_ (C,).
+    Two classes are ±1, more have one output each. There is no bias: append a constant feature for one.
+
+    Parameters
+    ----------
+    method : "ridge", "logistic" or "svm"
+        `Ridge` (reg 0: `Interpolation`), `Logistic` or `SVM`.
+    depth : int
+        Layers of weights, at least 2.
+    w_std, u_std : float
+        Standard deviations of the weights after the first layer, and in it; see `ReluKernel`.
+    train : "all", "first" or "last"
+        Which layers are trained.
+    reg : float or "auto"
+        Of the method; for "svm" nu in [0, 1], 0 the hard margin. "auto" takes the setting with the fewest errors over
+        a path, by leave-one-out for ridge and otherwise on a fifth of the points held out.
+    threads : int, optional
+        By default the cores that this process may use.
+
+    Attributes
+    ----------
+    coef_ : ndarray (n,) or (n, C)
+        Coefficients of the training points.
+    X_fit_ : ndarray (n, d)
+        The training points.
+    solver_ : Predictor
+        What was fitted to the Gram matrix.
+    reg_ : float
+        The reg used.
+    selection_ : Selection or None
+        The path; None for a given reg.
+    classes_ : ndarray (C,)
+        The distinct labels, sorted.
+
+    Examples
+    --------
+    >>> from meanfield.kernels import NTKClassifier
+    >>> X = [[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]
+    >>> model = NTKClassifier(method="logistic", reg=0.1).fit(X, ["same", "other", "other", "same"])
+    >>> model.predict([[2.0, 2.0], [-2.0, 2.0]]).tolist()
+    ['same', 'other']
     """
 
     def __init__(
@@ -94,6 +213,31 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
         self.method = method
 
     def fit(self, X: Any, y: Any) -> Self:
+        """Compute the Gram matrix and fit; keep the points for `predict`.
+
+        Parameters
+        ----------
+        X : array (n, d)
+            Points, finite.
+        y : array (n,)
+            Labels of at least two classes.
+
+        Returns
+        -------
+        NTKClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            Shapes that do not fit, numbers not finite, parameters out of range; as of the solver's `fit`.
+
+        Examples
+        --------
+        >>> from meanfield.kernels import NTKClassifier
+        >>> NTKClassifier(reg=1.0).fit([[1.0, 0.0], [0.0, 1.0]], ["cat", "dog"]).classes_.tolist()
+        ['cat', 'dog']
+        """
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         self.classes_, targets = class_targets(y)
@@ -101,11 +245,61 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """(k,) for two classes, positive for classes_[1]; else (k, C). Streamed."""
+        """f at the points, which are streamed: no (k, n) matrix is held.
+
+        Parameters
+        ----------
+        X : array (k, d)
+            Points, finite.
+
+        Returns
+        -------
+        ndarray (k,) or (k, C), float64
+            (k,) for two classes, positive for classes_[1]; else (k, C).
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        ValueError
+            X that is no such table, or of another d than in `fit`.
+
+        Examples
+        --------
+        >>> from meanfield.kernels import NTKClassifier
+        >>> model = NTKClassifier(method="svm", reg=0).fit([[1.0, 0.0], [0.0, 1.0]], ["cat", "dog"])
+        >>> (model.decision_function([[1.0, 2.0], [2.0, 1.0]]) > 0).tolist()
+        [True, False]
+        """
         return self._scores(X)
 
     def predict(self, X: Any) -> np.ndarray:
-        """(k,) labels."""
+        """The class of each point.
+
+        Parameters
+        ----------
+        X : array (k, d)
+            Points, finite.
+
+        Returns
+        -------
+        ndarray (k,)
+            Labels, of `classes_`.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        ValueError
+            X that is no such table, or of another d than in `fit`.
+
+        Examples
+        --------
+        >>> from meanfield.kernels import NTKClassifier
+        >>> model = NTKClassifier(reg=0).fit([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]], ["cat", "dog", "owl"])
+        >>> model.predict([[2.0, 0.0], [-1.0, -2.0]]).tolist()
+        ['cat', 'owl']
+        """
         scores = self._scores(X)
         return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
 

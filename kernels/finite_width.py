@@ -20,10 +20,45 @@ def empirical_ntk(
     u_std: float = 1.0,
     seed: int = 0,
 ) -> np.ndarray:
-    """Σ over all weights of ∂f(x)/∂θ · ∂f(z)/∂θ at one random initialization, (n, k) float64.
+    """Σ over all weights of ∂f(x)/∂θ · ∂f(z)/∂θ at one random initialization of the network of `gram.py`.
 
-    The network of `gram.py` with `width` units in each hidden layer; as the width grows this tends to `relu_ntk`, with
-    deviations of order 1/√width. Layer l contributes (inputs of layer l) · (inputs) × (∂f/∂hˡ) · (∂f/∂hˡ).
+    As the width grows this tends to `relu_ntk`, with deviations of order 1/√width.
+
+    Parameters
+    ----------
+    X : array (n, d)
+        Points, finite.
+    Z : array (k, d), optional
+        By default X.
+    width : int
+        Units in each hidden layer, at least 1.
+    depth : int
+        Layers of weights, at least 2.
+    w_std, u_std : float
+        Standard deviations of the weights after the first layer, and in it; 1/√width is a factor of its own.
+    seed : int
+        Of the weights.
+
+    Returns
+    -------
+    ndarray (n, k), float64
+
+    Raises
+    ------
+    ValueError
+        Points that are no such tables, width or depth too small.
+
+    Notes
+    -----
+    Layer l contributes (inputs of layer l) · (inputs) × (∂f/∂hˡ) · (∂f/∂hˡ).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.kernels import empirical_ntk, relu_ntk
+    >>> X = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    >>> bool(np.abs(empirical_ntk(X, width=10_000) - relu_ntk(X)).max() < 0.1)
+    True
     """
     if width < 1 or depth < 2:
         raise ValueError(f"width = {width}, depth = {depth}: expected at least 1 and at least 2")
@@ -55,7 +90,41 @@ def empirical_ntk(
 class RandomFeatures:
     """m ReLU features with a fixed random first layer, and ridge on the layer above: φ(x) = relu(U x)/√m.
 
-    The feature product tends to `relu_ntk(..., train="last")` as m grows; `reg` is that of `solve.Ridge`.
+    The feature product tends to `relu_ntk(..., train="last")` as m grows.
+
+    Parameters
+    ----------
+    m : int
+        Number of features, at least 1.
+    reg : float
+        λ > 0, that of `Ridge`.
+    u_std : float
+        Standard deviation of the entries of U.
+    seed : int
+        Of U.
+
+    Attributes
+    ----------
+    weights : ndarray (m,) or (m, C)
+        Of the layer above, after `fit`.
+    fitted : ndarray (n,) or (n, C)
+        φ(X) · weights at the training points.
+    n_features : int
+        d.
+
+    Raises
+    ------
+    ValueError
+        m below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.kernels import RandomFeatures
+    >>> X = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> model = RandomFeatures(1000, reg=1e-6).fit(X, X[:, 0] * X[:, 1])
+    >>> model.predict(X).round(2)
+    array([ 1., -1., -1.,  1.])
     """
 
     def __init__(self, m: int, reg: float = 1.0, *, u_std: float = 1.0, seed: int = 0) -> None:
@@ -64,13 +133,58 @@ class RandomFeatures:
         self.m, self.reg, self.u_std, self.seed = m, reg, u_std, seed
 
     def features(self, X: np.ndarray) -> np.ndarray:
-        """φ(X): (n, m) float64."""
+        """φ(X).
+
+        Parameters
+        ----------
+        X : array (n, d)
+            Points, finite.
+
+        Returns
+        -------
+        ndarray (n, m), float64
+
+        Raises
+        ------
+        ValueError
+            X that is no such table.
+
+        Examples
+        --------
+        >>> from meanfield.kernels import RandomFeatures
+        >>> RandomFeatures(10).features([[1.0, 2.0], [3.0, 4.0]]).shape
+        (2, 10)
+        """
         X = as_points(X, "X")
         U = self.u_std * np.random.default_rng(self.seed).standard_normal((self.m, X.shape[1]))
         return np.maximum(X @ U.T, 0) / np.sqrt(self.m)
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> RandomFeatures:
-        """X (n, d), y (n,) or (n, C); through the smaller of the (n, n) and the (m, m) system."""
+        """Ridge on the features, through the smaller of the (n, n) and the (m, m) system.
+
+        Parameters
+        ----------
+        X : array (n, d)
+            Points, finite.
+        y : array (n,) or (n, C)
+            Targets.
+
+        Returns
+        -------
+        RandomFeatures
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            Shapes that do not fit, numbers not finite, a reg that is not positive or too small for the precision.
+
+        Examples
+        --------
+        >>> from meanfield.kernels import RandomFeatures
+        >>> RandomFeatures(10).fit([[1.0, 2.0], [3.0, 4.0]], [1.0, 2.0]).weights.shape
+        (10,)
+        """
         phi, y = self.features(X), np.asarray(y, dtype=float)
         self.n_features = np.shape(X)[1]
         if len(phi) <= self.m:
@@ -82,7 +196,29 @@ class RandomFeatures:
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """φ(X) · weights, (k,) or (k, C), a block of rows at a time."""
+        """φ(X) · weights, a block of rows at a time.
+
+        Parameters
+        ----------
+        X : array (k, d)
+            Points, finite.
+
+        Returns
+        -------
+        ndarray (k,) or (k, C), float64
+
+        Raises
+        ------
+        ValueError
+            X that is no such table, or of another d than in `fit`.
+
+        Examples
+        --------
+        >>> from meanfield.kernels import RandomFeatures
+        >>> model = RandomFeatures(10).fit([[1.0, 2.0], [3.0, 4.0]], [1.0, 2.0])
+        >>> model.predict([[0.0, 0.0]])
+        array([0.])
+        """
         X = as_points(X, "X", self.n_features)
         block = max(1, 2**24 // self.m)
         return np.concatenate([self.features(X[i : i + block]) @ self.weights for i in range(0, len(X), block)])

@@ -22,23 +22,63 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..runtime.compiling import compiled
+from ..runtime.threads import on_threads
 from .relu import CHUNK, angles, layers
-from .threads import on_threads
 
 TILE = 256  # rows and columns of a tile: 512 KiB, which product, map and both writes find in the second-level cache
 PAD = 8  # so that the elements of a tile's column do not all fall into the same cache sets when it is written across
 
 
+class Recursion(NamedTuple):
+    """The kernel divided by ‖x‖ ‖x'‖, as `relu.layers` makes it: t = first·c, then t ← alpha[l] κ₁ + beta κ₀ t.
+
+    alpha (depth − 1,), float64.
+    """
+
+    first: float
+    alpha: np.ndarray
+    beta: float
+
+
 @dataclass(frozen=True)
 class ReluKernel:
-    """One kernel: depth ≥ 2, scales w_std and u_std ≥ 0, kind "ntk" or "nngp", and for the NTK the layers trained.
+    """One kernel of an infinitely wide ReLU network, in the convention at the top of this module; immutable.
 
-    train: "all" (K above), "first" (the part of T¹ alone) or "last" (Aᴸ⁻¹ alone).
+    Parameters
+    ----------
+    depth : int
+        L ≥ 2, the number of layers of weights; 2 is one hidden layer.
+    w_std : float
+        s ≥ 0, the standard deviation of the weights after the first layer.
+    u_std : float
+        ≥ 0, the standard deviation of the weights of the first layer.
+    train : "all", "first" or "last"
+        The layers that the NTK trains: all (K above), the first (the part of T¹ alone) or the last (Aᴸ⁻¹ alone).
+    kind : "ntk" or "nngp"
+        Neural tangent kernel, or covariance of the network at initialization.
+
+    Raises
+    ------
+    ValueError
+        A depth that is no whole number of at least 2, a scale that is negative or not finite, another word.
+
+    Notes
+    -----
+    Jacot, Gabriel & Hongler 2018; Arora et al. 2019, eq. 5–9, with their c_σ = 2 taken out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.kernels import ReluKernel
+    >>> kernel = ReluKernel(depth=3, train="last")
+    >>> kernel.gram(np.eye(2)).round(4)
+    array([[0.25  , 0.1234],
+           [0.1234, 0.25  ]])
     """
 
     depth: int = 2
@@ -59,17 +99,50 @@ class ReluKernel:
         if self.kind not in ("ntk", "nngp"):
             raise ValueError(f'kind = {self.kind!r}: expected "ntk" or "nngp"')
 
-    def recursion(self) -> tuple[float, np.ndarray, float]:
-        """(first, alpha (depth−1,), beta) for `relu.layers`: the kernel divided by ‖x‖ ‖x'‖."""
+    def recursion(self) -> Recursion:
+        """The coefficients for `relu.layers`: the kernel divided by ‖x‖ ‖x'‖.
+
+        Returns
+        -------
+        Recursion
+            (first, alpha, beta), alpha (depth − 1,) float64.
+
+        Examples
+        --------
+        >>> from meanfield.kernels import ReluKernel
+        >>> ReluKernel(w_std=2.0).recursion()
+        Recursion(first=1.0, alpha=array([0.5]), beta=2.0)
+        """
         beta = 0.5 * self.w_std**2
         alpha = 0.5 * self.u_std**2 * beta ** np.arange(self.depth - 1, dtype=float)
         if self.kind == "nngp" or self.train == "last":
             alpha[:-1] = 0
-            return 0.0, alpha * (self.w_std**2 if self.kind == "nngp" else 1.0), beta
-        return 1.0, alpha if self.train == "all" else 0 * alpha, beta
+            return Recursion(0.0, alpha * (self.w_std**2 if self.kind == "nngp" else 1.0), beta)
+        return Recursion(1.0, alpha if self.train == "all" else 0 * alpha, beta)
 
     def diagonal(self, X: np.ndarray) -> np.ndarray:
-        """K(x, x) of every row of X (n, d): (n,) float64."""
+        """K(x, x) of every point, without the matrix.
+
+        Parameters
+        ----------
+        X : array (n, d)
+            Points, finite.
+
+        Returns
+        -------
+        ndarray (n,), float64
+
+        Raises
+        ------
+        ValueError
+            X that is no such table, or so large that the kernel overflows.
+
+        Examples
+        --------
+        >>> from meanfield.kernels import ReluKernel
+        >>> ReluKernel().diagonal([[3.0, 4.0], [0.0, 1.0]])
+        array([25.,  1.])
+        """
         first, alpha, beta = self.recursion()
         t = first
         for a in alpha:
@@ -86,11 +159,42 @@ class ReluKernel:
         memory_budget: int | None = None,
         threads: int | None = None,
     ) -> Any:
-        """K(x_i, z_j) as an (n, k) array of `dtype`; without Z the (n, n) Gram matrix of X, symmetric to the bit.
+        """K(x_i, z_j) of all pairs; without Z the Gram matrix of X, symmetric to the bit.
 
-        out: a path; a matrix larger than memory_budget bytes (without one, any matrix) is then written there, to HDF5
-        (dataset "K", returned open) if it ends in .h5 or .hdf5, else to a memory-mapped .npy. Raises ValueError for
-        bad input, for values beyond the range of `dtype`, and for a matrix over the budget without a path.
+        Parameters
+        ----------
+        X : array (n, d)
+            Points, finite.
+        Z : array (k, d), optional
+            By default X.
+        dtype : "float32" or "float64"
+            Of the matrix; it is computed in float64.
+        out : path, optional
+            A matrix larger than `memory_budget` (without one, any matrix) is written there: to HDF5 if the path ends
+            in .h5 or .hdf5, else to a memory-mapped .npy.
+        memory_budget : int, optional
+            Largest size in bytes of a matrix held in memory.
+        threads : int, optional
+            By default the cores that this process may use.
+
+        Returns
+        -------
+        ndarray (n, k), or h5py.Dataset (n, k)
+            Of `dtype`; with HDF5 the dataset "K" of the file, open.
+
+        Raises
+        ------
+        ValueError
+            Points that are no such tables, values beyond the range of `dtype`, a matrix over the budget without a
+            path, a path that ends otherwise, threads below 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield.kernels import ReluKernel
+        >>> ReluKernel().gram(np.eye(2), [[2.0, 0.0], [-1.0, 0.0], [0.0, 0.0]], dtype="float32").round(4)
+        array([[2.    , 0.    , 0.    ],
+               [0.3183, 0.1592, 0.    ]], dtype=float32)
         """
         first, alpha, _ = self.recursion()
         rows = _Rows(as_points(X, "X"), first + alpha.sum())
@@ -109,7 +213,35 @@ class ReluKernel:
         return target
 
     def dot(self, Z: np.ndarray, X: np.ndarray, coef: np.ndarray, *, threads: int | None = None) -> np.ndarray:
-        """K(Z, X) @ coef for coef (n,) or (n, C), as (k,) or (k, C) float64; no matrix larger than a tile is held."""
+        """K(Z, X) @ coef, streamed: no matrix larger than a tile is held.
+
+        Parameters
+        ----------
+        Z : array (k, d)
+            Where f = Σ_i coef_i K(x_i, ·) is wanted.
+        X : array (n, d)
+            Training points.
+        coef : ndarray (n,) or (n, C)
+            Of a fitted predictor.
+        threads : int, optional
+            By default the cores that this process may use.
+
+        Returns
+        -------
+        ndarray (k,) or (k, C), float64
+
+        Raises
+        ------
+        ValueError
+            Points that are no such tables, a coef of another length, a kernel that overflows, threads below 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield.kernels import ReluKernel
+        >>> ReluKernel().dot([[1.0, 1.0]], np.eye(2), np.array([1.0, -1.0]))
+        array([0.])
+        """
         first, alpha, _ = self.recursion()
         columns = _Rows(as_points(X, "X"), first + alpha.sum())
         rows = _Rows(as_points(Z, "Z", columns.X.shape[1]), first + alpha.sum())
@@ -125,14 +257,14 @@ class ReluKernel:
         return out
 
     def _tiles(self, rows: _Rows, i: int, columns: _Rows, which: range) -> Iterator[tuple[int, np.ndarray]]:
-        first, alpha, beta = self.recursion()
-        x, x_unit, x_norm = rows.tile(i)
+        recursion, x = self.recursion(), rows.tile(i)
         buffer, work = np.empty((TILE, TILE + PAD)), np.empty((2, CHUNK))
         for j in which:
-            z, z_unit, z_norm = columns.tile(j)
-            np.matmul(x_unit, z_unit.T, out=buffer[: len(x), : len(z)])
-            _map_tile(buffer, x, z, x_norm, z_norm, first, alpha, beta, work)
-            yield j, buffer[: len(x), : len(z)]
+            z = columns.tile(j)
+            tile = buffer[: len(x.points), : len(z.points)]
+            np.matmul(x.unit, z.unit.T, out=tile)
+            _map_tile(buffer, x, z, recursion, work)
+            yield j, tile
 
 
 def relu_ntk(
@@ -145,10 +277,47 @@ def relu_ntk(
     train: str = "all",
     **storage: Any,
 ) -> Any:
-    """Neural tangent kernel of an infinitely wide ReLU network, (n, k) float64; convention at the top of this module.
+    """Neural tangent kernel of an infinitely wide ReLU network, in the convention at the top of this module.
 
-    X (n, d); Z (k, d), or None for the Gram matrix of X. train: "all", "first" or "last" layer. Further options
-    (dtype, out, memory_budget, threads) and errors are those of `ReluKernel.gram`.
+    Parameters
+    ----------
+    X : array (n, d)
+        Points, finite.
+    Z : array (k, d), optional
+        By default X: the Gram matrix, symmetric to the bit.
+    depth : int
+        Layers of weights, at least 2.
+    w_std, u_std : float
+        Standard deviations of the weights after the first layer, and in it.
+    train : "all", "first" or "last"
+        Which layers are trained.
+    **storage
+        `dtype`, `out`, `memory_budget` and `threads` of `ReluKernel.gram`.
+
+    Returns
+    -------
+    ndarray (n, k), or h5py.Dataset (n, k)
+        float64 unless `dtype` says otherwise.
+
+    Raises
+    ------
+    ValueError
+        As of `ReluKernel` and `ReluKernel.gram`.
+
+    Notes
+    -----
+    Jacot, Gabriel & Hongler 2018; Arora et al. 2019, eq. 5–9, with their c_σ = 2 taken out. In depth 2,
+    K = ½ u_std² ‖x‖‖x'‖ κ₁(c) + ½ w_std² x·x' κ₀(c), c the cosine of the angle between x and x', and
+
+        κ₀(c) = (π − θ)/π,   κ₁(c) = (sin θ + (π − θ) cos θ)/π,   c = cos θ    (Cho & Saul 2009).
+
+    Examples
+    --------
+    >>> from meanfield.kernels import relu_ntk
+    >>> relu_ntk([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]).round(4)
+    array([[1.    , 0.1592, 0.    ],
+           [0.1592, 1.    , 0.1592],
+           [0.    , 0.1592, 1.    ]])
     """
     return ReluKernel(depth, w_std, u_std, train).gram(X, Z, **storage)
 
@@ -162,7 +331,38 @@ def relu_nngp(
     u_std: float = 1.0,
     **storage: Any,
 ) -> Any:
-    """Covariance E f(x) f(z) of the same network at initialization, (n, k) float64; arguments as for `relu_ntk`."""
+    """Covariance E f(x) f(z) at initialization of the network of `relu_ntk`.
+
+    Parameters
+    ----------
+    X : array (n, d)
+        Points, finite.
+    Z : array (k, d), optional
+        By default X: the covariance matrix, symmetric to the bit.
+    depth : int
+        Layers of weights, at least 2.
+    w_std, u_std : float
+        Standard deviations of the weights after the first layer, and in it.
+    **storage
+        `dtype`, `out`, `memory_budget` and `threads` of `ReluKernel.gram`.
+
+    Returns
+    -------
+    ndarray (n, k), or h5py.Dataset (n, k)
+        float64 unless `dtype` says otherwise.
+
+    Raises
+    ------
+    ValueError
+        As of `ReluKernel` and `ReluKernel.gram`.
+
+    Examples
+    --------
+    >>> from meanfield.kernels import relu_nngp
+    >>> relu_nngp([[1.0, 0.0], [0.0, 1.0]]).round(4)
+    array([[0.5   , 0.1592],
+           [0.1592, 0.5   ]])
+    """
     return replace(ReluKernel(depth, w_std, u_std), kind="nngp").gram(X, Z, **storage)
 
 
@@ -181,6 +381,14 @@ def as_points(X: Any, name: str, features: int | None = None) -> np.ndarray:
     return points
 
 
+class _Tile(NamedTuple):
+    """The rows of a tile: points (r, d) scaled by powers of two, unit rows (r, d), norms (r,) of what was given."""
+
+    points: np.ndarray
+    unit: np.ndarray
+    norms: np.ndarray
+
+
 class _Rows:
     """Points ready for tiling: rows scaled by powers of two (exactly) to size one, unit rows, norms."""
 
@@ -195,30 +403,22 @@ class _Rows:
                 raise ValueError("points so large that the kernel overflows: rescale them")
         self.tiles = -(-len(X) // TILE)
 
-    def tile(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def tile(self, i: int) -> _Tile:
         part = slice(i * TILE, i * TILE + TILE)
-        return self.X[part], self.unit[part], self.norms[part]
+        return _Tile(self.X[part], self.unit[part], self.norms[part])
 
 
 @compiled
-def _map_tile(
-    buffer: np.ndarray,
-    X: np.ndarray,
-    Z: np.ndarray,
-    x_norm: np.ndarray,
-    z_norm: np.ndarray,
-    first: float,
-    alpha: np.ndarray,
-    beta: float,
-    work: np.ndarray,
-) -> None:
-    """Turn the cosines in buffer[:r, :k] into kernel values, r and k the rows of X and Z."""
+def _map_tile(buffer: np.ndarray, rows: _Tile, columns: _Tile, recursion: Recursion, work: np.ndarray) -> None:
+    """Turn the cosines in buffer[:r, :k] into kernel values, r and k the points of rows and columns."""
+    first, alpha, beta = recursion
+    X, Z = rows.points, columns.points
     for i in range(len(X)):
         for j in range(0, len(Z), CHUNK):
             c = buffer[i, j : min(j + CHUNK, len(Z))]
             z, t = work[0, : c.size], work[1, : c.size]
             angles(c, z, X[i], Z[j : j + CHUNK])
-            layers(c, z, t, first, alpha, beta, x_norm[i], z_norm[j : j + CHUNK])
+            layers(c, z, t, first, alpha, beta, rows.norms[i], columns.norms[j : j + CHUNK])
 
 
 @compiled

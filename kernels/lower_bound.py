@@ -21,11 +21,23 @@ LABELS = np.array([1.0, 1.0, -1.0, -1.0])
 
 @dataclass(frozen=True)
 class Split:
-    """Where the variance of f over D lies. means (4,): E f given each (x₁, x₂) of INFORMATIVE; informative: their
-    variance; noise: the mean variance over the noise coordinates; signal = E y f, the part of `means` along y.
+    """Where the variance of f over D lies.
 
-    ratio = signal / √noise. For the least-norm interpolant of n points it is of order n/d² until n ~ d². signal_se and
-    noise_se are standard errors, zero where the averages are exact."""
+    Attributes
+    ----------
+    means : ndarray (4,)
+        E f given each (x₁, x₂) of INFORMATIVE.
+    noise : float
+        The mean variance over the noise coordinates.
+    signal_se, noise_se : float
+        Standard errors, zero where the averages are exact.
+    informative : float
+        Variance of `means`.
+    signal : float
+        E y f, the part of `means` along y.
+    ratio : float
+        signal / √noise. For the least-norm interpolant of n points it is of order n/d² until n ~ d².
+    """
 
     means: np.ndarray
     noise: float
@@ -46,7 +58,39 @@ class Split:
 
 
 def paper_data(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The paper's distribution D: X (n, d), y (n,) = ±1; (x₁, x₂) of INFORMATIVE, +1 for the first two; others ±1."""
+    """Points of the paper's distribution D: (x₁, x₂) = (±1, 0) with y = +1 or (0, ±1) with y = −1; other x_k = ±1.
+
+    Parameters
+    ----------
+    n, d : int
+        Numbers of points, at least 1, and of coordinates, at least 2.
+    seed : int
+        Of the draw.
+
+    Returns
+    -------
+    X : ndarray (n, d), float64
+        Points of norm √(d − 1).
+    y : ndarray (n,), float64
+        ±1.
+
+    Raises
+    ------
+    ValueError
+        n or d too small.
+
+    Notes
+    -----
+    Wei, Lee, Liu & Ma (arXiv 1810.05369), Section 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.kernels import paper_data
+    >>> X, y = paper_data(5, 8)
+    >>> bool(np.array_equal(y, X[:, 0] ** 2 - X[:, 1] ** 2)), (X**2).sum(axis=1)
+    (True, array([7., 7., 7., 7., 7.]))
+    """
     if n < 1 or d < 2:
         raise ValueError(f"n = {n}, d = {d}: expected n of at least 1 and d of at least 2")
     rng = np.random.default_rng(seed)
@@ -58,7 +102,40 @@ def paper_data(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def split_exact(kernel: ReluKernel, X: np.ndarray, coef: np.ndarray) -> Split:
-    """Signal and noise of f = Σ coef_i K(x_i, ·), coef (n,), x_i from D: exact up to rounding, O(n² d + d³)."""
+    """Signal and noise over D of f = Σ coef_i K(x_i, ·), x_i from D: exact up to rounding, O(n² d + d³).
+
+    Parameters
+    ----------
+    kernel : ReluKernel
+        K.
+    X : ndarray (n, d)
+        Points as of `paper_data`.
+    coef : ndarray (n,)
+        Coefficients of a fitted predictor.
+
+    Returns
+    -------
+    Split
+        `means`, `noise`, `signal`, `informative` and `ratio`.
+
+    Raises
+    ------
+    ValueError
+        X that is not from D, a coef of another shape.
+
+    Notes
+    -----
+    Wei, Lee, Liu & Ma (arXiv 1810.05369), Section 2. Every product x_i·x is one of three values from (x₁, x₂) plus a
+    sum of d − 2 random signs, so that averages over the noise coordinates are sums over binomial laws.
+
+    Examples
+    --------
+    >>> from meanfield.kernels import Interpolation, ReluKernel, paper_data, split_exact
+    >>> kernel, (X, y) = ReluKernel(), paper_data(6, 5)
+    >>> split = split_exact(kernel, X, Interpolation().fit(kernel.gram(X), y).coef)
+    >>> round(split.signal, 4), round(split.noise, 4), round(split.ratio, 4)
+    (0.1179, 0.2512, 0.2353)
+    """
     d = X.shape[1]
     _check(X, coef)
     kappa = _profile(kernel, d)
@@ -78,7 +155,39 @@ def split_exact(kernel: ReluKernel, X: np.ndarray, coef: np.ndarray) -> Split:
 
 
 def split_sampled(kernel: ReluKernel, X: np.ndarray, coef: np.ndarray, *, samples: int = 4096, seed: int = 0) -> Split:
-    """The same from `samples` noise vectors at each of the four (x₁, x₂); unbiased, with standard errors."""
+    """The same as `split_exact`, sampled; unbiased, with standard errors.
+
+    Parameters
+    ----------
+    kernel : ReluKernel
+        K.
+    X : ndarray (n, d)
+        Points as of `paper_data`.
+    coef : ndarray (n,)
+        Coefficients of a fitted predictor.
+    samples : int
+        Noise vectors at each of the four (x₁, x₂), at least 2.
+    seed : int
+        Of these.
+
+    Returns
+    -------
+    Split
+        With `signal_se` and `noise_se`.
+
+    Raises
+    ------
+    ValueError
+        X that is not from D, a coef of another shape, samples below 2.
+
+    Examples
+    --------
+    >>> from meanfield.kernels import ReluKernel, paper_data, split_exact, split_sampled
+    >>> kernel, (X, y) = ReluKernel(), paper_data(6, 5)
+    >>> exact, sampled = split_exact(kernel, X, y), split_sampled(kernel, X, y, samples=256)
+    >>> abs(sampled.signal - exact.signal) < 4 * sampled.signal_se
+    True
+    """
     _check(X, coef)
     return split_predictor(lambda points: kernel.dot(points, X, coef), X.shape[1], samples=samples, seed=seed)
 
@@ -86,7 +195,36 @@ def split_sampled(kernel: ReluKernel, X: np.ndarray, coef: np.ndarray, *, sample
 def split_predictor(
     predict: Callable[[np.ndarray], np.ndarray], d: int, *, samples: int = 4096, seed: int = 0
 ) -> Split:
-    """Signal and noise of any predictor, predict: (k, d) → (k,); a network's, say. Sampled as in `split_sampled`."""
+    """Signal and noise over D of any predictor, a network's, say; sampled as in `split_sampled`.
+
+    Parameters
+    ----------
+    predict : callable, (k, d) → (k,)
+        f.
+    d : int
+        Number of coordinates.
+    samples : int
+        Noise vectors at each of the four (x₁, x₂), at least 2.
+    seed : int
+        Of these.
+
+    Returns
+    -------
+    Split
+        With `signal_se` and `noise_se`.
+
+    Raises
+    ------
+    ValueError
+        samples below 2, predictions of another shape.
+
+    Examples
+    --------
+    >>> from meanfield.kernels import split_predictor
+    >>> split = split_predictor(lambda X: X[:, 0] ** 2 + X[:, 2] + X[:, 3], 5, samples=256)
+    >>> abs(split.signal - 0.5) < 4 * split.signal_se, abs(split.noise - 2.0) < 4 * split.noise_se
+    (True, True)
+    """
     if samples < 2:
         raise ValueError(f"samples = {samples}: expected at least 2")
     rng = np.random.default_rng(seed)
@@ -106,10 +244,41 @@ def split_predictor(
 
 
 def margin_cap(K: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """‖Σ a_i y_i φ(x_i)‖, a = weights (n,) ≥ 0 over their sum: no f of norm 1 has a larger margin on (K, y).
+    """‖Σ a_i y_i φ(x_i)‖, a the weights over their sum: no f of norm 1 has a larger margin on (K, y).
 
-    For any such f, min_i y_i f(x_i) ≤ Σ a_i y_i f(x_i) = ⟨f, Σ a_i y_i φ(x_i)⟩. Without weights all count alike. The
-    least over all weights is `SVM.margin_bound`, and is reached. Raises ValueError for weights that are no weights.
+    The least over all weights is `SVM.margin_bound`, and is reached.
+
+    Parameters
+    ----------
+    K : ndarray (n, n)
+        Gram matrix.
+    y : ndarray (n,)
+        ±1.
+    weights : array (n,), optional
+        ≥ 0; by default all points count alike.
+
+    Returns
+    -------
+    float
+        In the units of f, like the margin of an f with ‖f‖ = 1.
+
+    Raises
+    ------
+    ValueError
+        Weights that are negative, all 0, not finite or of another number.
+
+    Notes
+    -----
+    For any such f, min_i y_i f(x_i) ≤ Σ a_i y_i f(x_i) = ⟨f, Σ a_i y_i φ(x_i)⟩.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.kernels import margin_cap
+    >>> margin_cap(np.eye(4), np.array([1.0, 1.0, -1.0, -1.0]))
+    0.5
+    >>> margin_cap(np.eye(4), np.array([1.0, 1.0, -1.0, -1.0]), weights=[1.0, 0.0, 0.0, 0.0])
+    1.0
     """
     a = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
     if a.shape != y.shape or not (a >= 0).all() or not 0 < a.sum() < np.inf:
@@ -122,6 +291,25 @@ def margin_cap_limit(kernel: ReluKernel, d: int) -> float:
     """`margin_cap` of infinitely many points of D in d dimensions, √E y y' K(x, x') for independent pairs: exact.
 
     The cap of any n points exceeds it by what the n pairs x = x' add. Relative to √K(x, x) it falls like 1/d.
+
+    Parameters
+    ----------
+    kernel : ReluKernel
+        K.
+    d : int
+        Number of coordinates.
+
+    Returns
+    -------
+    float
+        In the units of `margin_cap`.
+
+    Examples
+    --------
+    >>> from meanfield.kernels import ReluKernel, margin_cap_limit
+    >>> kernel = ReluKernel()
+    >>> [round(d * margin_cap_limit(kernel, d) / (d - 1) ** 0.5, 4) for d in (10, 100, 1000)]
+    [0.4167, 0.3505, 0.346]
     """
     below, equal, above = _single_means(_profile(kernel, d), d - 2)
     return float(np.sqrt(max(below + above - 2 * equal, 0.0))) / 2

@@ -15,12 +15,10 @@ interpolants at Chebyshev points, relative error < 6e-17 (`scripts/make_kernel_r
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
+from ..runtime.arithmetic import fma
 from ..runtime.compiling import compiled
 
 CHUNK = 256  # columns handled at once: the work rows of a chunk stay in the first-level cache
@@ -68,18 +66,6 @@ H = (
     -0.19244609536278637,
     0.05683066296223018,
 )
-
-
-def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
-    """a b + c with one rounding."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fma(*arguments)
-
-    return types.float64(types.float64, types.float64, types.float64), generate
-
-
-fma: Any = intrinsic(_fma)
 
 
 @compiled

@@ -15,11 +15,33 @@ from .svm import SVM
 
 @dataclass(frozen=True)
 class Selection:
-    """The best setting of a path. `by` says what judged it: "leave-one-out", "validation" or "test".
+    """The best setting of a path, as `best` returns it.
 
     By "test" the score is the smallest over the path on the very points it is reported on: what the kernel could reach
-    with any regularization, a bound on what it does reach. scores (r,) belong to settings (r,); predictor is fitted on
-    all points at `setting`.
+    with any regularization, a bound on what it does reach.
+
+    Attributes
+    ----------
+    method : str
+        "ridge", "logistic", "svm" or "flow".
+    by : str
+        What judged it: "leave-one-out", "validation" or "test".
+    setting : float
+        The best: reg, nu or time.
+    score : float
+        Its score: fraction of errors, or mean square.
+    settings, scores : ndarray (r,)
+        The path, and the score of each.
+    predictor : Predictor
+        Fitted on all points at `setting`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.kernels import Selection, best
+    >>> choice = best("ridge", np.ones((3, 3)), np.ones(3), [1.0, 0.1], loss="squared")
+    >>> isinstance(choice, Selection), choice.setting, choice.scores.round(4)
+    (True, 0.1, array([0.1111, 0.0023]))
     """
 
     method: str
@@ -44,10 +66,49 @@ def best(
     K_test: np.ndarray | None = None,
     y_test: np.ndarray | None = None,
 ) -> Selection:
-    """Fit `method` ("ridge", "logistic", "svm", "flow") over `settings` (reg, reg, nu, time) and take the best.
+    """Fit a method over a path of settings and take the best.
 
-    K (n, n), y (n,) or (n, C); loss "error" or "squared"; K_test (k, n) and y_test only for by="test". "validation"
-    holds out a random `fraction`. Ties go to the smaller mean square. Leave-one-out is closed-form, for ridge alone.
+    Parameters
+    ----------
+    method : "ridge", "logistic", "svm" or "flow"
+        `RidgePath`, `Logistic`, `SVM` or `GradientFlow`.
+    K : array (n, n)
+        Gram matrix.
+    y : array (n,) or (n, C)
+        Targets.
+    settings : array (r,), optional
+        reg, reg, nu or time; by default a path for the method: reg and 1/time go with K's trace, nu from 0.1 to 0.9.
+    by : "leave-one-out", "validation" or "test"
+        What judges. Leave-one-out is closed-form, for ridge alone.
+    loss : "error" or "squared"
+        Fraction of errors or mean square. Ties go to the smaller mean square.
+    fraction : float
+        Of the points, held out at random for "validation".
+    seed : int
+        Of that choice.
+    K_test : array (k, n), optional
+        Kernel of test against training points, only for "test".
+    y_test : array (k,) or (k, C), optional
+        Targets there, only for "test".
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    ValueError
+        Another method or `by`, leave-one-out for another method than ridge, "test" without a test set, a fraction
+        that leaves one side empty, no settings; what the method's `fit` raises.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.kernels import best, relu_ntk
+    >>> X = np.array([[1.0, 0.1], [0.9, -0.2], [1.2, 0.3], [-1.0, 0.2], [-0.8, -0.1], [-1.1, 0.1]])
+    >>> choice = best("svm", relu_ntk(X), np.sign(X[:, 0]), [0.2, 0.5], by="validation", fraction=0.5)
+    >>> choice.score, choice.settings, choice.predictor.fitted.shape
+    (0.0, array([0.2, 0.5]), (6,))
     """
     K, y = check_problem(K, y)
     values = _settings(method, K, settings)

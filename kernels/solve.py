@@ -1,4 +1,4 @@
-"""Least squares in the kernel's Hilbert space: ridge, the whole ridge path, interpolation.
+"""Least squares in the kernel's Hilbert space: ridge and the whole ridge path; what all solvers share.
 
 Every solver has `fit(K, y)`, `predict(K_test)` and `margin()`: K (n, n) is a Gram matrix, K_test (k, n) holds the
 kernel of test against training points, y is (n,) or, for C outputs, (n, C). A predictor is f = Σ_i coef_i K(x_i, ·).
@@ -8,7 +8,6 @@ kernel of test against training points, y is (n,) or, for C outputs, (n, C). A p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,19 @@ from .tridiagonal import Tridiagonal
 
 
 class Predictor:
-    """What the solvers share; `fit` leaves coef (n,) or (n, C), fitted = K coef, targets, and norm = ‖f‖."""
+    """What the solvers share: f = Σ_i coef_i K(x_i, ·), as `fit` leaves it.
+
+    Attributes
+    ----------
+    coef : ndarray (n,) or (n, C), float64
+        Coefficients of the training points.
+    fitted : ndarray (n,) or (n, C)
+        K coef: f at the training points.
+    targets : ndarray (n,) or (n, C), float64
+        What was fitted.
+    norm : float
+        ‖f‖ in the kernel's Hilbert space.
+    """
 
     coef: np.ndarray
     fitted: np.ndarray
@@ -26,7 +37,32 @@ class Predictor:
     norm: float
 
     def predict(self, K_test: np.ndarray) -> np.ndarray:
-        """f at the points whose kernel rows are K_test (k, n): (k,) or (k, C)."""
+        """f at other points.
+
+        Parameters
+        ----------
+        K_test : array (k, n)
+            Kernel of these points against the training points.
+
+        Returns
+        -------
+        ndarray (k,) or (k, C)
+
+        Raises
+        ------
+        ValueError
+            Before `fit`; K_test of another shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield.kernels import Interpolation, relu_ntk
+        >>> X = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> y = X[:, 0] * X[:, 1]
+        >>> predictor = Interpolation().fit(relu_ntk(X), y)
+        >>> predictor.predict(relu_ntk([[2.0, 2.0], [-0.5, 0.5]], X)).round(4)
+        array([ 2. , -0.5])
+        """
         if not hasattr(self, "coef"):
             raise ValueError(f"{type(self).__name__}: call fit before predict")
         if np.ndim(K_test) != 2 or K_test.shape[1] != len(self.coef):
@@ -34,7 +70,27 @@ class Predictor:
         return np.asarray(K_test @ self.coef)
 
     def margin(self) -> float:
-        """min_i y_i f(x_i) / ‖f‖ over the training points, y = ±1; for C outputs f_y − max of the others on top."""
+        """The normalized margin: min_i y_i f(x_i) / ‖f‖ over the training points, y = ±1.
+
+        Returns
+        -------
+        float
+            For C outputs with f_y − max of the others on top; 0 where f = 0.
+
+        Raises
+        ------
+        ValueError
+            Before `fit`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield.kernels import Ridge, relu_ntk
+        >>> X = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> y = X[:, 0] * X[:, 1]
+        >>> round(Ridge(0.1).fit(relu_ntk(X), y).margin(), 4)
+        0.5838
+        """
         if not hasattr(self, "coef"):
             raise ValueError(f"{type(self).__name__}: call fit before margin")
         return float(margins(self.fitted, self.targets).min() / self.norm) if self.norm > 0 else 0.0
@@ -45,15 +101,66 @@ class Predictor:
 
 
 class Ridge(Predictor):
-    """Kernel ridge regression at one reg > 0, by Cholesky: (K + reg I) coef = y."""
+    """Kernel ridge regression at one reg, by Cholesky: (K + reg I) coef = y.
+
+    The minimum of Σ_i ½ (f(x_i) − y_i)² + ½ reg ‖f‖²: a sum over examples, not a mean.
+
+    Parameters
+    ----------
+    reg : float
+        λ > 0.
+
+    Attributes
+    ----------
+    coef, fitted, targets, norm
+        As of every predictor: coefficients, K coef and y, each (n,) or (n, C), and ‖f‖.
+
+    Raises
+    ------
+    ValueError
+        A reg that is not positive and finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.kernels import Ridge, relu_ntk
+    >>> X = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> y = X[:, 0] * X[:, 1]
+    >>> Ridge(0.5).fit(relu_ntk(X), y).fitted.round(4)
+    array([ 0.7317, -0.7317, -0.7317,  0.7317])
+    """
 
     def __init__(self, reg: float = 1.0) -> None:
         self.reg = check_regs(reg)[0]
 
     def fit(self, K: np.ndarray, y: np.ndarray, *, overwrite: bool = False) -> Ridge:
-        """overwrite: K's memory may be used for the factor, so that nothing of its size is allocated.
+        """Solve (K + reg I) coef = y.
 
-        Raises ValueError if K + reg I is not positive definite in K's precision.
+        Parameters
+        ----------
+        K : array (n, n), float32 or float64
+            Gram matrix; the factor has its precision.
+        y : array (n,) or (n, C)
+            Targets.
+        overwrite : bool
+            K's memory may be used for the factor, so that nothing of its size is allocated.
+
+        Returns
+        -------
+        Ridge
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            Shapes that do not fit, numbers not finite, K + reg I not positive definite in K's precision.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield.kernels import Ridge
+        >>> Ridge(1.0).fit(np.eye(3), np.array([2.0, 0.0, -2.0])).coef
+        array([ 1.,  0., -1.])
         """
         K, y = check_problem(K, y)
         self._factor, self._size = factorize(K, self.reg, overwrite=overwrite)
@@ -63,13 +170,36 @@ class Ridge(Predictor):
 
     @property
     def rcond(self) -> float:
-        """Estimate of the reciprocal condition number of K + reg I in the 1-norm, O(n²)."""
+        """Estimate of the reciprocal condition number of K + reg I in the 1-norm, O(n²).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield.kernels import Ridge
+        >>> round(Ridge(1.0).fit(np.diag([1.0, 3.0]), np.ones(2)).rcond, 4)
+        0.5
+        """
         return reciprocal_condition(self._factor, self._size)
 
     def leave_one_out(self) -> np.ndarray:
-        """Prediction at each training point by the fit without it, (n,) or (n, C): y_i − coef_i / (K + reg I)⁻¹_ii.
+        """Prediction at each training point by the fit without it: y_i − coef_i / (K + reg I)⁻¹_ii.
 
-        Costs about one more factorization. (Golub, Heath & Wahba 1979.)
+        Costs about one more factorization.
+
+        Returns
+        -------
+        ndarray (n,) or (n, C), float64
+
+        Notes
+        -----
+        Golub, Heath & Wahba 1979.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield.kernels import Ridge
+        >>> Ridge(1.0).fit(np.ones((3, 3)), np.array([0.0, 3.0, 3.0])).leave_one_out().round(4)
+        array([2., 1., 1.])
         """
         return self.targets - (self.coef.T / inverse_diagonal(self._factor)).T
 
@@ -77,11 +207,43 @@ class Ridge(Predictor):
 class RidgePath(Predictor):
     """Kernel ridge regression at every reg of a path, from one reduction of K to tridiagonal form.
 
-    `fit` leaves `leave_one_out` (r, n) or (r, n, C), the predictions of each point by the fit without it, and selects
-    the reg whose leave-one-out predictions have the fewest errors (`loss="error"`, ties by squares) or the smallest
-    mean square (`loss="squared"`); `select` picks another. `scores` (r,) holds the criterion, `reg` the choice,
-    `residuals` (r,) the largest |(K + reg I) coef − y| over the points, relative to what rounding allows a solver:
-    ‖T‖ max |coef| + max |y|, T tridiagonal, ‖·‖ its largest row sum.
+    `fit` selects the reg with the best leave-one-out predictions; `select` picks another.
+
+    Parameters
+    ----------
+    regs : array (r,), optional
+        The path, each λ > 0; by default `reg_path(K)`.
+    loss : "squared" or "error"
+        What is best: the smallest mean square, or the fewest errors (ties by squares).
+
+    Attributes
+    ----------
+    coef, fitted, targets, norm
+        As of every predictor: coefficients, K coef and y, each (n,) or (n, C), and ‖f‖, at `reg`.
+    regs : ndarray (r,)
+        The path.
+    reg : float
+        The choice.
+    leave_one_out : ndarray (r, n) or (r, n, C)
+        The predictions of each point by the fit without it.
+    scores : ndarray (r,)
+        The criterion: mean square, or fraction of errors, of the leave-one-out predictions.
+    residuals : ndarray (r,)
+        The largest |(K + reg I) coef − y| over the points, relative to what rounding allows a solver:
+        ‖T‖ max |coef| + max |y|, T tridiagonal, ‖·‖ its largest row sum.
+
+    Raises
+    ------
+    ValueError
+        A reg that is not positive and finite, another loss.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.kernels import RidgePath
+    >>> path = RidgePath([1.0, 0.1]).fit(np.ones((3, 3)), np.array([0.0, 3.0, 3.0]))
+    >>> path.scores.round(4), float(path.reg)
+    (array([4.    , 4.3673]), 1.0)
     """
 
     def __init__(self, regs: Sequence[float] | np.ndarray | None = None, *, loss: str = "squared") -> None:
@@ -90,7 +252,33 @@ class RidgePath(Predictor):
         self.given, self.loss = None if regs is None else check_regs(regs), loss
 
     def fit(self, K: np.ndarray, y: np.ndarray) -> RidgePath:
-        """Without `regs`, 50 values from 1e-10 to 10 times the trace of K."""
+        """Fit at every reg, and select the best; without `regs` 50 values from 1e-10 to 10 times the trace of K.
+
+        Parameters
+        ----------
+        K : array (n, n)
+            Gram matrix.
+        y : array (n,) or (n, C)
+            Targets.
+
+        Returns
+        -------
+        RidgePath
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            Shapes that do not fit, numbers not finite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield.kernels import RidgePath
+        >>> path = RidgePath().fit(np.eye(3), np.array([1.0, -1.0, 1.0]))
+        >>> path.leave_one_out.shape
+        (50, 3)
+        """
         K, y = check_problem(K, y)
         self.regs = reg_path(K) if self.given is None else self.given
         self._reduced, self.targets = Tridiagonal(K), y
@@ -104,7 +292,31 @@ class RidgePath(Predictor):
         return self.select(self.regs[np.lexsort((squares, self.scores))[0]])
 
     def select(self, reg: float) -> RidgePath:
-        """Make `reg` (any positive number, on the path or not) the one that predict and margin speak of: O(n²)."""
+        """Make `reg` the one that predict and margin speak of: O(n²).
+
+        Parameters
+        ----------
+        reg : float
+            Any positive number, on the path or not.
+
+        Returns
+        -------
+        RidgePath
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            A reg that is not positive and finite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield.kernels import RidgePath
+        >>> path = RidgePath().fit(np.eye(3), np.array([1.0, -1.0, 1.0]))
+        >>> path.select(1.0).coef
+        array([ 0.5, -0.5,  0.5])
+        """
         self.reg = check_regs(reg)[0]
         y = self.targets
         coef = self._reduced.coefficients(y.reshape(len(y), -1), np.array([self.reg])).reshape(y.shape)
@@ -118,64 +330,30 @@ class RidgePath(Predictor):
         return np.asarray(missed / np.where(allowed > 0, allowed, 1))
 
 
-@dataclass(frozen=True)
-class Conditioning:
-    """How an interpolation was solved. rcond: reciprocal 1-norm condition estimate; residual: ‖K coef − y‖ / ‖y‖."""
-
-    method: str
-    rcond: float
-    rank: int
-    jitter: float
-    residual: float
-
-
-class Interpolation(Predictor):
-    """The interpolant of least norm, ridge with reg → 0. jitter (on request) adds jitter × mean diagonal to K.
-
-    If K is singular to rounding, the pseudo-inverse of numerical rank r takes over; `report` (a `Conditioning`) says
-    so. `fit` raises ValueError where even that does not reproduce y to 1e-6 relative (equal points, different y).
-    """
-
-    def __init__(self, jitter: float = 0.0) -> None:
-        if not 0 <= jitter < np.inf:
-            raise ValueError(f"jitter = {jitter!r}: expected a finite number of at least 0")
-        self.jitter = jitter
-
-    def fit(self, K: np.ndarray, y: np.ndarray) -> Interpolation:
-        K, y = check_problem(K, y)
-        n, added = len(K), self.jitter * float(np.trace(K)) / len(K)
-        try:
-            factor, size = factorize(K, added)
-            rcond = reciprocal_condition(factor, size)
-            method, rank, coef = "cholesky", n, solve(factor, y)
-        except ValueError:
-            rcond = 0.0
-        if rcond < n * np.finfo(K.dtype).eps:
-            method, rank, coef = pseudo_solve(K, added, y)
-        fitted = K @ coef
-        scale = np.linalg.norm(y)
-        residual = float(np.linalg.norm(fitted - y) / scale) if scale > 0 else 0.0
-        missed = float(np.linalg.norm(fitted + added * coef - y) / scale) if scale > 0 else 0.0
-        if not missed <= 1e-6:
-            raise ValueError(
-                f"y cannot be interpolated: relative residual {missed:.1e} at numerical rank "
-                f"{rank} of {n} (equal points with different targets?); use ridge, or ask for jitter"
-            )
-        self.report = Conditioning(method, rcond, rank, added, residual)
-        self._finish(coef, fitted, y)
-        return self
-
-
-def pseudo_solve(K: np.ndarray, added: float, y: np.ndarray) -> tuple[str, int, np.ndarray]:
-    """Least-norm solution of (K + added I) coef = y on the eigenvectors above rounding."""
-    s, V = eigendecomposition(K)
-    s = s + added
-    keep = s > len(K) * np.finfo(K.dtype).eps * s[-1]
-    return "pseudo-inverse", int(keep.sum()), V[:, keep] @ ((V[:, keep].T @ y).T / s[keep]).T
-
-
 def margins(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """(n,) functional margins: y f where y = ±1; f_y − max_{c≠y} f_c for (n, C) arrays, y the largest target."""
+    """Functional margins: y f where y = ±1, f_y − max_{c≠y} f_c for C outputs, y the largest target.
+
+    Parameters
+    ----------
+    scores : ndarray (n,) or (n, C)
+        f at the points.
+    targets : ndarray (n,) or (n, C)
+        ±1 (their signs count), or class targets.
+
+    Returns
+    -------
+    ndarray (n,)
+        Positive where the point is classified rightly.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.kernels import margins
+    >>> margins(np.array([0.5, 2.0]), np.array([1.0, -1.0]))
+    array([ 0.5, -2. ])
+    >>> margins(np.array([[3.0, 1.0, 0.0]]), np.array([[1.0, -0.5, -0.5]]))
+    array([2.])
+    """
     if scores.ndim == 1 or scores.shape[1] == 1:
         return np.sign(targets.reshape(-1)) * scores.reshape(-1)
     true = np.arange(len(targets)), targets.argmax(axis=1)
@@ -190,7 +368,36 @@ def score(scores: np.ndarray, targets: np.ndarray, loss: str) -> float:
 
 
 def class_targets(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(classes, targets): ±1 of shape (n,) for two classes (the larger is +1); else (n, C), 1 and −1/(C−1)."""
+    """Targets for the solvers from labels: ±1 for two classes, else one output a class.
+
+    Parameters
+    ----------
+    labels : array (n,)
+        Of any type that sorts.
+
+    Returns
+    -------
+    classes : ndarray (C,)
+        The distinct labels, sorted.
+    targets : ndarray (n,) or (n, C), float64
+        ±1 for two classes (the larger is +1); else 1 for the label's class and −1/(C − 1) for the others.
+
+    Raises
+    ------
+    ValueError
+        Only one class.
+
+    Examples
+    --------
+    >>> from meanfield.kernels import class_targets
+    >>> classes, targets = class_targets(["no", "yes", "no"])
+    >>> classes.tolist(), targets.tolist()
+    (['no', 'yes'], [-1.0, 1.0, -1.0])
+    >>> class_targets([2, 0, 1])[1]
+    array([[-0.5, -0.5,  1. ],
+           [ 1. , -0.5, -0.5],
+           [-0.5,  1. , -0.5]])
+    """
     classes, index = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"only one class in y ({classes.tolist()[0]!r}): a classifier needs at least two")
@@ -200,7 +407,28 @@ def class_targets(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reg_path(K: np.ndarray, size: int = 50) -> np.ndarray:
-    """`size` values of reg, largest first: 10 to 1e-10 times the trace of K."""
+    """Values of reg, largest first: 10 to 1e-10 times the trace of K, evenly spaced in their logarithm.
+
+    Parameters
+    ----------
+    K : ndarray (n, n)
+        Gram matrix.
+    size : int
+        How many.
+
+    Returns
+    -------
+    ndarray (size,), float64
+        In units of `Ridge`'s reg.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.kernels import reg_path
+    >>> path = reg_path(np.eye(4), 12)
+    >>> bool(np.allclose(path[:3], [40.0, 4.0, 0.4]))
+    True
+    """
     return (float(np.trace(K)) or 1.0) * np.logspace(1, -10, size)
 
 

@@ -10,12 +10,47 @@ from .solve import Predictor, check_problem
 class SVM(Predictor):
     """Largest margin through the origin: max ρ − (1/νn) Σ ξ_i subject to ‖f‖ = 1, y_i f(x_i) ≥ ρ − ξ_i, ξ ≥ 0.
 
-    nu = 0 is the hard margin; nu in (0, 1] bounds the fraction of points inside the margin from above and the
-    fraction of support vectors from below (Schölkopf et al. 2001). No bias, as in the networks compared with: the
-    signed points y_i φ(x_i) go to scikit-learn's one-class machine, whose plane passes through the origin. Class
-    targets (n, C) are fitted one against the rest. After `fit`: `support`, the indices with weight; `margin()`, what is
-    reached; `margin_bound`, for nu = 0 and one output the norm of Σ_i a_i y_i φ(x_i), a in the simplex, which no f of
-    norm 1 exceeds; `norm` is 1 for one output, or 0 where the weighted points cancel and f = 0.
+    No bias, as in the networks compared with: the signed points y_i φ(x_i) go to scikit-learn's one-class machine,
+    whose plane passes through the origin. Class targets (n, C) are fitted one against the rest.
+
+    Parameters
+    ----------
+    nu : float
+        0 is the hard margin; nu in (0, 1] bounds the fraction of points inside the margin from above and the fraction
+        of support vectors from below.
+    tol : float
+        Of scikit-learn's solver, K scaled to mean diagonal 1.
+
+    Attributes
+    ----------
+    coef, fitted, targets
+        As of every predictor: coefficients, K coef and y, each (n,) or (n, C).
+    norm : float
+        ‖f‖: 1 for one output, or 0 where the weighted points cancel and f = 0.
+    support : ndarray (s,), int
+        The indices with weight.
+    margin_bound : float
+        For nu = 0 and one output the norm of Σ_i a_i y_i φ(x_i), a in the simplex, which the margin of no f of norm 1
+        exceeds; `margin()` is what is reached.
+
+    Raises
+    ------
+    ValueError
+        A nu outside [0, 1].
+
+    Notes
+    -----
+    Schölkopf et al. 2001.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.kernels import SVM, relu_ntk
+    >>> X = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> y = X[:, 0] * X[:, 1]
+    >>> machine = SVM().fit(relu_ntk(X), y)
+    >>> round(machine.margin(), 4), round(machine.margin_bound, 4), machine.support
+    (0.5838, 0.5838, array([0, 1, 2, 3]))
     """
 
     def __init__(self, nu: float = 0.0, *, tol: float = 1e-7) -> None:
@@ -24,7 +59,33 @@ class SVM(Predictor):
         self.nu, self.tol = nu, tol
 
     def fit(self, K: np.ndarray, y: np.ndarray) -> SVM:
-        """Raises ValueError where a hard margin is asked for and the points cannot be separated."""
+        """Find the largest margin.
+
+        Parameters
+        ----------
+        K : array (n, n)
+            Gram matrix.
+        y : array (n,) or (n, C)
+            ±1, or class targets of both signs.
+
+        Returns
+        -------
+        SVM
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            Shapes that do not fit, numbers not finite, a zero in y, K = 0; or a hard margin is asked for and the
+            points cannot be separated.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield.kernels import SVM
+        >>> SVM(nu=1.0).fit(np.eye(4), np.array([1.0, -1.0, 1.0, 1.0])).coef
+        array([ 0.5, -0.5,  0.5,  0.5])
+        """
         K, y = check_problem(K, y)
         signs = np.sign(y.reshape(len(y), -1))
         if (signs == 0).any():

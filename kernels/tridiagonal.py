@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime.arithmetic import fma
 from ..runtime.compiling import compiled
-from .relu import fma
-from .threads import on_threads
+from ..runtime.threads import on_threads
 
 BLOCK, STRIP = 128, 512  # reflectors applied at once, and columns they are applied to: a strip stays in cache
 ROWS = 64  # rows of Q swept together, along the vector lanes

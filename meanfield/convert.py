@@ -16,13 +16,34 @@ from .errors import InputError
 from .simulation.run import Run, load
 
 if TYPE_CHECKING:
-    from .simulation.loop import Result
+    from .simulation.result import Result
 
 
 def to_pandas(run: Run | Result | str | Path) -> Any:
-    """The trace as a DataFrame: a row a recorded step (its index, int64), a column a measure, float64.
+    """The trace of a run as a pandas DataFrame.
 
-    NaN where a measure was not taken. InputError: pandas is not installed.
+    Parameters
+    ----------
+    run : Run, Result, str or Path
+        What `load` or `simulate` gave, or the path of a run file.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a recorded step (its index, int64), a column a measure, float64, NaN where it was not taken.
+
+    Raises
+    ------
+    InputError
+        pandas is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield import Ensemble, Problem, convert, simulate
+    >>> result = simulate(Problem(np.eye(2), [1, -1]), Ensemble.sphere(64, 2), steps=4, record_every=2)
+    >>> convert.to_pandas(result).index.tolist()
+    [0, 2, 4]
     """
     pandas = _imported("pandas", "to_pandas")
     trace = _opened(run).trace
@@ -31,10 +52,32 @@ def to_pandas(run: Run | Result | str | Path) -> Any:
 
 
 def to_xarray(runs: Sequence[Run | Result | str | Path]) -> Any:
-    """The traces of several runs as one Dataset: each measure (run, step), with the seed of the particles by run.
+    """The traces of several runs as one xarray Dataset.
 
-    Steps are those of any of the runs in order, NaN where a run has no such row or does not take the measure.
-    InputError: no runs, or xarray is not installed.
+    Parameters
+    ----------
+    runs : sequence of Run, Result, str or Path
+        At least one.
+
+    Returns
+    -------
+    xarray.Dataset
+        Each measure (run, step), and the seed of the particles by run. Steps are those of any of the runs in order,
+        NaN where a run has no such row or does not take the measure.
+
+    Raises
+    ------
+    InputError
+        No runs, or xarray is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield import Ensemble, Problem, convert, simulate
+    >>> problem = Problem(np.eye(2), [1, -1])
+    >>> runs = [simulate(problem, Ensemble.sphere(64, 2, seed=seed), steps=4, record_every=2) for seed in (0, 1)]
+    >>> convert.to_xarray(runs)["objective"].shape
+    (2, 3)
     """
     xarray = _imported("xarray", "to_xarray")
     opened = _several(runs)
@@ -43,11 +86,31 @@ def to_xarray(runs: Sequence[Run | Result | str | Path]) -> Any:
 
 
 def to_inference_data(runs: Sequence[Run | Result | str | Path], *, first: int = 0) -> Any:
-    """The traces as ArviZ's InferenceData: a run is a chain, and the rows that all have from step `first` on are draws.
+    """The traces of several runs as ArviZ's InferenceData, for R̂ and effective sample sizes across independent seeds.
 
-    Measures that are finite in every such row, in the group posterior. For R̂ and effective sample sizes of numbers
-    across independent seeds; particles of one ensemble interact, and are no chains. InputError: no runs, no common
-    row, seeds that are not all different, or ArviZ is not installed (below 1.0, with xarray).
+    Particles of one ensemble interact, and are no chains; a run is one.
+
+    Parameters
+    ----------
+    runs : sequence of Run, Result, str or Path
+        At least one, each with a seed of its own.
+    first : int
+        Rows that all runs have from this step on are draws.
+
+    Returns
+    -------
+    arviz.InferenceData
+        Measures that are finite in every such row, in the group posterior.
+
+    Raises
+    ------
+    InputError
+        No runs, no common row, seeds that are not all different, or ArviZ is not installed (below 1.0, with xarray).
+
+    Examples
+    --------
+    >>> from meanfield import convert
+    >>> data = convert.to_inference_data(runs, first=2)  # doctest: +SKIP
     """
     xarray, arviz = _imported("xarray", "to_inference_data"), _imported("arviz", "to_inference_data")
     if not hasattr(arviz, "InferenceData"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .engine import engine
+from .engine.engine import BLOCK, Engine, Particles, draw, group_size, share
 from .errors import InputError
 from .runtime.communicator import ALONE, Alone, Span, ask, requests
 
@@ -16,12 +16,47 @@ from .runtime.communicator import ALONE, Alone, Span, ask, requests
 class Ensemble:
     """m particles θ_j = (u_j, w_j): the measure ρ = (1/m) Σ δ_θj and the network f = (1/m) Σ_j w_j relu(u_j·x).
 
-    Attributes: `theta` (groups, d + C, GROUP), the particles as the compiled loops hold them; `m`, `d`, `outputs` (C);
-    `seed`, `step` (integers: with noise by address they are the whole random state); `time`; `memory`, the numbers an
-    automatic step size remembers. What is not here is not needed to go on.
+    Made by `sphere`, `gaussian`, `from_arrays` or `empty`. What is not here is not needed to go on with a run.
 
     Where the ranks of an MPI job share the particles, each has its own in theta, as `span` tells; all ranks must then
     call what concerns all particles, and `rows` and what builds on it need `gathered`.
+
+    Parameters
+    ----------
+    theta : ndarray (groups, d + C, GROUP), float32 or float64
+        The particles as the compiled loops hold them, zero beyond the last one. Taken over, not copied.
+    span : Span or int
+        How many particles there are, or which of how many are this process's.
+    outputs : int
+        C.
+    seed : int
+        From 0 to 2^64 − 1. With noise by address, seed and step are the whole random state.
+    step : int
+        Steps made so far.
+    time : float
+        Σ η of these steps, in units of the flow's time.
+    memory : dict of str to float, optional
+        What an automatic step size remembers.
+
+    Attributes
+    ----------
+    w, u : ndarray (m, C) and (m, d)
+        Output and input weights: read-only copies.
+    m, d, outputs : int
+        Number of particles, of inputs, of outputs.
+    dtype : numpy.dtype
+        float32 or float64.
+    particles : meanfield.engine.engine.Particles
+        What engines take; theta and span are its.
+
+    Examples
+    --------
+    >>> from meanfield import Ensemble
+    >>> ensemble = Ensemble.sphere(64, 3, seed=1)
+    >>> ensemble
+    Ensemble(m=64, d=3, outputs=1, dtype=float32, step=0)
+    >>> ensemble.w.shape, ensemble.u.shape
+    ((64, 1), (64, 3))
     """
 
     def __init__(
@@ -35,7 +70,7 @@ class Ensemble:
         time: float = 0.0,
         memory: dict[str, float] | None = None,
     ) -> None:
-        self.theta, self.span, self.outputs = theta, span if isinstance(span, Span) else engine.share(span), outputs
+        self.particles, self.outputs = Particles(theta, span), outputs
         self.seed, self.step, self.time, self.memory = seed, step, time, dict(memory or {})
 
     @classmethod
@@ -50,8 +85,40 @@ class Ensemble:
         dtype: Any = "float32",
         ranks: Alone = ALONE,
     ) -> Ensemble:
-        """Uniform on the unit sphere of R^{d+C}, times `scale`: the paper's initial law. InputError: sizes, dtype."""
-        return cls._drawn(m, d, outputs, "sphere", scale, seed, dtype, ranks)
+        """Uniform on the unit sphere of R^{d+C}, times `scale`: the paper's initial law (arXiv 1810.05369, section 3).
+
+        Parameters
+        ----------
+        m, d, outputs : int
+            Numbers of particles, inputs and outputs C, each at least 1.
+        scale : float
+            Radius of the sphere, from 1e-15 to 1e15.
+        seed : int
+            From 0 to 2^64 − 1. A particle's place depends on it and on the particle's number only.
+        dtype : "float32" or "float64"
+            Of the particles, and of the arithmetic of their steps.
+        ranks : Alone
+            The processes that share the particles.
+
+        Returns
+        -------
+        Ensemble
+            At step 0 and time 0.
+
+        Raises
+        ------
+        InputError
+            Sizes, scale, seed or dtype out of range.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield import Ensemble
+        >>> ensemble = Ensemble.sphere(64, 3, scale=2.0, dtype="float64")
+        >>> bool(np.allclose(np.sum(ensemble.u**2, axis=1) + ensemble.w[:, 0] ** 2, 4.0))
+        True
+        """
+        return cls._drawn("sphere", scale, (m, d, outputs), seed, dtype, ranks)
 
     @classmethod
     def gaussian(
@@ -65,24 +132,85 @@ class Ensemble:
         dtype: Any = "float32",
         ranks: Alone = ALONE,
     ) -> Ensemble:
-        """Each component N(0, scale²). InputError: sizes, dtype."""
-        return cls._drawn(m, d, outputs, "gaussian", scale, seed, dtype, ranks)
+        """Each component N(0, scale²), independent.
+
+        Parameters
+        ----------
+        m, d, outputs : int
+            Numbers of particles, inputs and outputs C, each at least 1.
+        scale : float
+            Standard deviation of a component, from 1e-15 to 1e15.
+        seed : int
+            From 0 to 2^64 − 1. A particle's place depends on it and on the particle's number only.
+        dtype : "float32" or "float64"
+            Of the particles, and of the arithmetic of their steps.
+        ranks : Alone
+            The processes that share the particles.
+
+        Returns
+        -------
+        Ensemble
+            At step 0 and time 0.
+
+        Raises
+        ------
+        InputError
+            Sizes, scale, seed or dtype out of range.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield import Ensemble
+        >>> few, many = Ensemble.gaussian(64, 3), Ensemble.gaussian(128, 3)
+        >>> bool(np.array_equal(few.u, many.u[:64]))
+        True
+        """
+        return cls._drawn("gaussian", scale, (m, d, outputs), seed, dtype, ranks)
 
     @classmethod
     def _drawn(
-        cls, m: int, d: int, outputs: int, law: str, scale: float, seed: int, dtype: Any, ranks: Alone
+        cls, law: str, scale: float, sizes: tuple[int, int, int], seed: int, dtype: Any, ranks: Alone
     ) -> Ensemble:
+        m, d, outputs = sizes
         _check(m, d, outputs, seed, dtype)
         if not 1e-15 <= scale <= 1e15:  # its square is computed in the dtype of the particles
             raise InputError(f"scale = {scale!r}: must be from 1e-15 to 1e15")
-        span = engine.share(m, ranks)
-        return cls(engine.draw(span, d, outputs, law, scale, seed, dtype), span, outputs, seed=seed)
+        span = share(m, ranks)
+        return cls(draw(span, d, outputs, law, scale, seed, dtype), span, outputs, seed=seed)
 
     @classmethod
     def from_arrays(cls, w: Any, u: Any, *, seed: int = 0, dtype: Any = None, **state: Any) -> Ensemble:
-        """Particles w (m,) or (m, C) and u (m, d), copied. InputError: shapes that do not fit, numbers not finite.
+        """Particles that one has already.
 
-        dtype: that of u if it is float32 or float64, unless given.
+        Parameters
+        ----------
+        w : array (m,) or (m, C)
+            Output weights, copied.
+        u : array (m, d)
+            Input weights, copied.
+        seed : int
+            Of the noise of later steps.
+        dtype : "float32" or "float64", optional
+            By default that of u if it is one of them, else float64.
+        **state
+            `step`, `time` and `memory`.
+
+        Returns
+        -------
+        Ensemble
+
+        Raises
+        ------
+        InputError
+            Shapes that do not fit, numbers that are not finite in the dtype.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield import Ensemble
+        >>> ensemble = Ensemble.from_arrays(w=np.array([1.0, -2.0]), u=np.eye(2))
+        >>> ensemble.predict([[3.0, 0.0], [0.0, 3.0]])
+        array([ 1.5, -3. ])
         """
         u, w = np.asarray(u), np.asarray(w)
         if w.ndim == 1:
@@ -104,44 +232,98 @@ class Ensemble:
 
     @classmethod
     def empty(cls, m: int, d: int, outputs: int, dtype: Any, *, ranks: Alone = ALONE, **state: Any) -> Ensemble:
-        """All particles zero, to be filled by `fill`."""
-        group, span = engine.group_size(dtype), engine.share(m, ranks)
+        """All particles zero, to be set by `fill`.
+
+        Parameters
+        ----------
+        m, d, outputs : int
+            Numbers of particles, inputs and outputs C.
+        dtype : "float32" or "float64"
+            Of the particles.
+        ranks : Alone
+            The processes that share the particles.
+        **state
+            `seed`, `step`, `time` and `memory`.
+
+        Returns
+        -------
+        Ensemble
+
+        Examples
+        --------
+        >>> from meanfield import Ensemble
+        >>> bool(Ensemble.empty(64, 3, 1, "float32").u.any())
+        False
+        """
+        group, span = group_size(dtype), share(m, ranks)
         return cls(np.zeros((-(-span.count // group), d + outputs, group), dtype), span, outputs, **state)
 
     def fill(self, first: int, w: np.ndarray, u: np.ndarray) -> None:
-        """Set the particles from `first` on, as far as they are this rank's.
+        """Set the particles from `first` on, as far as they are this rank's: the way to change an ensemble.
 
-        `first` must be a multiple of 64, and the count too, except at the end.
+        A run that is under way goes on from what a callback has set.
+
+        Parameters
+        ----------
+        first : int
+            Number of the first particle to set, a multiple of 64.
+        w : array (count, C)
+            Output weights.
+        u : array (count, d)
+            Input weights; count must be a multiple of 64 too, except at the end.
+
+        Examples
+        --------
+        >>> from meanfield import Ensemble
+        >>> ensemble = Ensemble.sphere(64, 3)
+        >>> ensemble.fill(0, 2 * ensemble.w, 2 * ensemble.u)
         """
         group, count = self.theta.shape[2], len(u)
         rows = np.zeros((-(-count // group) * group, self.d + self.outputs), self.dtype)
         rows[:count, : self.d], rows[:count, self.d :] = u, w
         groups = rows.reshape(-1, group, rows.shape[1]).swapaxes(1, 2)
         g0 = (first - self.span.first) // group  # negative where another rank's particles come first
-        theta = self.theta[max(0, g0) : max(0, g0 + len(groups))]
-        theta[:] = groups[max(0, -g0) : max(0, -g0) + len(theta)]
+        with self.particles.writing() as theta:
+            part = theta[max(0, g0) : max(0, g0 + len(groups))]
+            part[:] = groups[max(0, -g0) : max(0, -g0) + len(part)]
+
+    @property
+    def theta(self) -> np.ndarray:
+        """The particles (groups, d + C, GROUP) as the compiled loops hold them: u first, then w; read-only.
+
+        A view: it shows what later steps do to the particles. They are set by `fill`.
+        """
+        return self.particles.theta
+
+    @property
+    def span(self) -> Span:
+        """Which of the particles are this process's: all, but for the ranks of an MPI job."""
+        return self.particles.span
 
     @property
     def m(self) -> int:
+        """Number of particles."""
         return self.span.total
 
     @property
     def d(self) -> int:
+        """Number of inputs."""
         return self.theta.shape[1] - self.outputs
 
     @property
     def dtype(self) -> np.dtype:
+        """float32 or float64."""
         return self.theta.dtype
 
     @property
     def u(self) -> np.ndarray:
-        """Input weights (m, d), a copy."""
-        return self.rows(0, self.m)[1]
+        """Input weights (m, d): a read-only copy. To set particles use `fill`, or make others by `from_arrays`."""
+        return _read_only(self.rows(0, self.m)[1])
 
     @property
     def w(self) -> np.ndarray:
-        """Output weights (m, C), a copy."""
-        return self.rows(0, self.m)[0]
+        """Output weights (m, C): a read-only copy. To set particles use `fill`, or make others by `from_arrays`."""
+        return _read_only(self.rows(0, self.m)[0])
 
     @contextmanager
     def gathered(self) -> Iterator[bool]:
@@ -161,7 +343,7 @@ class Ensemble:
         """Groups g0 … g1 − 1 of the whole ensemble, (g1 − g0, d + C, GROUP); those of other ranks on rank 0 only."""
         span, ranks, group, parts = self.span, self.span.ranks, self.theta.shape[2], []
         for rank in range(ranks.size):
-            start, stop = (-(-Span.cut(span.total, engine.BLOCK, ranks, one) // group) for one in (rank, rank + 1))
+            start, stop = (-(-Span.cut(span.total, BLOCK, ranks, number) // group) for number in (rank, rank + 1))
             low, high = max(g0, start), min(g1, stop)
             if low < high and rank == ranks.rank:
                 parts.append(self.theta[low - span.first // group : high - span.first // group])
@@ -170,42 +352,87 @@ class Ensemble:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def rows(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        """(w, u) of the particles first … last − 1, copied, C-contiguous."""
+        """Some of the particles, copied.
+
+        Parameters
+        ----------
+        first, last : int
+            Of the particles first … last − 1.
+
+        Returns
+        -------
+        (ndarray (last − first, C), ndarray (last − first, d))
+            w and u, C-contiguous, of the ensemble's dtype.
+
+        Examples
+        --------
+        >>> from meanfield import Ensemble
+        >>> w, u = Ensemble.sphere(64, 3).rows(10, 12)
+        >>> w.shape, u.shape
+        ((2, 1), (2, 3))
+        """
         group = self.theta.shape[2]
         g0, g1 = first // group, -(-last // group)
         groups = self.groups(g0, g1)
         both = groups.swapaxes(1, 2).reshape(-1, groups.shape[1])[first - g0 * group : last - g0 * group]
-        return np.ascontiguousarray(both[:, self.d :]), np.ascontiguousarray(both[:, : self.d])
+        return np.array(both[:, self.d :], order="C"), np.array(both[:, : self.d], order="C")
 
     def blocks(self, size: int = 1 << 18) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(w, u) of `size` particles after the other: for what must not hold the ensemble twice."""
+        """(w, u) of `size` particles after the other: for what must not hold the ensemble twice.
+
+        Examples
+        --------
+        >>> from meanfield import Ensemble
+        >>> [len(u) for w, u in Ensemble.sphere(100, 3).blocks(64)]
+        [64, 36]
+        """
         for first in range(0, self.m, size):
             yield self.rows(first, min(first + size, self.m))
 
     def sample(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """(w, u), float64, of about `count` particles (all if there are no more), evenly spread over the ensemble."""
+        """Of about `count` particles (all if there are no more), evenly spread: w (k, C) and u (k, d), float64.
+
+        Examples
+        --------
+        >>> from meanfield import Ensemble
+        >>> w, u = Ensemble.sphere(640, 3).sample(128)
+        >>> u.shape, u.dtype
+        ((128, 3), dtype('float64'))
+        """
         group = self.theta.shape[2]
         groups = -(-self.m // group)
         wanted = min(groups, max(1, count // group))
         chosen = np.arange(wanted) * groups // wanted
-        found: tuple[np.ndarray, np.ndarray] | None = None
+        sampled: tuple[np.ndarray, np.ndarray] | None = None
         with self.gathered() as leads:
             if leads:
                 parts = [self.rows(g * group, min((g + 1) * group, self.m)) for g in chosen]
                 w, u = (np.concatenate(part).astype(np.float64) for part in zip(*parts, strict=True))
-                found = w, u
-        return self.span.ranks.broadcast(found)  # type: ignore[return-value]
+                sampled = w, u
+        return self.span.ranks.broadcast(sampled)  # type: ignore[return-value]
 
-    def head(self, count: int) -> tuple[np.ndarray, int]:
-        """theta (groups, d + C, GROUP) of the first `count` particles, on every rank, and how many they are."""
+    def head(self, count: int) -> Particles:
+        """The first `count` particles, a multiple of 64 (or all there are), copied, on every rank."""
         count = min(count, self.m)
         with self.gathered() as leads:
             theta = self.groups(0, -(-count // self.theta.shape[2])) if leads else self.theta[:0]
-        return self.span.ranks.broadcast(theta), count
+        return Particles(np.array(self.span.ranks.broadcast(theta)), count)
 
     def copy(self) -> Ensemble:
+        """The same ensemble, sharing nothing.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield import Ensemble
+        >>> first = Ensemble.sphere(64, 3)
+        >>> second = first.copy()
+        >>> second.fill(0, np.ones((64, 1)), np.ones((64, 3)))
+        >>> bool((first.u == 1).any())
+        False
+        """
         return Ensemble(
-            self.theta.copy(),
+            np.array(self.theta),
             self.span,
             self.outputs,
             seed=self.seed,
@@ -215,7 +442,31 @@ class Ensemble:
         )
 
     def predict(self, X: Any, *, threads: int | None = None) -> np.ndarray:
-        """The network at X (n, d): (n,) for one output, else (n, C), float64. InputError: another d."""
+        """The network f(x) = (1/m) Σ_j w_j relu(u_j·x) at many inputs.
+
+        Parameters
+        ----------
+        X : array (n, d)
+            Inputs.
+        threads : int, optional
+            How many compute; by default as many as this process may use cores. No bit depends on it.
+
+        Returns
+        -------
+        ndarray (n,) for one output, else (n, C); float64
+            NaN where the particles are out of range.
+
+        Raises
+        ------
+        InputError
+            X of another shape.
+
+        Examples
+        --------
+        >>> from meanfield import Ensemble
+        >>> Ensemble.from_arrays(w=[2.0], u=[[1.0, 0.0]]).predict([[3.0, 0.0], [-3.0, 0.0]])
+        array([6., 0.])
+        """
         X = np.asarray(X, dtype=np.float64)
         if X.ndim != 2 or X.shape[1] != self.d:
             raise InputError(f"X {X.shape}: must have shape (n, {self.d})")
@@ -223,12 +474,17 @@ class Ensemble:
         for start in range(0, len(X), 4096):  # bounds the memory of sums over rows
             rows = X[start : start + 4096]
             f[start : start + 4096] = (
-                engine.Sweep(rows, self.outputs, self.dtype, threads).predict(self.theta, self.span, keep=False).f
+                Engine(rows, self.outputs, self.dtype, threads).predict(self.particles, keep=False).f
             )
         return f[:, 0] if self.outputs == 1 else f
 
     def __repr__(self) -> str:
         return f"Ensemble(m={self.m}, d={self.d}, outputs={self.outputs}, dtype={self.dtype}, step={self.step})"
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
 
 
 def _check(m: int, d: int, outputs: int, seed: int, dtype: Any) -> None:

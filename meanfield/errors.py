@@ -1,17 +1,50 @@
 """What can go wrong, in words that one line can carry."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 _LONGEST = 4000  # characters of a message
 
 
 def printable(text: str) -> str:
     """What may hold anything, as one line that does nothing to a terminal: the rest escaped."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def nearest(value: object, known: Iterable[str]) -> str:
+    """The known name that `value`, a text, was probably meant to be; empty if none is near."""
+    import difflib
+
+    matches = difflib.get_close_matches(value, list(known), n=1) if isinstance(value, str) else []
+    return matches[0] if matches else ""
+
+
+def did_you_mean(value: object, known: Iterable[str], otherwise: str = "") -> str:
+    """What a message ends with: "; did you mean NAME?" where a known name is near, else "; " and `otherwise`."""
+    name = nearest(value, known)
+    hint = f"did you mean {name}?" if name else otherwise
+    return f"; {hint}" if hint else ""
 
 
 class InputError(ValueError):
     """Something the user gave is wrong; the message is one line naming what, and what would be right.
 
-    What it quotes may hold anything: it is shown `printable`, and cut where it is very long.
+    What it quotes may hold anything: it is shown `printable`, and cut where it is longer than 4000 characters.
+
+    Parameters
+    ----------
+    message : str
+        The line.
+
+    Examples
+    --------
+    >>> from meanfield import Ensemble, InputError
+    >>> try:
+    ...     Ensemble.sphere(0, 2)
+    ... except InputError as error:
+    ...     print(error)
+    m = 0: must be a whole number, at least 1
     """
 
     def __str__(self) -> str:
@@ -19,8 +52,41 @@ class InputError(ValueError):
 
 
 class RunFileError(InputError):
-    """A run file is missing, damaged, foreign, locked or of another format."""
+    """A run file is missing, damaged, foreign, locked or of another format.
+
+    Parameters
+    ----------
+    message : str
+        One line.
+
+    Examples
+    --------
+    >>> import meanfield
+    >>> try:
+    ...     meanfield.load("absent.h5")
+    ... except meanfield.RunFileError as error:
+    ...     print(error)
+    absent.h5: there is no such file
+    """
 
 
 class DivergenceError(ArithmeticError):
-    """The simulation left the finite numbers; the message names the step and the quantity."""
+    """The simulation left the finite numbers; the message names the step and the quantity.
+
+    Parameters
+    ----------
+    message : str
+        One line.
+
+    Examples
+    --------
+    Steps that are far too large.
+
+    >>> from meanfield import DivergenceError, Ensemble, GradientFlow, Problem, simulate
+    >>> problem = Problem([[1.0]], [1.0], loss="squared", reg=0.1)
+    >>> try:
+    ...     simulate(problem, Ensemble.sphere(64, 1, scale=100.0), GradientFlow(step_size=1e3), steps=50)
+    ... except DivergenceError as error:
+    ...     print(str(error).split(";")[0])
+    step 2: predictions or ∫‖θ‖² dρ left the range of finite numbers
+    """

@@ -3,7 +3,8 @@
 from .optimality.conditional_gradient import Optimum, optimum
 from .optimality.duality import dual_bound
 from .optimality.gibbs import Gibbs, gibbs
-from .optimality.max_margin import MarginLaw, MaxMargin, margin_law, max_margin
+from .optimality.margin_law import MarginLaw, margin_law
+from .optimality.max_margin import MaxMargin, max_margin
 
 __all__ = [
     "Gibbs",

@@ -12,7 +12,7 @@ import numpy as np
 from .engine import exact_math, noise
 from .engine.exact_algebra import product
 from .errors import InputError
-from .losses import get_loss
+from .losses import Loss, get_loss
 from .schedules import Schedule
 
 if TYPE_CHECKING:
@@ -31,10 +31,45 @@ class Objective(NamedTuple):
 
 
 class Problem:
-    """Inputs X (n, d), labels y (n,), a loss, λ (`reg`) and τ (`temperature`), each a number or a schedule.
+    """What is minimized: L[ρ] = R(f_ρ) + λ ∫ ‖θ‖² dρ, or F_τ[ρ] = L[ρ] + τ ∫ ρ log ρ (arXiv 1810.05369, section 3).
 
-    L[ρ] = R(f_ρ) + λ ∫ ‖θ‖² dρ and F_τ[ρ] = L[ρ] + τ ∫ ρ log ρ (arXiv 1810.05369, section 3). Labels are encoded by the
-    loss (`targets`, `classes`). InputError: shapes, labels that do not suit the loss, λ ≤ 0, τ < 0, numbers not finite.
+    Parameters
+    ----------
+    X : array (n, d)
+        Inputs, kept as float64; finite, at most 1e15 in size.
+    y : array (n,) or (n, C)
+        Labels, which the loss encodes.
+    loss : str or Loss
+        "logistic", "squared", "cross_entropy", or an object of a subclass of `meanfield.losses.Loss`.
+    reg : float, mapping or Schedule
+        λ > 0, for every step or as a function of it.
+    temperature : float, mapping or Schedule
+        τ ≥ 0, likewise.
+    X_test, y_test : arrays (k, d) and (k,) or (k, C), optional
+        A test set, of the classes of `y`.
+
+    Attributes
+    ----------
+    loss : Loss
+        The very object given, or that of the name.
+    targets, test_targets : array
+        Labels as the loss encodes them.
+    classes : array (K,) or None
+        The sorted classes that the targets number; None for regression.
+    outputs : int
+        C, the number of network outputs.
+
+    Raises
+    ------
+    InputError
+        Shapes, labels that do not suit the loss, a loss that is none, λ ≤ 0, τ < 0, numbers not finite.
+
+    Examples
+    --------
+    >>> from meanfield import Problem
+    >>> problem = Problem([[1.0, 0.0], [0.0, 1.0]], ["cat", "dog"], reg=1e-2)
+    >>> problem.n, problem.d, problem.outputs, problem.targets.tolist()
+    (2, 2, 1, [-1.0, 1.0])
     """
 
     def __init__(
@@ -42,7 +77,7 @@ class Problem:
         X: Any,
         y: Any,
         *,
-        loss: str = "logistic",
+        loss: str | Loss = "logistic",
         reg: float | Mapping[str, Any] | Schedule = 5e-3,
         temperature: float | Mapping[str, Any] | Schedule = 0.0,
         X_test: Any = None,
@@ -72,28 +107,96 @@ class Problem:
 
     @property
     def n(self) -> int:
+        """The number of examples."""
         return self.X.shape[0]
 
     @property
     def d(self) -> int:
+        """The number of features."""
         return self.X.shape[1]
 
     def objective(self, ensemble: Ensemble, *, threads: int | None = None) -> Objective:
-        """The objective of an ensemble at the λ that its step has. InputError: another d or number of outputs."""
-        from .engine.engine import Sweep
+        """The objective of an ensemble at the λ that its step has.
+
+        Parameters
+        ----------
+        ensemble : Ensemble
+            With the problem's d and number of outputs.
+        threads : int, optional
+            By default the cores that this process may use; the answer does not depend on it.
+
+        Returns
+        -------
+        Objective
+            `value` = `risk` + `penalty`.
+
+        Raises
+        ------
+        InputError
+            An ensemble of another d or number of outputs.
+
+        Examples
+        --------
+        >>> from meanfield import Ensemble, Problem
+        >>> problem = Problem([[1.0, 0.0]], [2.0], loss="squared", reg=0.1)
+        >>> ensemble = Ensemble.from_arrays([[1.0]], [[1.0, 0.0]])
+        >>> value, risk, penalty = problem.objective(ensemble)
+        >>> risk, penalty
+        (0.5, 0.2)
+        """
+        from .engine.engine import Engine
 
         self.check(ensemble)
-        sweep = Sweep(self.X, self.outputs, ensemble.dtype, threads)
-        moments = sweep.predict(ensemble.theta, ensemble.span, keep=False)
+        engine = Engine(self.X, self.outputs, ensemble.dtype, threads)
+        moments = engine.predict(ensemble.particles, keep=False)
         return self.evaluate(moments.f, moments.second, self.reg(ensemble.step))
 
     def evaluate(self, f: np.ndarray, second: float, reg: float) -> Objective:
-        """The objective from predictions f (n, C) and ∫‖θ‖² dρ at λ = reg."""
+        """The objective from predictions.
+
+        Parameters
+        ----------
+        f : array (n, C), float64
+            Predictions on the training set.
+        second : float
+            ∫‖θ‖² dρ.
+        reg : float
+            λ.
+
+        Returns
+        -------
+        Objective
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield import Problem
+        >>> Problem([[1.0]], [2.0], loss="squared").evaluate(np.array([[0.0]]), 3.0, 0.5)
+        Objective(value=3.5, risk=2.0, penalty=1.5)
+        """
         risk = self.loss.value(f, self.targets)
         return Objective(risk + reg * second, risk, reg * second)
 
     def restricted(self, rows: np.ndarray) -> Problem:
-        """The same problem on some of its examples (indices (k,), repeats allowed), without a test set."""
+        """The same problem on some of its examples, without a test set.
+
+        Parameters
+        ----------
+        rows : array (k,), int
+            Which; repeats are allowed.
+
+        Returns
+        -------
+        Problem
+            With the outputs and classes of the whole.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield import Problem
+        >>> Problem([[1.0], [2.0], [3.0]], [0, 1, 1]).restricted(np.array([0, 2])).X.tolist()
+        [[1.0], [3.0]]
+        """
         part = copy.copy(self)
         part.X, part.y, part.targets = self.X[rows], self.y[rows], self.targets[rows]
         part.X_test = part.y_test = None
@@ -104,6 +207,26 @@ class Problem:
 
         u ← ∇‖G_r(u)‖, normalized, from random starts, on at most 2048 examples. On inputs such as ±1 and 0 many u·x_i
         are 0 but for rounding, and these count as inactive; else the answer would jump with the last bits.
+
+        Parameters
+        ----------
+        starts : int
+            Random directions to ascend from.
+        iterations : int
+            Steps of each.
+
+        Returns
+        -------
+        float
+            In units of λ.
+
+        Examples
+        --------
+        One example: r = −y/2n = ½, and G is largest, ‖x‖/2, along x.
+
+        >>> from meanfield import Problem
+        >>> round(Problem([[0.0, 2.0]], [-1]).critical_reg(), 6)
+        0.5
         """
         rows = np.arange(min(self.n, 2048)) * self.n // min(self.n, 2048)
         X = self.X[rows]
@@ -121,12 +244,34 @@ class Problem:
         return best / 2
 
     def check(self, ensemble: Ensemble) -> None:
-        """InputError: an ensemble of another input dimension or number of outputs."""
+        """Check that an ensemble fits.
+
+        Parameters
+        ----------
+        ensemble : Ensemble
+            Any.
+
+        Raises
+        ------
+        InputError
+            Another input dimension or number of outputs.
+
+        Examples
+        --------
+        >>> from meanfield import Ensemble, Problem
+        >>> Problem([[1.0], [2.0]], [0, 1]).check(Ensemble.sphere(4, 1))
+        """
         if (ensemble.d, ensemble.outputs) != (self.d, self.outputs):
             raise InputError(
                 f"ensemble with d = {ensemble.d}, outputs = {ensemble.outputs}: "
                 f"the problem needs d = {self.d}, outputs = {self.outputs}"
             )
+
+    def with_schedules(self, *, reg: float | Mapping[str, Any] | Schedule) -> Problem:
+        """The same problem, its data and loss shared, with another λ: a number or a schedule."""
+        other = copy.copy(self)
+        other.reg = Schedule.of(reg)
+        return other
 
 
 def _inputs(X: Any, where: str) -> np.ndarray:

@@ -17,9 +17,10 @@ from .diagnostics.basic import error_on_test_set, normalized_margin
 from .errors import InputError
 from .optimality.certificate import certify
 from .optimality.free_energy_gap import certify_free_energy
-from .simulation.config import to_toml
+from .simulation.config import is_qualified, short_name
 from .simulation.output import quoted
 from .simulation.run import Run
+from .simulation.toml import to_toml
 
 _CSS = """
 :root { color-scheme: light dark; --ground: #fff; --text: #1a1a1a; --quiet: #5c5c5c; --line: #ddd; --box: #f6f6f6; }
@@ -65,12 +66,13 @@ _OPTIONAL = {"plot_gap": "relative_gap", "plot_free_energy": "free_energy"}  # p
 def html(run: Run, name: str, *, seconds: float = 3.0) -> str:
     """The page of a run kept under the file name `name`; `seconds` to spend on the certificate, 0 for none."""
     config = run.config
-    title = f"{name}: {config.data.source}, m = {run.ensemble.m}, {config.dynamics.method}"
+    title = f"{name}: {config.data.source}, m = {run.ensemble.m}, {short_name(config.dynamics.method)}"
     state = "finished" if run.ensemble.step >= config.run.steps else "unfinished"
     sections = [
         f"<h1>{escape(name)}</h1>",
         f'<p class="quiet">{escape(config.data.source)}, n = {run.problem.n}, d = {run.problem.d}, m = '
-        f"{run.ensemble.m}; {config.objective.loss} loss, {config.dynamics.method}; {state} at step "
+        f"{run.ensemble.m}; {short_name(config.objective.loss)} loss, {short_name(config.dynamics.method)}; "
+        f"{state} at step "
         f"{run.ensemble.step} of {config.run.steps}</p>",
         "<h2>Measures</h2>",
         _table(_measures(run)),
@@ -198,11 +200,20 @@ def settable(run: Run) -> str:
 
 def _recipe(run: Run, name: str) -> str:
     """How to make the same run again."""
-    if run.config.data.source == "arrays" or run.config.ensemble.init == "given":
+    config, shown = run.config, escape(repr(name))
+    if config.data.source == "arrays" or config.ensemble.init == "given":
+        own = [
+            f"{key}=…"
+            for key, value in (("dynamics", config.dynamics.method), ("loss", config.objective.loss))
+            if is_qualified(value)
+        ]
+        needed = "".join(f", {argument}" for argument in own)
+        command = f"meanfield resume {escape(quoted(name))} --more 1000"
+        go_on = f"meanfield.resume({shown}, more=1000{needed})" if own else command
         return (
             "<p>The run was made in Python, from arrays that are kept in its file alone. "
-            f"<code>meanfield.load({escape(repr(name))})</code> has them as <code>.problem</code>; going on: "
-            f"<code>meanfield resume {escape(quoted(name))} --more 1000</code>.</p>"
+            f"<code>meanfield.load({shown}{needed})</code> has them as <code>.problem</code>; going on: "
+            f"<code>{go_on}</code>.</p>"
             f'<p class="quiet">SHA-256 of the data: {escape(run.dataset.sha256)}</p>'
         )
     return (

@@ -6,31 +6,50 @@ a step has the same value in every process and on every machine.
 
 from __future__ import annotations
 
-import difflib
 import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .engine import exact_math
-from .errors import InputError
+from .errors import InputError, did_you_mean
 
 SHAPES = ("constant", "linear", "geometric", "cosine", "c_over_log_t")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A value for every step k >= 0, going from `start` at k = 0 to `end`, which it keeps from k = `steps` on.
+    """A value for every step k ≥ 0, going from `start` at k = 0 to `end`, which it keeps from k = `steps` on.
 
     With s = k/steps:
-      constant      end (start must equal end)
-      linear        start + (end - start) s
-      geometric     start (end/start)^s; both must be positive
-      cosine        end + (start - end) (1 + cos πs)/2
-      c_over_log_t  max(end, start / log(e + k)): the annealing τ_t = c/log t of mean-field Langevin dynamics (Chizat
-                    2022, arXiv 2202.01009), c = start. Here `steps` has no influence: the floor `end` alone ends it.
-    Raises InputError for values that are not finite, negative `steps`, an unknown shape.
+
+    - constant: end (start must equal end)
+    - linear: start + (end − start) s
+    - geometric: start (end/start)^s; both must be positive
+    - cosine: end + (start − end) (1 + cos πs)/2
+    - c_over_log_t: max(end, start / log(e + k)), the annealing τ_t = c/log t of mean-field Langevin dynamics (Chizat
+      2022, arXiv 2202.01009), c = start. Here `steps` has no influence: the floor `end` alone ends it.
+
+    Parameters
+    ----------
+    shape : str
+        One of these names.
+    start, end : float
+        Finite, in the unit of what is scheduled.
+    steps : int
+        At least 0. A schedule carries its own length: going on longer never rescales it.
+
+    Raises
+    ------
+    InputError
+        Values that are not finite, negative `steps`, an unknown shape, ends that the shape does not allow.
+
+    Examples
+    --------
+    >>> from meanfield import Schedule
+    >>> halved = Schedule("geometric", start=0.4, end=0.1, steps=2)
+    >>> [round(halved(k), 9) for k in range(4)]
+    [0.4, 0.2, 0.1, 0.1]
     """
 
     shape: str
@@ -40,8 +59,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
-            near = difflib.get_close_matches(str(self.shape), SHAPES, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(self.shape, SHAPES)
             raise InputError(f"shape = {self.shape!r}: must be one of {', '.join(SHAPES)}{hint}")
         for name in ("start", "end"):
             object.__setattr__(self, name, _finite(name, getattr(self, name)))
@@ -57,11 +75,29 @@ class Schedule:
 
     @classmethod
     def of(cls, value: float | Mapping[str, Any] | Schedule) -> Schedule:
-        """A number (constant), a table with `end` or `start`, or a Schedule as it is.
+        """The schedule that a number, a table or a Schedule stands for.
 
-        In a table, `shape` defaults to geometric where start and end are positive and else to linear; a missing
-        start or end equals the other (the floor `end` of c_over_log_t is 0); `steps` is required unless the shape is
-        constant or c_over_log_t.
+        Parameters
+        ----------
+        value : float, mapping or Schedule
+            A number (constant), a table with `end` or `start`, or a Schedule as it is. In a table, `shape` defaults to
+            geometric where start and end are positive and else to linear; a missing start or end equals the other (the
+            floor `end` of c_over_log_t is 0); `steps` is required unless the shape is constant or c_over_log_t.
+
+        Returns
+        -------
+        Schedule
+
+        Raises
+        ------
+        InputError
+            Neither of them, an unknown key, no start and no end, no steps.
+
+        Examples
+        --------
+        >>> from meanfield import Schedule
+        >>> Schedule.of({"start": 0.2, "end": 0.1, "steps": 100}).shape
+        'geometric'
         """
         if isinstance(value, Schedule):
             return value
@@ -75,9 +111,9 @@ class Schedule:
     def _of_table(cls, table: Mapping[str, Any]) -> Schedule:
         for key in table:
             if key not in ("shape", "start", "end", "steps"):
-                near = difflib.get_close_matches(str(key), ("shape", "start", "end", "steps"), n=1)
-                hint = f"did you mean {near[0]}?" if near else "a schedule has shape, start, end, steps"
-                raise InputError(f"{key}: unknown key; {hint}")
+                known = ("shape", "start", "end", "steps")
+                hint = did_you_mean(key, known, f"a schedule has {', '.join(known)}")
+                raise InputError(f"{key}: unknown key{hint}")
         if "start" not in table and "end" not in table:
             raise InputError("a schedule needs start and end")
         start = table.get("start", table.get("end"))
@@ -90,7 +126,9 @@ class Schedule:
         return cls(shape, start, end, table.get("steps", 0))  # type: ignore[arg-type]
 
     def __call__(self, k: int) -> float:
-        """The value at step k >= 0; exactly `end` from step `steps` on (c_over_log_t: once the floor is reached)."""
+        """The value at step k ≥ 0; exactly `end` from step `steps` on (c_over_log_t: once the floor is reached)."""
+        from .engine import exact_math  # here, since reading a configuration loads no compiler
+
         if self.shape == "c_over_log_t":
             return max(self.end, self.start / exact_math.log(math.e + k))
         if k >= self.steps:
@@ -106,7 +144,14 @@ class Schedule:
         return self.end
 
     def as_table(self) -> dict[str, str | float | int]:
-        """The four fields, `Schedule.of` of which is this schedule again."""
+        """The four fields, `Schedule.of` of which is this schedule again.
+
+        Examples
+        --------
+        >>> from meanfield import Schedule
+        >>> Schedule.of(0.5).as_table()
+        {'shape': 'constant', 'start': 0.5, 'end': 0.5, 'steps': 0}
+        """
         return asdict(self)
 
 

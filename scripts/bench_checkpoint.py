@@ -9,6 +9,8 @@ by a factor of three: pages that the system has not used before cost it more. Be
 parts alone: laying out the particles, SHA-256. The figures are of one disk under one load.
 """
 
+from __future__ import annotations
+
 import argparse
 import hashlib
 import json
@@ -16,15 +18,20 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meanfield.simulation.run import Run
 
 
-def prepared(m, d):
+def prepared(m: int, d: int) -> Run:
     """A run at step 0 with these particles."""
     from meanfield.simulation.config import Config
-    from meanfield.simulation.run import prepare
+    from meanfield.simulation.new_run import new_run_from_config
 
-    return prepare(
+    return new_run_from_config(
         Config.model_validate(
             {
                 "data": {"source": "xor", "n": 64, "d": d, "n_test": 0},
@@ -36,13 +43,13 @@ def prepared(m, d):
     )
 
 
-def seconds(action):
+def seconds(action: Callable[[], object]) -> float:
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
 
 
-def copy(block, size, path):
+def copy(block: bytes, size: int, path: Path) -> None:
     """Write `size` bytes, over and over the same block, and flush them."""
     with open(path, "wb", buffering=0) as file:
         for start in range(0, size, len(block)):
@@ -50,18 +57,18 @@ def copy(block, size, path):
         os.fsync(file.fileno())
 
 
-def lay_out(run):
+def lay_out(run: Run) -> None:
     for _ in run.ensemble.blocks():
         pass
 
 
-def digest(block, size):
+def digest(block: bytes, size: int) -> None:
     state = hashlib.sha256()
     for start in range(0, size, len(block)):
         state.update(block[: size - start])
 
 
-def measure(m, d, turns, folder):
+def measure(m: int, d: int, turns: int, folder: str) -> dict[str, Any]:
     run = prepared(m, d)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         target, plain = Path(name) / "run.h5", Path(name) / "plain"
@@ -86,7 +93,7 @@ def measure(m, d, turns, folder):
     }
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--m", type=int, default=10**7)
     parser.add_argument("--d", type=int, default=20)

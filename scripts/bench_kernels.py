@@ -13,6 +13,8 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -21,22 +23,22 @@ from meanfield.kernels import ReluKernel, Ridge, RidgePath, paper_data, relu_ntk
 from meanfield.kernels.solve import margins
 
 
-def timed(function, *arguments):
+def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     start = time.perf_counter()
     result = function(*arguments)
     return time.perf_counter() - start, result
 
 
-def medians(functions, rounds):
+def medians(functions: Mapping[str, Callable[..., object]], rounds: int) -> dict[str, float]:
     """Median seconds of each function, the rounds interleaved so that a busy moment hits all alike."""
-    times = {name: [] for name in functions}
+    times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
             times[name].append(timed(function)[0])
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
-def numpy_ntk(X):
+def numpy_ntk(X: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(X, axis=1)
     scale, products = np.outer(norms, norms), X @ X.T
     theta = np.arccos(np.clip(products / scale, -1, 1))
@@ -44,7 +46,7 @@ def numpy_ntk(X):
     return scale * kappa1 / 2 + products * (1 - theta / np.pi) / 2
 
 
-def sklearn_style_ntk(X):
+def sklearn_style_ntk(X: np.ndarray) -> np.ndarray:
     """Chunks of rows by scikit-learn's helpers, in-place functions, √(1 − c²) for the sine."""
     from sklearn.metrics.pairwise import cosine_similarity
     from sklearn.utils import gen_batches
@@ -65,7 +67,7 @@ def sklearn_style_ntk(X):
     return K
 
 
-def jax_ntk():
+def jax_ntk() -> Callable[[np.ndarray], Any] | None:
     try:
         import jax
         import jax.numpy as jnp
@@ -74,7 +76,7 @@ def jax_ntk():
     jax.config.update("jax_enable_x64", True)
 
     @jax.jit
-    def ntk(X):
+    def ntk(X: Any) -> Any:
         norms = jnp.linalg.norm(X, axis=1)
         c = jnp.clip(X @ X.T / (norms[:, None] * norms), -1, 1)
         rest = jnp.pi - jnp.arccos(c)
@@ -83,7 +85,7 @@ def jax_ntk():
     return lambda X: ntk(X).block_until_ready()
 
 
-def speed():
+def speed() -> None:
     X = np.random.default_rng(0).normal(size=(10_000, 20))
     peers = {
         "meanfield": relu_ntk,
@@ -102,7 +104,7 @@ def speed():
         print("JAX                    not installed here")
 
 
-def memory():
+def memory() -> None:
     code = (
         "import resource, numpy as np; from meanfield.kernels import relu_ntk\n"
         "X = np.random.default_rng(0).normal(size=(10_000, 20)); relu_ntk(X[:600])\n"
@@ -113,14 +115,14 @@ def memory():
     print(f"peak memory / Gram matrix: {float(peak):.3f}")
 
 
-def product_speed(size=4096, rounds=3):
+def product_speed(size: int = 4096, rounds: int = 3) -> float:
     """Operations a second of A @ B, float64. (A @ A.T would be a rank update, which counts each product twice.)"""
     rng = np.random.default_rng(0)
     A, B = rng.normal(size=(2, size, size))
     return 2 * size**3 / min(timed(np.matmul, A, B)[0] for _ in range(rounds))
 
 
-def path():
+def path() -> None:
     print(f"load average {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} processors")
     for n in (1000, 2000, 4000):
         X = np.random.default_rng(0).normal(size=(n, 20))
@@ -144,7 +146,7 @@ def path():
             )
 
 
-def large(n=20_000, d=80, n_test=10_000):
+def large(n: int = 20_000, d: int = 80, n_test: int = 10_000) -> None:
     X, y = paper_data(n, d)
     Z, y_test = paper_data(n_test, d, seed=1)
     kernel, reg = ReluKernel(), 1e-3

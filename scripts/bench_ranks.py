@@ -16,29 +16,30 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from meanfield import Ensemble
-from meanfield.engine.engine import Move, Sweep
+from meanfield.engine.engine import Engine, Move
 from meanfield.runtime.communicator import world
 
 
-def step_seconds(m, n, d, steps, threads):
+def step_seconds(m: int, n: int, d: int, steps: int, threads: int) -> float:
     """Median seconds of a step with noise, on this rank's share."""
     ranks, rng = world(), np.random.default_rng(0)
     X, residual = rng.standard_normal((n, d)), rng.standard_normal((n, 1)) / n
-    ensemble, sweep, times = Ensemble.sphere(m, d, ranks=ranks), Sweep(X, 1, "float32", threads), []
-    sweep.predict(ensemble.theta, ensemble.span)
+    ensemble, engine, times = Ensemble.sphere(m, d, ranks=ranks), Engine(X, 1, "float32", threads), []
+    engine.predict(ensemble.particles)
     for k in range(steps + 5):
         began = time.perf_counter()
-        sweep.advance(ensemble.theta, ensemble.span, residual, Move(1e-3, 1e-2, 1e-3), 0, k)
+        engine.advance(ensemble.particles, residual, Move(1e-3, 1e-2, 1e-3), 0, k)
         times.append(time.perf_counter() - began)
     return float(np.median(times[5:]))
 
 
-def allreduce(sizes, rounds=200):
+def allreduce(sizes: Sequence[int], rounds: int = 200) -> list[tuple[int, int, float]]:
     """Rows (n, bytes, median seconds) of the all-reduce of a step with n examples and one output."""
     ranks, rows = world(), []
     for n in sizes:
@@ -52,7 +53,9 @@ def allreduce(sizes, rounds=200):
     return rows
 
 
-def model(core=42e-12, cores=64, latency=2e-6, bandwidth=20e9, python=50e-6):
+def model(
+    core: float = 42e-12, cores: int = 64, latency: float = 2e-6, bandwidth: float = 20e9, python: float = 50e-6
+) -> None:
     """Print seconds a step by the model of docs/mpi.md: arithmetic, then the all-reduce, d 20.
 
     core: seconds a particle, example and dimension on one core; cores a node; latency of a message and bandwidth
@@ -73,7 +76,7 @@ def model(core=42e-12, cores=64, latency=2e-6, bandwidth=20e9, python=50e-6):
                 )
 
 
-def turn(shape, arguments):
+def turn(shape: tuple[int, int], arguments: argparse.Namespace) -> float:
     """Seconds a step, measured in processes of their own."""
     count, threads = shape
     launcher = [arguments.mpiexec, "-n", str(count)] if count > 1 else []
@@ -95,7 +98,7 @@ def turn(shape, arguments):
     return json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("m", 2**18), ("n", 512), ("d", 20), ("steps", 20), ("turns", 7)):
         parser.add_argument(f"--{name}", type=int, default=value)
@@ -117,7 +120,7 @@ def main():
                 print(f"{world().size} ranks  n {n:6d}  {size / 1e3:9.1f} kB  {1e6 * seconds:8.1f} µs")
     else:
         print(f"load {os.getloadavg()[0]:.2f}, m {arguments.m}, n {arguments.n}, d {arguments.d}")
-        times = {(1, 2): [], (2, 1): []}
+        times: dict[tuple[int, int], list[float]] = {(1, 2): [], (2, 1): []}
         for _ in range(arguments.turns):
             for shape, found in times.items():
                 found.append(turn(shape, arguments))

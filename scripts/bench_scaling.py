@@ -13,6 +13,8 @@ progress to the next, the first of each turn not counted. Memory is VmRSS of /pr
 it was after a small run; below about 10⁵ particles that difference says little.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import os
@@ -21,20 +23,25 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from meanfield.simulation.config import Config
+    from meanfield.simulation.run import Run
 
 GIB = 2**30
 HUGE_LIMIT = 20 * GIB
 
 
-def status(name):
+def status(name: str) -> int:
     """Bytes that /proc/self/status states: VmRSS is what is resident now, VmHWM what was at most."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
-def config(m, n, d, steps, record_every=10**9):
+def config(m: int, n: int, d: int, steps: int, record_every: int = 10**9) -> Config:
     from meanfield.simulation.config import Config
 
     return Config.model_validate(
@@ -48,35 +55,36 @@ def config(m, n, d, steps, record_every=10**9):
     )
 
 
-def turn(run, steps, threads):
+def turn(run: Run, steps: int, threads: int) -> tuple[list[float], int]:
     """Seconds of each of `steps` steps of a run after one that is not counted."""
-    from meanfield.simulation.loop import extend, follow
+    from meanfield.simulation.loop import run_to_end
     from meanfield.simulation.progress import Silent
 
     class Stamps(Silent):
-        def __init__(self):
-            self.times, self.resident = [], 0
+        def __init__(self) -> None:
+            self.times: list[float] = []
+            self.resident = 0
 
-        def update(self, step, shown):
+        def update(self, step: int, shown: dict[str, float]) -> None:
             self.times.append(time.perf_counter())
             self.resident = status("VmRSS") if self.times[2:] else 0
 
     stamps = Stamps()
-    extend(run, None, steps + 1)
-    follow(run, None, threads=threads, progress=stamps)
+    run.end_at(more=steps + 1)
+    run_to_end(run, None, threads=threads, progress=stamps)
     return list(np.diff(stamps.times)[1:]), stamps.resident
 
 
-def one_size(m, n, d, threads, reps, seconds):
+def one_size(m: int, n: int, d: int, threads: list[int], reps: int, seconds: float) -> dict[str, Any]:
     """Measure one m in this process; a dict of what was found."""
-    from meanfield.simulation import run as runs
+    from meanfield.simulation.new_run import new_run_from_config
 
-    turn(runs.prepare(config(1024, n, d, 0)), 1, 1)  # compiles, and loads what any run loads
+    turn(new_run_from_config(config(1024, n, d, 0)), 1, 1)  # compiles, and loads what any run loads
     before = status("VmRSS")
-    run = runs.prepare(config(m, n, d, 0))
+    run = new_run_from_config(config(m, n, d, 0))
     first, resident = turn(run, 1, max(threads))
     count = min(500, max(2, round(seconds / first[0])))
-    times = {k: [] for k in threads}
+    times: dict[int, list[float]] = {k: [] for k in threads}
     for round_ in range(reps):
         for k in threads if round_ % 2 == 0 else threads[::-1]:
             times[k].append(float(np.mean(turn(run, count, k)[0])))
@@ -93,20 +101,20 @@ def one_size(m, n, d, threads, reps, seconds):
     }
 
 
-def huge(m, n, d, threads, folder):
+def huge(m: int, n: int, d: int, threads: int, folder: Path | None) -> int:
     """One step, one record after it, one checkpoint; prints the peak and exits 1 if it was beyond 20 GiB."""
-    from meanfield.simulation import run as runs
-    from meanfield.simulation.loop import follow
+    from meanfield.simulation.loop import run_to_end
+    from meanfield.simulation.new_run import new_run_from_config
 
-    def told(what, start):
+    def told(what: str, start: float) -> None:
         seconds, resident = time.perf_counter() - start, status("VmRSS") / GIB
         print(f"{what:24s} {seconds:8.1f} s   resident {resident:6.2f} GiB", flush=True)
 
     start = time.perf_counter()
-    run = runs.prepare(config(m, n, d, 1, record_every=1))
+    run = new_run_from_config(config(m, n, d, 1, record_every=1))
     told(f"{m:,} particles", start)
     start = time.perf_counter()
-    follow(run, None, threads=threads)
+    run_to_end(run, None, threads=threads)
     told("one step, two records", start)
     with tempfile.TemporaryDirectory(dir=folder) as inside:
         start, path = time.perf_counter(), Path(inside) / "huge.h5"
@@ -117,7 +125,7 @@ def huge(m, n, d, threads, folder):
     return 0 if peak <= HUGE_LIMIT else 1
 
 
-def parse():
+def parse() -> argparse.Namespace:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     powers = [2**k for k in range(12, 25)]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -138,7 +146,7 @@ def parse():
     return options
 
 
-def main():
+def main() -> None:
     options = parse()
     if options.huge:
         sys.exit(huge(options.huge, options.n, options.d, max(options.threads), options.folder))

@@ -141,14 +141,14 @@ def our_steps(spec):
 
 def our_normals(spec):
     """The engine's own way to fill an array with normals, that of a Gaussian initial law; no memory is allocated."""
-    from meanfield.engine import engine
+    from meanfield.engine import engine, loops
 
     group, components = engine.group_size(spec["dtype"]), 64
     m = -(-spec["count"] // components)
     theta = np.zeros((-(-m // group), components, group), spec["dtype"])
     workers = engine.Workers(spec["threads"])
-    arguments = (theta, 0, m, 1, theta.dtype.type(1), np.uint64(0))
-    return repeated(lambda: workers.run(engine._draw, -(-m // engine.BLOCK), arguments, 1))
+    arguments = (loops.Part(theta, 0, m), True, theta.dtype.type(1), np.uint64(0))
+    return repeated(lambda: workers.run(loops.draw, -(-m // engine.BLOCK), arguments, 1))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -289,69 +289,81 @@ def part_drivers():
     """Compiled loops over all blocks, one part of a step each. Not cached on disk: they hold code of the engine's."""
     import numba
 
-    from meanfield.engine import engine, noise
+    from meanfield.engine import loops, noise
 
     compiled = numba.njit(nogil=True, error_model="numpy")
     purpose = int(noise.Purpose.LANGEVIN)
 
     @compiled
-    def forward(theta, per, X, bits, sums, Z):
+    def forward(theta, per, data, activity, sums, Z):
         for g in range(0, theta.shape[0], per):
-            engine._forward_block(theta, g, min(g + per, theta.shape[0]), X, 1, bits, True, sums, Z)
+            loops.forward_block(loops.Block(theta, g, min(g + per, theta.shape[0])), data, activity, sums, Z)
 
     @compiled
-    def product(theta, per, XR, bits, r, G):
+    def product(theta, per, residual, bits, G):
         for g in range(0, theta.shape[0], per):
-            engine._gradient_one(theta, g, min(g + per, theta.shape[0]), XR, bits, r, G)
+            loops.gradient_one(loops.Block(theta, g, min(g + per, theta.shape[0])), residual, bits, G)
 
     @compiled
-    def normals(theta, seed, w, z):
+    def normals(theta, seed, words, z):
         each = noise.per_block(z)
         for g in range(theta.shape[0]):
             for block in range(-(-theta.shape[1] // each)):
-                noise.words(seed, purpose, 0, g * theta.shape[2], block, w)
-                noise.from_words(w, z)
+                noise.words(seed, purpose, 0, g * theta.shape[2], block, words)
+                noise.from_words(words, z)
 
     @compiled
-    def update(theta, per, G, gap, d, move, seed, w, z):
-        for g in range(theta.shape[0]):
-            engine._move_group(theta, g, 0, G[g % per], gap, d, move, seed, 0, w, z)
+    def update(part, per, d, gap, move, address, work):
+        for g in range(part.theta.shape[0]):
+            loops.move_group(part, g, loops.Slope(work.G[g % per], d, gap), move, address, work)
 
     @compiled
-    def reduction(theta, per, n, sums, limbs):
+    def reduction(theta, per, data, sums, limbs):
         for g in range(0, theta.shape[0], per):
-            engine._reduce_block(theta, g, min(g + per, theta.shape[0]), n, 1, sums, limbs)
+            loops.reduce_block(loops.Block(theta, g, min(g + per, theta.shape[0])), data, sums, limbs)
 
     return forward, product, normals, update, reduction
+
+
+def work_space(theta, residual):
+    """(sums, Z, work): what a thread computes in, for one output."""
+    from meanfield.engine import engine, loops
+
+    tiles, rows, K = residual.X.shape
+    (_, D, group), dtype = theta.shape, theta.dtype
+    sums = np.zeros((rows, 1, group // engine.VECTORS), dtype)
+    Z, S, z = (np.zeros((count, group), dtype) for count in (64, 64, 4))
+    G = np.zeros((engine.BLOCK // group, tiles * K + 1, group), dtype)
+    return sums, Z, loops.Work(Z, S, G, np.empty((4, group), np.uint32), z, np.zeros((1, D, group), dtype))
 
 
 def profile_calls(m, n, d):
     """(calls, moved): name -> the five parts of a step on one thread and the whole of it, and what "update" moves."""
     from meanfield import Ensemble
     from meanfield.dynamics import exponential_move
-    from meanfield.engine import engine
+    from meanfield.engine import loops
+    from meanfield.engine.engine import Engine
 
     task = make_task(m, n, d)
-    theta = Ensemble.from_arrays(task.w, task.U).theta
-    engine, move = engine.Sweep(task.X, 1, theta.dtype, 1), exponential_move(ETA, REG, TAU)
-    residual = np.where(np.arange(n)[:, None] % 2, 0.5, -0.5) / n
-    engine.predict(theta, m)
-    X, bits, (columns, r, _, _) = engine._data.by_row, engine._bits.copy(), engine._residual_side(residual)
-    group, per, rows = theta.shape[2], engine.BLOCK // theta.shape[2], X.shape[0] * X.shape[2]
-    L, U = group // engine.VECTORS, columns.shape[0] * columns.shape[2]
-    sums, Z = np.zeros((rows, 1, L), theta.dtype), np.zeros((X.shape[2], group), theta.dtype)
-    G, seed = np.zeros((per, U + 1, group), theta.dtype), np.uint64(0)
-    w, z = np.empty((4, group), np.uint32), np.empty((4, group), theta.dtype)
-    limbs, moved, whole = np.zeros((n + 2, 3), np.int64), theta.copy(), theta.copy()
-    quiet = np.array(move._replace(noise=0.0), theta.dtype)
+    whole = Ensemble.from_arrays(task.w, task.U)
+    theta, moved = (np.array(whole.theta) for _ in range(2))
+    engine, move = Engine(task.X, 1, theta.dtype, 1), exponential_move(ETA, REG, TAU)
+    r = np.where(np.arange(n)[:, None] % 2, 0.5, -0.5) / n
+    engine.predict(whole.particles)
+    data, residual, bits = engine.inputs.data(1), engine.inputs.residual(r), engine._bits.copy()
+    activity, per = loops.Activity(bits, True), loops.BLOCK // theta.shape[2]
+    sums, Z, work = work_space(theta, residual)
+    limbs, gap = np.zeros((n + 2, 3), np.int64), residual.X.shape[0] * residual.X.shape[2] - d
+    quiet = loops.Move(*(theta.dtype.type(value) for value in move._replace(noise=0.0)))
+    address, part = loops.Address(np.uint64(0), np.uint64(0)), loops.Part(moved, 0, m)
     forward, product, normals, update, reduction = part_drivers()
     calls = {
-        "forward": lambda: forward(theta, per, X, bits, sums, Z),
-        "masked product": lambda: product(theta, per, columns, bits, r, G),
-        "noise": lambda: normals(theta, seed, w, z),
-        "update": lambda: update(moved, per, G, U - d, d, quiet, seed, w, z),
-        "reduction": lambda: reduction(theta, per, n, sums, limbs),
-        "whole step": lambda: engine.advance(whole, m, residual, move, 0, 0),
+        "forward": lambda: forward(theta, per, data, activity, sums, Z),
+        "masked product": lambda: product(theta, per, residual, bits, work.G),
+        "noise": lambda: normals(theta, address.seed, work.words, work.normals),
+        "update": lambda: update(part, per, d, gap, quiet, address, work),
+        "reduction": lambda: reduction(theta, per, data, sums, limbs),
+        "whole step": lambda: engine.advance(whole.particles, r, move, 0, 0),
     }
     return calls, moved
 

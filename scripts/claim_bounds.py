@@ -20,7 +20,8 @@ import claims
 import numpy as np
 
 from meanfield import Ensemble, Langevin, PerturbedFlow, Problem, exact, simulate
-from meanfield.datasets.load import load_dataset, teacher_units
+from meanfield.datasets.generators import teacher_units
+from meanfield.datasets.load import load_dataset
 from meanfield.kernels import SVM, ReluKernel, RidgePath, margin_cap_limit
 from meanfield.simulation.config import Data
 

@@ -7,7 +7,7 @@
     python scripts/claim_margin.py width        the best margin against the width m = 1, 2, 4, …, 1024
 
 γ* comes from a linear program with column generation, c of γ = γ*(1 − c/log(1/λ) + …) from its dual solution of least
-KL (meanfield/optimality/max_margin.py). `optimum` columns are exact.optimum's, the neurons of the global minimum found
+KL (meanfield/optimality/margin_law.py). `optimum` columns are exact.optimum's, the neurons of the global minimum found
 one by one; `gap` is (L − its lower bound)/L of the trained ensemble, an estimate from above of how far that is from the minimum.
 Fast mode is meant for a quarter of an hour on two idle cores (not measured: they were shared), full mode for hours.
 """
@@ -17,7 +17,8 @@ import numpy as np
 
 from meanfield import Ensemble, Problem, Schedule, exact, simulate
 from meanfield.datasets.load import load_dataset
-from meanfield.optimality.max_margin import margin_law, max_margin, refitted
+from meanfield.optimality.margin_law import margin_law
+from meanfield.optimality.max_margin import max_margin, refitted
 from meanfield.simulation.config import Data
 
 PATIENCE = 1e4  # effort: searches stop by their tolerance, and long before this

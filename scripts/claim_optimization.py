@@ -10,12 +10,16 @@ Data are the paper's distribution. All is judged against a lower bound on the mi
 network attains. Fast (default): about ten minutes on two cores; --full: some hours.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import claims
 import numpy as np
 
-from meanfield import Ensemble, GradientFlow, Langevin, PerturbedFlow, Schedule, simulate
+from meanfield import Ensemble, GradientFlow, Langevin, PerturbedFlow, Problem, Schedule, simulate
 from meanfield.diagnostics import error_on_test_set
 from meanfield.exact import optimum
+from meanfield.optimality.conditional_gradient import Optimum
 from meanfield.studies.comparison import paper_problem
 
 REG = 5e-3
@@ -33,19 +37,19 @@ LABELS = {
 }
 
 
-def minimum(problem):
+def minimum(problem: Problem) -> tuple[Optimum, dict[str, float]]:
     """The network found by `exact.optimum`, which ends by its tolerance and not by time, and what is kept of it."""
     found = optimum(problem, tolerance=1e-5, effort=1e4, threads=1)
     return found, {"minimum": found.value, "lower_bound": found.lower_bound}
 
 
-def minimum_cell(d, n, seed, reg):
+def minimum_cell(d: int, n: int, seed: int, reg: float) -> dict[str, Any]:
     problem = paper_problem(n, d, seed, reg=reg)
     found, known = minimum(problem)
     return {**known, "minimum_error": problem.loss.error(found.predict(problem.X_test), problem.test_targets)}
 
 
-def run_cell(d, n, seed, reg, m, steps):
+def run_cell(d: int, n: int, seed: int, reg: float, m: int, steps: int) -> dict[str, Any]:
     """The default run: dynamics, annealing and step size as they come."""
     problem = paper_problem(n, d, seed, reg=reg)
     result = simulate(problem, Ensemble.sphere(m, d, seed=seed), steps=steps, record_every=steps, test_every=steps)
@@ -55,7 +59,7 @@ def run_cell(d, n, seed, reg, m, steps):
     }
 
 
-def start_cell(dynamics, d, n, seed, m, steps):
+def start_cell(dynamics: str, d: int, n: int, seed: int, m: int, steps: int) -> dict[str, Any]:
     """From w = 1, ‖u‖ = ½: plain flow keeps w > 0, and so f ≥ 0. The objective at every `STEPS_KEPT` steps."""
     flow, temperature = FLOWS[dynamics](steps)
     problem = paper_problem(n, d, seed, reg=REG)
@@ -69,7 +73,7 @@ def start_cell(dynamics, d, n, seed, m, steps):
     return {**minimum(problem)[1], **kept}
 
 
-def steps_cell(dynamics, d, n, seed, m, steps, smallest):
+def steps_cell(dynamics: str, d: int, n: int, seed: int, m: int, steps: int, smallest: float) -> dict[str, Any]:
     """First step with L ≤ (1 + ε) times the lower bound, for every ε ≥ `smallest`, at fixed λ; −1: not reached."""
     problem = paper_problem(n, d, seed, reg=REG)
     _, known = minimum(problem)
@@ -92,7 +96,7 @@ def steps_cell(dynamics, d, n, seed, m, steps, smallest):
     return {**known, **reached}
 
 
-def cells(options):
+def cells(options: claims.Options) -> None:
     grid = [
         {"d": 20, "n": n, "seed": seed, "reg": reg}
         for n in (40, 80, 160)
@@ -118,12 +122,12 @@ def cells(options):
     claims.table(["n", "λ", "gap of minimum", *head, "of minimum"], lines)
 
 
-def pm(values, scale, digits):
+def pm(values: Iterable[float], scale: float, digits: int) -> str:
     mean, error = claims.mean_and_error(values)
     return f"{scale * mean:.{digits}f} ± {scale * error:.{digits}f}"
 
 
-def start(options):
+def start(options: claims.Options) -> None:
     steps = 12000 if options.full else 6000
     rows = options.study("optimization_start_full" if options.full else "optimization_start", start_cell).run(
         {"dynamics": name, "d": 20, "n": 160, "seed": seed, "m": 4096, "steps": steps}
@@ -154,7 +158,7 @@ def start(options):
     claims.save(figure, "optimization_start", options)
 
 
-def steps(options):
+def steps(options: claims.Options) -> None:
     dims, seeds = ((5, 10, 20, 40, 80), range(10)) if options.full else ((5, 10, 20, 40), range(3))
     smallest, limit = (1e-4, 60000) if options.full else (1e-3, 8000)
     rows = options.study("optimization_steps", steps_cell).run(
@@ -165,7 +169,7 @@ def steps(options):
     )
     epsilons = [epsilon for epsilon in EPSILONS if epsilon >= smallest]
 
-    def reached(name, d, epsilon):
+    def reached(name: str, d: int, epsilon: float) -> np.ndarray:
         k = [row[f"steps_{epsilon:g}"] for row in rows if (row["dynamics"], row["d"]) == (name, d)]
         return np.array([np.nan if one < 0 else one for one in k])
 
@@ -210,17 +214,17 @@ def steps(options):
     claims.save(figure, "optimization_steps", options)
 
 
-def power(x, k, draws=2000):
+def power(x: np.ndarray, k: np.ndarray, draws: int = 2000) -> tuple[float, float, float]:
     """Slope of log median k against log x, and its 95 % interval over draws of the seeds; k (points, seeds)."""
     rng = np.random.default_rng(0)
 
-    def slope(pick):
+    def slope(pick: np.ndarray) -> float:
         middle = np.median(k[:, pick], axis=1)
         good = np.isfinite(middle) & (middle > 0)
         return np.polyfit(np.log(x[good]), np.log(middle[good]), 1)[0] if good.sum() > 2 else np.nan
 
     seeds = k.shape[1]
-    drawn = [slope(rng.integers(seeds, size=seeds)) for _ in range(draws)]
+    drawn = [slope(rng.integers(seeds, size=(seeds,))) for _ in range(draws)]
     return (slope(np.arange(seeds)), *np.nanpercentile(drawn, [2.5, 97.5]))
 
 

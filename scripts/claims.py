@@ -6,6 +6,8 @@ or the full mode, has the study computed, prints a table and draws a figure. Und
 out cells to the eight others.
 """
 
+from __future__ import annotations
+
 import argparse
 import math
 import sys
@@ -13,17 +15,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from meanfield.cli._tables import table as aligned
 from meanfield.errors import InputError
+from meanfield.plots.style import COLOURS
 from meanfield.runtime.process_pool import other_ranks
 from meanfield.storage.versions import describe_versions
 from meanfield.studies.study import Study, parse_shard
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
-# Okabe and Ito: told apart by the colour-blind; in grey they need markers or line styles as well
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
 
@@ -44,7 +50,7 @@ class Options:
     quiet: bool = False
     executor: Executor | None = None
 
-    def study(self, name: str, cell: Callable[..., Mapping], version: int = 1) -> "BoundStudy":
+    def study(self, name: str, cell: Callable[..., Mapping], version: int = 1) -> BoundStudy:
         return BoundStudy(Study(name, cell, self.folder, version), self)
 
 
@@ -118,20 +124,21 @@ def _run(part: Callable[[Options], None], name: str, options: Options) -> int:
     return 0
 
 
-def page(columns: int, rows: int = 1, height: float = 2.6):
+def page(columns: int, rows: int = 1, height: float = 2.6) -> tuple[Figure, np.ndarray]:
     """(figure, axes) of panels 3.4 in wide and `height` in high; axes (columns,), or (rows, columns)."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.rcsetup import cycler
 
     from meanfield.plots import STYLE
 
-    matplotlib.rcParams.update(STYLE, **{"axes.prop_cycle": matplotlib.cycler(color=COLOURS), "legend.fontsize": 7.5})
+    matplotlib.rcParams.update(STYLE, **{"axes.prop_cycle": cycler(color=COLOURS), "legend.fontsize": 7.5})
     figure = Figure(figsize=(3.4 * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, axes[0] if rows == 1 else axes
 
 
-def save(figure, name: str, options: Options) -> None:
+def save(figure: Figure, name: str, options: Options) -> None:
     """Write NAME.png and NAME.pdf to the folder, the same bytes for the same figure."""
     options.folder.mkdir(parents=True, exist_ok=True)
     for kind, silent in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
@@ -148,7 +155,5 @@ def mean_and_error(values: Iterable[float]) -> tuple[float, float]:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows aligned under a head; floats with four digits."""
-    cells = [list(head), *([f"{x:.4g}" if isinstance(x, float) else str(x) for x in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    for row in cells:
-        print("  ".join([row[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(row[1:], widths[1:], strict=True))]))
+    texts = (tuple(f"{x:.4g}" if isinstance(x, float) else str(x) for x in row) for row in rows)
+    print(aligned([tuple(head), *texts]))

@@ -23,13 +23,15 @@ import shutil
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import atheris
 
 with atheris.instrument_imports(include=["meanfield"]):
     from meanfield.datasets import load
-    from meanfield.simulation import config, run
+    from meanfield.simulation import config, run, toml
     from meanfield.storage import csv_table, hashing, hdf5
 import h5py
 import numpy as np
@@ -40,7 +42,7 @@ FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else 
 EXAMPLE = Path(__file__).parents[1] / "tests/formats/v2.h5"
 
 
-def may_refuse(reader, *arguments):
+def may_refuse(reader: Callable[..., Any], *arguments: Any) -> Any:
     """Call a reader; its refusal must be one line of printable text."""
     try:
         return reader(*arguments)
@@ -53,7 +55,7 @@ def may_refuse(reader, *arguments):
 # ---- run files -------------------------------------------------------------------------------------------------------
 
 
-def run_target(data):
+def run_target(data: bytes) -> None:
     """A good run file with a table of contents made of these bytes, and every digest put right."""
     raw, path = EXAMPLE.read_bytes(), FOLDER / "run.h5"
     size, digest = json.loads(raw.split(b"\n")[1])["head"], ""
@@ -66,7 +68,7 @@ def run_target(data):
     may_refuse(run.load, path)
 
 
-def redigested(table, raw):
+def redigested(table: dict[str, Any], raw: bytes) -> dict[str, Any]:
     """Each array that there is gets the digest of its bytes."""
     for entry in table.values():
         with contextlib.suppress(Exception):
@@ -79,7 +81,7 @@ def redigested(table, raw):
 # ---- the contents of a run file --------------------------------------------------------------------------------------
 
 
-def odd_value(chance):
+def odd_value(chance: Any) -> Any:
     """A leaf that storage can write, and a run file should not hold there."""
     kind = chance.ConsumeIntInRange(0, 6)
     if kind == 0:
@@ -96,7 +98,7 @@ def odd_value(chance):
     return np.frombuffer(chance.ConsumeBytes(count).ljust(count, b"\1"), dtype).reshape(shape)
 
 
-def slightly_changed(value, chance):
+def slightly_changed(value: Any, chance: Any) -> Any:
     """Another value of the same kind."""
     if isinstance(value, np.ndarray) and value.size and value.dtype.kind in "fiu":
         value = value.copy()
@@ -111,7 +113,7 @@ def slightly_changed(value, chance):
     return odd_value(chance)
 
 
-def tree_target(data):
+def tree_target(data: bytes) -> None:
     chance = atheris.FuzzedDataProvider(data)
     tree = hdf5.read(EXAMPLE)
     for _ in range(chance.ConsumeIntInRange(1, 4)):
@@ -140,18 +142,18 @@ def tree_target(data):
 # ---- the user's files ------------------------------------------------------------------------------------------------
 
 
-def config_target(data):
+def config_target(data: bytes) -> None:
     chance = atheris.FuzzedDataProvider(data)
     override = chance.ConsumeString(chance.ConsumeIntInRange(0, 40))
     path = FOLDER / "c.toml"
     path.write_bytes(chance.ConsumeBytes(1 << 16))
-    found = may_refuse(config.load_config, path)
-    may_refuse(config.load_config, None, [override])
+    found = may_refuse(toml.load_config, path)
+    may_refuse(toml.load_config, None, [override])
     if found:
-        assert config.parse_config(config.to_toml(found), "again") == found
+        assert toml.parse_config(toml.to_toml(found), "again") == found
 
 
-def read_source(name, data):
+def read_source(name: str, data: bytes) -> None:
     path = FOLDER / name
     path.write_bytes(data)
     section = config.Config.model_validate({"data": {"source": str(path)}}).data
@@ -160,7 +162,7 @@ def read_source(name, data):
     assert found is None or np.isfinite(found.X).all()
 
 
-def npz_target(data):
+def npz_target(data: bytes) -> None:
     """After four bytes that say how: a whole file, or its two members, with right CRCs and perhaps a lie about them."""
     packed, lie, cut, method, body = *data[:4].ljust(4, b"\0"), data[4:]
     if not packed % 2:
@@ -180,7 +182,7 @@ def npz_target(data):
     read_source("d.npz", raw.getvalue())
 
 
-def ledger_target(data):
+def ledger_target(data: bytes) -> None:
     path = FOLDER / "t.csv"
     path.write_bytes(data)
     found = may_refuse(csv_table.Ledger, path, "fuzz", ["a", "b"])
@@ -189,7 +191,7 @@ def ledger_target(data):
             csv_table.parse(text)
 
 
-def seeds(target, folder):
+def seeds(target: str, folder: Path) -> None:
     """A few good files to begin with."""
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((6, 3)), np.array([1, -1, 1, 1, -1, -1])
@@ -197,7 +199,7 @@ def seeds(target, folder):
         raw = EXAMPLE.read_bytes()
         (folder / "good").write_bytes(raw.split(b"\n")[2])
     elif target == "config":
-        (folder / "good").write_bytes(b"\0" + config.to_toml(config.Config()).encode())
+        (folder / "good").write_bytes(b"\0" + toml.to_toml(config.Config()).encode())
     elif target == "csv":
         (folder / "good").write_text("a,b,y\n1,2.5,-1\n-3e4,0,1\n")
         (folder / "words").write_text('a;"b";y\n"1";2,yes\n\n0,1,no\n')
@@ -231,7 +233,7 @@ TARGETS = {
 }
 
 
-def main():
+def main() -> None:
     target = sys.argv[1] if len(sys.argv) > 1 else ""
     if target not in TARGETS:
         sys.exit(f"{target!r} is no target: must be one of {', '.join(TARGETS)}")

@@ -6,7 +6,9 @@ With --coefficients, print instead the polynomials P and H of kernels/relu.py. N
 
 import argparse
 import csv
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import mpmath as mp
 import numpy as np
@@ -15,7 +17,7 @@ mp.mp.dps = 80
 TABLE = Path(__file__).resolve().parent.parent / "data" / "kernel_reference.csv"
 
 
-def kernels(x, y, depth, w_std, u_std):
+def kernels(x: Any, y: Any, depth: int, w_std: float, u_std: float) -> tuple[Any, Any, Any, Any]:
     """(ntk, first layer alone, last layer alone, nngp) by the recursion of kernels/gram.py as it stands there."""
     x, y, w2, u2 = [mp.mpf(float(v)) for v in x], [mp.mpf(float(v)) for v in y], mp.mpf(w_std) ** 2, mp.mpf(u_std) ** 2
     xx, yy, xy = mp.fdot(x, x), mp.fdot(y, y), mp.fdot(x, y)
@@ -32,7 +34,7 @@ def kernels(x, y, depth, w_std, u_std):
     return tangent, first, product, covariance
 
 
-def pairs(rng):
+def pairs(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """(name, x, y): every way in which an angle can be hard."""
     for d in (1, 2, 3, 20, 80):
         for k in range(3):
@@ -52,7 +54,7 @@ def pairs(rng):
             yield f"far {angle:.0e}", x, -1.3 * (x + angle * aside)
 
 
-def write_table(path):
+def write_table(path: Path) -> None:
     rng = np.random.default_rng(20190307)
     with open(path, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -64,15 +66,15 @@ def write_table(path):
                 writer.writerow([name, len(x), *vectors, depth, w_std, u_std, *values])
 
 
-def arcsine(z):
+def arcsine(z: Any) -> Any:
     return mp.asin(mp.sqrt(z)) / mp.sqrt(z)
 
 
-def bend(z):
+def bend(z: Any) -> Any:
     return (mp.sqrt(1 - z) - (1 - 2 * z) * arcsine(z)) / z
 
 
-def interpolant(function, terms):
+def interpolant(function: Callable[[Any], Any], terms: int) -> list[float]:
     """Monomial coefficients of the interpolant of `function` at `terms` Chebyshev points of [0, 1/2]."""
     points = [(1 + mp.cos(mp.pi * (k + mp.mpf(1) / 2) / terms)) / 4 for k in range(terms)]
     powers = mp.matrix([[z**j for j in range(terms)] for z in points])

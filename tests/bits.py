@@ -168,25 +168,28 @@ def arrays(loss: str) -> tuple[np.ndarray, np.ndarray]:
 
 def prepared(name: str) -> Any:
     """The run of that name at step 0."""
+    from meanfield.dynamics import DYNAMICS
     from meanfield.ensemble import Ensemble
     from meanfield.problem import Problem
     from meanfield.simulation.config import check_config
-    from meanfield.simulation.run import given, prepare
+    from meanfield.simulation.new_run import new_run_from_config, new_run_from_objects
 
-    config = check_config(CASES[name], name)
+    case = CASES[name]
+    config = check_config(case, name)
     if config.data.source != "arrays":
-        return prepare(config)
+        return new_run_from_config(config)
     problem = Problem(*arrays(config.objective.loss), loss=config.objective.loss, reg=config.objective.reg)
-    wanted = config.ensemble
-    return given(problem, Ensemble.sphere(wanted.m, problem.d, problem.outputs, dtype=wanted.dtype), config)
+    wanted, dynamics = config.ensemble, DYNAMICS[config.dynamics.method]()
+    ensemble = Ensemble.sphere(wanted.m, problem.d, problem.outputs, dtype=wanted.dtype)
+    return new_run_from_objects(problem, ensemble, dynamics, run=case["run"], record=case["record"], anneal=True)
 
 
 def followed(name: str) -> Any:
     """The same run at its end."""
-    from meanfield.simulation.loop import follow
+    from meanfield.simulation.loop import run_to_end
 
     run = prepared(name)
-    follow(run, None)
+    run_to_end(run, None)
     return run
 
 
@@ -218,8 +221,77 @@ def digest(run: Any) -> dict[str, Any]:
     }
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# what a run computes a few times only, here many times: a library's last bit differs once in hundreds of values
+
+
+def schedules() -> dict[str, np.ndarray]:
+    from meanfield.schedules import SHAPES, Schedule
+
+    made = {shape: Schedule(shape, 3.7e-4 if shape == "constant" else 0.3, 3.7e-4, 7000) for shape in SHAPES}
+    return {shape: np.array([schedule(k) for k in range(7000)]) for shape, schedule in made.items()}
+
+
+def moves() -> dict[str, np.ndarray]:
+    """The coefficients of a step, for 4000 step sizes from 2⁻²⁰ to 2⁵."""
+    from meanfield.dynamics import Langevin, PerturbedFlow
+
+    etas = [(1 + k % 97 / 97) * 2.0 ** (k % 25 - 20) for k in range(4000)]
+    kinds = {"langevin": Langevin(), "perturbed_flow": PerturbedFlow(rebirth_rate=0.7)}
+    return {name: np.array([one.move(eta, 1.7, 1e-3) for eta in etas]) for name, one in kinds.items()}
+
+
+def losses() -> dict[str, np.ndarray]:
+    """Value, residual and curvature of each loss at 3000 predictions from 2⁻²⁰ to 2¹⁰, of both signs."""
+    from meanfield.losses import get_loss
+
+    k, found = np.arange(3000), {}
+    f = np.stack([(1 + k * c % 89 / 89) * 2.0 ** (k * c % 31 - 20) * (1 - 2 * (k % 2)) for c in (1, 7, 11)], axis=1)
+    for name, y in (("logistic", 2 * (k // 2 % 2) - 1), ("squared", f[::-1]), ("cross_entropy", k % 3)):
+        loss = get_loss(name)
+        targets, _ = loss.encode(y, where="y")
+        at = f[:, : loss.outputs(targets)]
+        each = [loss.value(at[i : i + 10], targets[i : i + 10]) for i in range(0, 3000, 10)]
+        found[name] = np.concatenate([each, *(of(at, targets).ravel() for of in (loss.residual, loss.curvature))])
+    return found
+
+
+def starts() -> dict[str, np.ndarray]:
+    """The λ above which no neuron pays, and the first step's size, on twelve draws of two generators."""
+    from meanfield.simulation.config import check_config
+    from meanfield.simulation.new_run import new_run_from_config
+
+    found = {}
+    for source in ("xor", "teacher"):
+        runs = []
+        for seed in range(12):
+            data = {"source": source, "n": 50, "d": 3 + seed, "n_test": 0, "seed": seed}
+            config = {"data": data, "ensemble": {"m": 64, "dtype": "float64"}, "run": run(1, 1)}
+            runs.append(new_run_from_config(check_config(config, source)))
+        found[source] = np.array([[one.problem.critical_reg(), *first_step(one)] for one in runs])
+    return found
+
+
+def first_step(run: Any) -> list[float]:
+    from meanfield.simulation.loop import run_to_end
+
+    run_to_end(run, None)
+    return [run.ensemble.memory[name] for name in sorted(run.ensemble.memory)]
+
+
+VALUES = {"schedules": schedules, "moves": moves, "losses": losses, "starts": starts}
+NAMES = [*CASES, *VALUES]
+
+
+def digest_of(name: str) -> dict[str, Any]:
+    """Of the run of that name, or of the values."""
+    if name in CASES:
+        return digest(followed(name))
+    return {part: short(array_bytes(values)) for part, values in VALUES[name]().items()}
+
+
 def digests(names: list[str]) -> dict[str, Any]:
-    return {name: digest(followed(name)) for name in names}
+    return {name: digest_of(name) for name in names}
 
 
 def committed() -> dict[str, Any]:
@@ -231,8 +303,8 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     """Which parts of a run have other digests, as "data", "memory", "trace.objective"."""
 
     def flat(parts: dict[str, Any]) -> dict[str, str]:
-        columns = {f"trace.{name}": value for name, value in parts["trace"].items()}
-        return {"data": parts["data"], "memory": parts["memory"], "state": parts["state"], **columns}
+        columns = {f"trace.{name}": value for name, value in parts.get("trace", {}).items()}
+        return {**{name: value for name, value in parts.items() if name != "trace"}, **columns}
 
     one, other = flat(found), flat(expected)
     return [name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)]
@@ -300,14 +372,14 @@ def hostile() -> dict[str, str]:
 def write() -> None:
     from meanfield.storage.versions import BITS
 
-    COMMITTED.write_text(json.dumps({"bits": BITS, "cases": digests(list(CASES))}, indent=1) + "\n")
+    COMMITTED.write_text(json.dumps({"bits": BITS, "cases": digests(NAMES)}, indent=1) + "\n")
 
 
 def compare(path: Path, names: list[str]) -> int:
     """Say of each run whether its digests are those in the file; exit status."""
     expected, status = json.loads(path.read_text())["cases"], 0
     for name in names:
-        other = differences(digest(followed(name)), expected[name])
+        other = differences(digest_of(name), expected[name])
         print(f"{name:<22}{'differs: ' + ', '.join(other) if other else 'equal'}", flush=True)
         status = 1 if other else status
     return status
@@ -315,15 +387,15 @@ def compare(path: Path, names: list[str]) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", default=",".join(CASES), help="names, with commas between them")
+    parser.add_argument("--cases", default=",".join(NAMES), help="names, with commas between them")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--compare", nargs="?", const=COMMITTED, type=Path, metavar="BITS.json")
     for name in ("controls", "hostile", "write"):
         what.add_argument(f"--{name}", action="store_true")
     asked = parser.parse_args()
     names = asked.cases.split(",")
-    if unknown := [name for name in names if name not in CASES]:
-        parser.error(f"--cases: {', '.join(unknown)}: must be among {', '.join(CASES)}")
+    if unknown := [name for name in names if name not in NAMES]:
+        parser.error(f"--cases: {', '.join(unknown)}: must be among {', '.join(NAMES)}")
     if asked.compare:
         return compare(asked.compare, names)
     if asked.write:

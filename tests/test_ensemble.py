@@ -1,5 +1,8 @@
 """Laws of the ensemble: its initial laws, and that particles go in and come out unchanged."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -86,15 +89,51 @@ def test_a_copy_shares_nothing():
     first.step, first.time, first.memory["a"] = 5, 0.5, 1.0
     other = first.copy()
     assert (other.seed, other.step, other.time, other.memory) == (8, 5, 0.5, {"a": 1.0})
-    other.theta[:] = 0
+    other.fill(0, np.zeros((10, 1)), np.zeros((10, 3)))
     other.memory["a"] = 2.0
     assert first.theta.any()
     assert first.memory["a"] == 1.0
     w, u = np.ones((4, 1)), np.ones((4, 3))
     taken = Ensemble.from_arrays(w, u)
     u[:] = 7
-    taken.u[:] = 7
     assert np.array_equal(taken.u, np.ones((4, 3)))
+
+
+@pytest.mark.parametrize(("m", "d", "outputs"), [(1, 1, 1), (10, 1, 1), (30, 1, 2), (32, 3, 1), (100, 3, 2)])
+def test_particles_come_out_as_copies(m, d, outputs):
+    """What `rows`, `w`, `u` and `head` return stays when the ensemble changes, however few particles it has."""
+    ensemble = Ensemble.gaussian(m, d, outputs, dtype="float64")
+    given = (*ensemble.rows(0, m), ensemble.w, ensemble.u, ensemble.head(m).theta)
+    before = [array.copy() for array in given]
+    ensemble.fill(0, np.zeros((m, outputs)), np.zeros((m, d)))
+    assert all(np.array_equal(array, old) for array, old in zip(given, before, strict=True))
+    for array in ensemble.rows(0, m):  # these are the caller's own
+        array[:] = 7
+    assert not ensemble.u.any()
+
+
+@pytest.mark.parametrize("name", ["w", "u", "theta"])
+def test_attributes_are_not_written_to_in_vain(name):
+    """Setting elements of a copy would change nothing, and of theta behind the engine's back: both raise."""
+    with pytest.raises(ValueError, match="read-only"):
+        getattr(Ensemble.sphere(10, 3), name)[0] = 7
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e)), Ensemble.copy])
+def test_an_ensemble_can_be_copied_and_pickled(again):
+    """With all that its next step needs; deep copies share nothing."""
+    first = Ensemble.sphere(100, 3, 2, seed=8)
+    first.step, first.time, first.memory["a"] = 5, 0.5, 1.0
+    second = again(first)
+    assert np.array_equal(second.theta, first.theta)
+    assert (second.seed, second.step, second.time, second.memory) == (8, 5, 0.5, {"a": 1.0})
+    X = np.random.default_rng(0).standard_normal((7, 3))
+    assert np.array_equal(second.predict(X), first.predict(X))
+    if again is not copy.copy:
+        second.fill(0, np.zeros((100, 2)), np.zeros((100, 3)))
+        second.memory["a"] = 2.0
+        assert first.u.any()
+        assert first.memory == {"a": 1.0}
 
 
 def test_predictions_have_the_shape_of_the_task():

@@ -1,11 +1,15 @@
 """Laws of the losses: derivatives, duality, stability, and what labels they take."""
 
+import copy
+import pickle
+
 import mpmath
 import numpy as np
 import pytest
+from own_losses import Huber, SquaredHinge
 
 from meanfield.errors import InputError
-from meanfield.losses import LOSSES, get_loss
+from meanfield.losses import LOSSES, CrossEntropy, Logistic, Loss, Squared, TwoClassLoss, check_loss, get_loss
 
 N, C = 7, 4
 
@@ -274,5 +278,182 @@ def test_labels_unseen_in_training_are_refused(name, train, test):
 
 def test_an_unknown_loss_suggests_the_nearest():
     """The message lists the losses and guesses."""
-    with pytest.raises(InputError, match="did you mean 'logistic'"):
+    with pytest.raises(InputError, match="did you mean logistic"):
         get_loss("logistik")
+
+
+KINDS = [
+    *((Logistic(), 1), (Squared(), 1), (Squared(), 3), (CrossEntropy(), 2), (CrossEntropy(), 4)),
+    *((SquaredHinge(), 1), (Huber(), 1), (Huber(0.5), 3)),
+]
+kinds = pytest.mark.parametrize(("loss", "outputs"), [pytest.param(*kind, id=f"{kind[0]}-{kind[1]}") for kind in KINDS])
+
+
+@kinds
+@pytest.mark.parametrize("seed", range(5))
+def test_ours_and_two_of_a_users_own_obey_all_laws(loss, outputs, seed):
+    """By numbers, at made-up targets and at given ones."""
+    check_loss(loss, outputs=outputs, seed=seed)
+    y = np.arange(7) % max(2, outputs) if loss.is_classification else np.ones((7, outputs))
+    check_loss(loss, targets=loss.encode(y)[0], seed=seed)
+
+
+EQUAL = (
+    "value",
+    "residual",
+    "conjugate",
+    "conjugate_gradient",
+    "conjugate_hessian",
+    "dual_basis",
+    "margins",
+    "hessian",
+)
+EQUAL += ("margin_rows", "probabilities", "error")
+WRONG = [
+    *((kind, method, factor) for kind in KINDS for method in EQUAL for factor in (0.5, 2.0) if kind[0].offers(method)),
+    *((kind, method, 0.9) for kind in KINDS for method in ("curvature",) if kind[0].name != "cross_entropy"),
+    *(((CrossEntropy(), 2), "curvature", 0.9), ((Logistic(), 1), "curvature", 1.1), ((Huber(), 1), "curvature", 1.1)),
+    *((kind, "conjugate_magnitude", 0.5) for kind in KINDS),
+    *(((loss, 1), "largest_scale", factor) for loss in (Logistic(), Huber()) for factor in (0.5, 2.0)),
+    *(((CrossEntropy(), 3), "largest_scale", factor) for factor in (0.5, 2.0)),
+]
+
+
+def broken(loss, method, change):
+    """A copy of the loss one of whose methods is changed."""
+    original = getattr(type(loss), method)
+
+    def changed(self, *arguments):
+        value = original(self, *arguments)
+        return value if value is None else change(value)
+
+    copied = copy.copy(loss)
+    copied.__class__ = type("Broken", (type(loss),), {method: changed, "name": "broken"})
+    return copied
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "factor"), [pytest.param(*one, id=f"{one[0][0]}-{one[0][1]}-{one[1]}-{one[2]}") for one in WRONG]
+)
+def test_a_wrong_factor_in_any_method_is_caught(kind, method, factor):
+    """In one line with the name of the loss."""
+    with np.errstate(all="ignore"), pytest.raises(InputError, match="loss 'broken': ") as caught:
+        check_loss(broken(kind[0], method, lambda value: factor * value), outputs=kind[1])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "law"),
+    [
+        ("value", lambda value: np.float32(value), "value must return a float"),
+        ("value", lambda value: value - 1.0, "negative"),
+        ("value", lambda value: 0.0 if np.isnan(value) else value, "NaN"),
+        ("residual", lambda value: value[:, 0], "residual must return float64 of shape"),
+        ("residual", lambda value: value.astype(np.float32), "residual must return float64"),
+        ("residual", np.nan_to_num, "residual must not be finite"),
+        ("conjugate", lambda value: 0.0 if value == np.inf else value, "inf beyond largest_scale"),
+        ("margins", lambda value: -value, "positive where outputs move against the residual"),
+        ("error", lambda value: 1.0 - value, "fraction of margins"),
+        ("probabilities", lambda value: value[:, ::-1], "the own class's probability"),
+        ("encode", lambda value: (value[0][1:], value[1]), "a target for each example"),
+    ],
+)
+def test_each_broken_law_is_named(method, change, law):
+    """Of the logistic loss, whose methods are spoiled one by one."""
+    with pytest.raises(InputError, match=law):
+        check_loss(broken(Logistic(), method, change))
+
+
+def test_a_hinge_with_a_tail_or_with_the_logistic_losss_conjugate_is_caught():
+    """What a subclass of the wrong class inherits."""
+
+    class Tailed(SquaredHinge):
+        exponential_tail = True
+
+    class Inherits(Logistic):
+        value, residual, curvature = SquaredHinge.value, SquaredHinge.residual, SquaredHinge.curvature
+
+    with np.errstate(all="ignore"):
+        with pytest.raises(InputError, match="exponential_tail"):
+            check_loss(Tailed())
+        with pytest.raises(InputError, match="Fenchel"):
+            check_loss(Inherits())
+
+
+def test_a_method_that_writes_into_its_arguments_is_caught():
+    """A run's predictions would be changed under its feet."""
+
+    class Careless(Logistic):
+        def margins(self, f, t):
+            f *= t[:, None]
+            return f[:, 0]
+
+    with pytest.raises(InputError, match="margins must leave its arguments"):
+        check_loss(Careless())
+
+
+@kinds
+def test_the_scale_found_by_bisection_is_the_closed_forms(loss, outputs):
+    """What a loss that has only a conjugate gets from the base class; 0 off the domain's cone."""
+    t = loss.encode(np.arange(9) % max(2, outputs) if loss.is_classification else np.ones((9, outputs)))[0]
+    rng = np.random.default_rng(3)
+    for _ in range(3):
+        a = loss.residual(rng.standard_normal((9, outputs)), t)
+        bisected = Loss.largest_scale(loss, a, t)
+        np.testing.assert_allclose(bisected, loss.largest_scale(a, t), rtol=1e-10)
+    if loss.name in ("logistic", "cross_entropy", "squared_hinge"):
+        assert loss.largest_scale(-a, t) == Loss.largest_scale(loss, -a, t) == 0
+
+
+class Minimal(TwoClassLoss):
+    """ℓ = e^{−yf}: nothing but what dynamics need."""
+
+    name = "minimal"
+
+    def value(self, f, t):
+        return float(np.mean(np.exp(-t * f[:, 0])))
+
+    def residual(self, f, t):
+        return (-t * np.exp(-t * f[:, 0]) / len(t))[:, None]
+
+    def curvature(self, f, t):
+        return np.exp(-t * f[:, 0])
+
+
+def test_what_a_loss_does_not_offer_is_said_in_one_line():
+    """By the method itself, and by `require` with the name of the reference."""
+    loss, f, t = Minimal(), np.zeros((2, 1)), np.array([1.0, -1.0])
+    assert loss.hessian(f, t).tolist() == [[[1.0]], [[1.0]]]
+    assert not loss.offers("conjugate")
+    for call in (
+        lambda: loss.conjugate(f, t),
+        lambda: loss.conjugate_gradient(f, t),
+        lambda: loss.probabilities(f),
+        lambda: loss.hessian(np.zeros((2, 2)), t),
+    ):
+        with pytest.raises(InputError, match="loss 'minimal' does not define"):
+            call()
+    with pytest.raises(InputError, match="something needs a loss with conjugate, which loss 'minimal' lacks"):
+        loss.require("something", "value", "conjugate")
+
+
+@kinds
+def test_losses_are_copied_and_pickled_with_their_settings(loss, outputs):
+    """As a process pool does."""
+    for copied in (pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss)):
+        assert type(copied) is type(loss)
+        assert vars(copied) == vars(loss)
+
+
+def test_an_object_is_itself_and_what_is_none_is_refused():
+    """A class in the place of an object, an object without a name, a number."""
+
+    class Nameless(Logistic):
+        name = None
+
+    hinge = SquaredHinge()
+    assert get_loss(hinge) is hinge
+    for wrong in (SquaredHinge, Nameless(), 3, None, ["logistic"]):
+        with pytest.raises(InputError, match="loss") as caught:
+            get_loss(wrong)
+        assert "\n" not in str(caught.value)

@@ -1,8 +1,12 @@
 """Laws of the problem: the objective is the twin's, and the drift is its gradient."""
 
+import copy
+import pickle
+
 import naive
 import numpy as np
 import pytest
+from own_losses import Huber, SquaredHinge
 
 from meanfield.dynamics import Field
 from meanfield.ensemble import Ensemble
@@ -62,7 +66,7 @@ def test_finite_differences_confirm_the_drift(loss):
         numeric[place] = 5 * (values[0] - values[1]) / (2 * h)
     by_w, by_u = naive.drift(w, u, problem.X, residual, 0.1)
     assert np.abs(numeric - np.hstack([by_w, by_u])).max() < 1e-8
-    square, _ = field.sweep.observe(ensemble.theta, 5, residual, 0.1)
+    square, _ = field.engine.observe(ensemble.particles, residual, 0.1)
     assert square == pytest.approx(np.sum(numeric**2) / 5, rel=1e-7)
 
 
@@ -90,6 +94,8 @@ GOOD = {"X": np.ones((4, 2)), "y": [1, -1, 1, -1]}
         ({"reg": float("nan")}, "finite"),
         ({"temperature": -0.1}, "temperature"),
         ({"loss": "logistc"}, "logistic"),
+        ({"loss": 3}, "loss = 3: must be one of logistic"),
+        ({"loss": SquaredHinge}, "object of a subclass of Loss"),
         ({"X_test": np.ones((3, 5)), "y_test": [1, 1, -1]}, "X_test"),
         ({"X_test": np.ones((3, 2)), "y_test": [1, 1]}, "y_test"),
         ({"X_test": np.ones((3, 2)), "y_test": [1, 1, 5]}, "y_test"),
@@ -108,3 +114,33 @@ def test_an_ensemble_of_another_shape_is_refused(d, outputs):
     """Another d or another number of outputs."""
     with pytest.raises(InputError, match="needs d = 2, outputs = 1"):
         Problem(**GOOD).objective(Ensemble.sphere(10, d, outputs))
+
+
+@pytest.mark.parametrize("loss", [SquaredHinge(), Huber(0.3)])
+def test_a_loss_of_ones_own_is_the_problems_very_object(loss):
+    """Nothing is registered; objective and targets are those of the loss."""
+    X, y = np.ones((4, 2)), np.array([1.0, -1.0, 1.0, -1.0])
+    problem = Problem(X, y, loss=loss, reg=0.1)
+    assert problem.loss is loss
+    ensemble = Ensemble.sphere(64, 2, dtype="float64")
+    f = ensemble.predict(X)[:, None]
+    assert problem.objective(ensemble).risk == pytest.approx(loss.value(f, problem.targets), rel=1e-12)
+    assert problem.restricted(np.array([0, 1])).loss is loss
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, SquaredHinge(), Huber(0.3)])
+def test_problems_are_copied_and_pickled(loss):
+    """With their data, loss and schedules: the same objective, bit for bit."""
+    rng = np.random.default_rng(0)
+    X, y = (
+        rng.standard_normal((6, 3)),
+        np.array([0, 1, 2, 0, 1, 2]) if loss == "cross_entropy" else np.array([0, 1] * 3),
+    )
+    problem = Problem(
+        X, y, loss=loss, reg={"start": 1.0, "end": 0.5, "steps": 3, "shape": "linear"}, X_test=X, y_test=y
+    )
+    ensemble = Ensemble.sphere(32, 3, problem.outputs)
+    for other in (pickle.loads(pickle.dumps(problem)), copy.deepcopy(problem)):
+        assert type(other.loss) is type(problem.loss)
+        assert other.objective(ensemble) == problem.objective(ensemble)
+        assert np.array_equal(other.test_targets, problem.test_targets)

@@ -1,7 +1,9 @@
 """Laws of the schedules: ends, shapes, and that a longer run changes nothing before."""
 
+import copy
 import itertools
 import math
+import pickle
 from fractions import Fraction
 
 import pytest
@@ -91,7 +93,7 @@ def test_numbers_and_tables_become_schedules():
         ({"start": 1.0, "end": 0.1}, "needs steps"),
         ({"steps": 3}, "needs start and end"),
         ({"start": 1.0, "ende": 0.1, "steps": 5}, "ende: unknown key; did you mean end"),
-        ({"start": 1.0, "end": 0.1, "steps": 5, "shape": "cosin"}, "did you mean 'cosine'"),
+        ({"start": 1.0, "end": 0.1, "steps": 5, "shape": "cosin"}, "did you mean cosine"),
         ({"start": 1.0, "end": 0.1, "steps": 5.0}, "steps = 5.0: must be an integer"),
         ({"start": 1.0, "end": 0.1, "steps": True}, "steps = True: must be an integer"),
         ({"start": 1.0, "end": 0.1, "steps": -1}, "at least 0"),
@@ -109,3 +111,12 @@ def test_bad_schedules_are_refused_by_name(value, words):
     with pytest.raises(InputError, match=words) as caught:
         Schedule.of(value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
+@pytest.mark.parametrize("shape", CHANGING)
+def test_a_schedule_can_be_copied_and_pickled(shape, again):
+    """And is then the same schedule."""
+    schedule = Schedule(shape, 2.0, 0.5, 100)
+    assert again(schedule) == schedule
+    assert again(schedule)(37) == schedule(37)

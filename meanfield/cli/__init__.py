@@ -1,4 +1,7 @@
-"""The command line: thin, and quick to start, since heavy imports happen inside the commands."""
+"""The command line: one file a command, what they share, and exit statuses. Thin: what it does is all in Python too.
+
+May import: all folders above it. Quick to start, since heavy imports happen inside the commands.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from contextlib import contextmanager
 import click
 
 from .. import __version__
-from ..errors import DivergenceError, InputError, printable
+from ..errors import DivergenceError, InputError, did_you_mean, printable
 from ..runtime.communicator import ALONE, Alone, is_shared, ranks_wanted, world
 
 _COMMANDS = {
@@ -61,11 +64,8 @@ class _Lazy(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_COMMANDS)}"
-            raise click.UsageError(f"{args[0]}: unknown command; {hint}")
+            hint = did_you_mean(args[0], _COMMANDS, f"there are {', '.join(_COMMANDS)}")
+            raise click.UsageError(f"{args[0]}: unknown command{hint}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -123,7 +123,7 @@ def _explained(error: BaseException) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         case InputError():
-            return _refuse(str(error))
+            return _refuse(str(error).replace("force=True", "--force"))  # the library's word, and ours
         case click.exceptions.NoArgsIsHelpError():
             click.echo(error.format_message())
             return 0

@@ -31,12 +31,12 @@ def _plain(value: Any) -> Any:
 def result_keys(run: Any, out: Path | None, threads: int | None = None) -> dict[str, Any]:
     """The keys of `run` and `resume --json`, computed from the state."""
     from .. import diagnostics
-    from ..dynamics.base import Field
+    from ..dynamics import Field
     from ..simulation.trace import occasional_gap
 
     ensemble, problem = run.ensemble, run.problem
     field = Field(problem, ensemble.dtype, threads)
-    moments = field.sweep.predict(ensemble.theta, ensemble.span, keep=False)
+    moments = field.engine.predict(ensemble.particles, keep=False)
     value, risk, penalty = problem.evaluate(moments.f, moments.second, problem.reg(ensemble.step))
     gap = occasional_gap(1).take(field, ensemble, moments) if run.config.record.gap else (None, None)
     return {

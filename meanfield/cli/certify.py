@@ -50,9 +50,19 @@ def certify(path: Path, as_json: bool, effort: float, seconds: float | None, met
     from ..optimality.certificate import certify as bound
 
     found = bound(run.problem, run.ensemble, effort=effort, seconds=seconds, method=method, threads=threads)
+    keys = _keys(found, run.ensemble.step, path)
+    if as_json:
+        print_json(keys)
+    else:
+        _show(found, keys)
+    return 0
+
+
+def _keys(found: Any, step: int, path: Path) -> dict[str, Any]:
+    """What `--json` prints of a certificate."""
     loose = None if found.proven_norm is None else found.proven_norm / max(found.best_norm, 1e-300) - 1
-    keys = {
-        "step": run.ensemble.step,
+    return {
+        "step": step,
         "reg": found.reg,
         "primal": found.primal,
         "lower_bound": found.lower_bound,
@@ -71,12 +81,14 @@ def certify(path: Path, as_json: bool, effort: float, seconds: float | None, met
         "cut_short": found.cut_short,
         "out": str(path),
     }
-    if as_json:
-        print_json(keys)
-        return 0
+
+
+def _show(found: Any, keys: dict[str, Any]) -> None:
+    """The same as a table."""
+    loose = keys["proven_looseness"]
     kind = "lower bound" if found.rigorous else "lower bound (estimate)"
     rows = [
-        (f"step {run.ensemble.step}, λ = {found.reg:.3g}", ""),
+        (f"step {keys['step']}, λ = {found.reg:.3g}", ""),
         ("objective L", number(found.primal)),
         (f"{kind} of min L", number(found.lower_bound)),
         ("relative gap" if found.rigorous else "relative gap (estimate)", f"{100 * found.relative_gap:.3g} %"),
@@ -88,7 +100,6 @@ def certify(path: Path, as_json: bool, effort: float, seconds: float | None, met
     print(f"\nmethod: {found.method} ({_MEANING[found.method]})")
     if found.cut_short:
         print("stopped by --seconds before its work was done: more time can give a better bound")
-    return 0
 
 
 def _free_energy(run: Any, path: Path, as_json: bool, threads: int | None) -> int:

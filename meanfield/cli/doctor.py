@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import textwrap
 import time
@@ -21,7 +20,7 @@ from ._tables import print_json, table
 def doctor(as_json: bool, threads: int | None) -> int:
     """Versions, processor, threads, vector width, cache folder, and measured speed."""
     from ..engine.microkernels import has_wide_vectors
-    from ..runtime.compiling import cache_folder
+    from ..runtime.compiling import cache_folder, cache_is_usable
     from ..runtime.threads import default_threads, usable_cores
     from ..storage.versions import describe
 
@@ -32,7 +31,7 @@ def doctor(as_json: bool, threads: int | None) -> int:
         return 0
     cores = len(usable_cores())
     folder = cache_folder()
-    writable = _writable(folder)
+    writable = cache_is_usable()
     step, product = _measure(threads)
     facts: dict[str, Any] = {
         **describe(),
@@ -100,26 +99,18 @@ def _ranges(numbers: list[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
 
 
-def _writable(folder: os.PathLike[str]) -> bool:
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
-
-
 def _measure(threads: int) -> tuple[float, float]:
     """GFLOP/s of the particle step (m 16384, n 512, d 20, noise on) and of the float32 matrix product, warm medians."""
     import numpy as np
     from threadpoolctl import threadpool_limits
 
-    from ..engine.engine import Move, Sweep
+    from ..engine.engine import Engine, Move
     from ..ensemble import Ensemble
 
     m, n, d = 16384, 512, 20
     rng = np.random.default_rng(0)
-    sweep, ensemble = Sweep(rng.standard_normal((n, d)), 1, "float32", threads), Ensemble.gaussian(m, d)
-    sweep.predict(ensemble.theta, m)
+    engine, ensemble = Engine(rng.standard_normal((n, d)), 1, "float32", threads), Ensemble.gaussian(m, d)
+    engine.predict(ensemble.particles)
     residual, move = rng.standard_normal((n, 1)) / n, Move(0.001, 0.01, 0.001)
     square = rng.random((2048, 2048), dtype=np.float32)
 
@@ -133,5 +124,5 @@ def _measure(threads: int) -> tuple[float, float]:
 
     with threadpool_limits(threads):
         product = 2 * 2048**3 / median(lambda: square @ square, 7) / 1e9
-    step = 4 * m * n * d / median(lambda: sweep.advance(ensemble.theta, m, residual, move, 0, 0), 15) / 1e9
+    step = 4 * m * n * d / median(lambda: engine.advance(ensemble.particles, residual, move, 0, 0), 15) / 1e9
     return step, product

@@ -15,7 +15,8 @@ import click
 
 from ..errors import InputError, printable
 from ..runtime.communicator import Alone, world
-from ..simulation.config import load_config, parse_duration
+from ..runtime.durations import parse_duration
+from ..simulation.toml import load_config
 from ._tables import network_table, print_json, result_keys
 
 
@@ -56,6 +57,7 @@ def _options(function: Any) -> Any:
 @click.option("--plot", is_flag=True, help="Draw the convergence figure beside the run file.")
 @_options
 def run(
+    *,
     config: Path | None,
     out: Path | None,
     force: bool,
@@ -75,21 +77,36 @@ def run(
     ranks = world()
 
     def read() -> tuple[Any, Path]:
-        from ..simulation.output import check_output, new_name
+        from ..simulation.output import new_name
 
-        wanted = load_config(config, overrides), out or new_name(".")
-        check_output(wanted[1], force)
+        wanted = load_config(config, overrides, named="--set"), out or new_name(".")
+        _check_output(wanted[1], force)
         return wanted
 
     loaded, out = ranks.once(read)
-    from ..simulation.loop import follow
-    from ..simulation.run import prepare
+    from ..simulation.loop import run_to_end
+    from ..simulation.new_run import new_run_from_config
 
     _check_alike(ranks)
-    prepared = prepare(loaded, ranks=ranks)
-    _remaining = None if max_time is None else max(0.0, max_time - (time.monotonic() - began))
-    result = follow(prepared, out, threads=threads, max_time=_remaining, progress=_progress(quiet, as_json))
-    return _finish(prepared, out, result, threads, as_json, ntk=ntk, plot=plot)
+    begun = new_run_from_config(loaded, ranks=ranks)
+    left = None if max_time is None else max(0.0, max_time - (time.monotonic() - began))
+    result = run_to_end(begun, out, threads=threads, max_time=left, progress=_progress(quiet, as_json))
+    return _finish(begun, out, result, threads, as_json, ntk=ntk, plot=plot)
+
+
+def _check_output(path: Path, force: bool) -> None:
+    """InputError, in the words of this command: no run can be written to `path`."""
+    from ..simulation.output import OutputExistsError, check_output, quoted
+
+    try:
+        check_output(path, force)
+    except OutputExistsError as error:
+        go_on = f"it is unfinished ({error.progress}): go on with `meanfield resume {quoted(path)}`, or "
+        raise InputError(
+            f"--out {path}: exists already; {go_on if error.progress else ''}overwrite it with --force"
+        ) from None
+    except InputError as error:
+        raise InputError(str(error).replace("out = ", "--out ", 1)) from None
 
 
 @click.command()
@@ -99,6 +116,7 @@ def run(
 @click.option("--force", is_flag=True, help="Take over a lock left by another host.")
 @_options
 def resume(
+    *,
     path: Path,
     until: int | None,
     more: int | None,
@@ -110,7 +128,7 @@ def resume(
 ) -> int:
     """Go on with a run exactly where it stopped: same bits as if it never had."""
     began = time.monotonic()
-    from ..simulation.loop import extend, follow
+    from ..simulation.loop import run_to_end
     from ..simulation.run import load
     from ..storage.lock import locked
 
@@ -125,7 +143,7 @@ def resume(
             print(f"meanfield: {loaded.recovered}", file=sys.stderr)
         if until is not None and until < loaded.ensemble.step:
             raise InputError(f"--until {until}: the run is at step {loaded.ensemble.step} already")
-        extend(loaded, until, more)
+        loaded.end_at(until, more)
         if loaded.ensemble.step >= loaded.config.run.steps:
             keys = result_keys(loaded, path, threads) if as_json else {}
             print(
@@ -135,9 +153,9 @@ def resume(
             if as_json:
                 print_json(keys)
             return 0
-        _remaining = None if max_time is None else max(0.0, max_time - (time.monotonic() - began))
-        result = follow(
-            loaded, path, lock=False, threads=threads, max_time=_remaining, progress=_progress(quiet, as_json)
+        left = None if max_time is None else max(0.0, max_time - (time.monotonic() - began))
+        result = run_to_end(
+            loaded, path, lock=False, threads=threads, max_time=left, progress=_progress(quiet, as_json)
         )
     return _finish(loaded, path, result, threads, as_json)
 

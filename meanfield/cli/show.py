@@ -20,8 +20,8 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object
 @_as_json
 def info(path: Path, as_json: bool) -> int:
     """Configuration, progress, last measures and integrity of a run."""
-    from ..simulation.config import tables, to_toml
     from ..simulation.run import load
+    from ..simulation.toml import tables, to_toml
 
     run = load(path)  # verifies every checksum
     keys = result_keys(run, path)
@@ -138,7 +138,7 @@ def _draw(
 
         if run.problem.classes is None:
             raise InputError("--margin-optimum: a regression has no margin")
-        optimum = max_margin(run.problem.X, run.problem.y, loss=run.problem.loss.name).margin
+        optimum = max_margin(run.problem.X, run.problem.y, loss=run.problem.loss).margin
     written = plots.write(run, folder, stem, kind, [name for name in names if name != "overlay"], optimum=optimum)
     if animate:
         written.append(plots.animate(run, folder / f"{stem}-particles.gif"))
@@ -191,12 +191,12 @@ def ntk(source: Path | None, overrides: tuple[str, ...], as_json: bool) -> int:
 
 def _problem(source: Path | None, overrides: tuple[str, ...]) -> Any:
     from ..datasets.load import load_dataset
-    from ..simulation.config import load_config
     from ..simulation.run import load, problem_of
+    from ..simulation.toml import load_config
 
     if source is not None and source.suffix == ".h5":
         if overrides:
             raise InputError("--set: a run file's configuration is fixed; give a CONFIG.toml to change it")
         return load(source).problem
-    config = load_config(source, overrides)
+    config = load_config(source, overrides, named="--set")
     return problem_of(config, load_dataset(config.data))

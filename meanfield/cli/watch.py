@@ -17,6 +17,7 @@ import click
 import numpy as np
 
 from ..errors import InputError
+from ..runtime.durations import format_duration
 
 _WIDTH = 80
 _BARS = "▁▂▃▄▅▆▇█"
@@ -97,7 +98,8 @@ def watch(path: Path, once: bool, every: float) -> int:
 
 def read(path: Path) -> State:
     """Config, step and trace; neither data nor particles are touched. RunFileError: missing, damaged or not a run."""
-    from ..simulation.config import parse_config
+    from ..simulation.config import short_name
+    from ..simulation.toml import parse_config
     from ..storage.run_file import load_outline
 
     written = _identity(path)[0] / 1e9
@@ -105,7 +107,7 @@ def read(path: Path) -> State:
     config = parse_config(outline.config, f"{path}: config")
     title = (
         f"{Path(config.data.source).name}, n {config.data.n}, d {config.data.d}, m {config.ensemble.m}, "
-        f"{config.objective.loss}, {config.dynamics.method}"
+        f"{short_name(config.objective.loss)}, {short_name(config.dynamics.method)}"
     )
     seconds = outline.timing.get("seconds", np.empty(0))
     return State(outline.step, config.run.steps, title, outline.trace, seconds, written)
@@ -140,7 +142,7 @@ def screen(path: Path, state: State, alive: str | None, now: float) -> list[str]
     age = max(0.0, now - state.written)
     share = state.step / state.steps if state.steps else 1.0
     filled = int(40 * min(share, 1.0))
-    ending = "finished" if state.finished else f"as of the checkpoint {words(age)} ago"
+    ending = "finished" if state.finished else f"as of the checkpoint {format_duration(age)} ago"
     lines = [
         _clipped(str(path)),
         _clipped(state.title),
@@ -159,22 +161,14 @@ def screen(path: Path, state: State, alive: str | None, now: float) -> list[str]
 def _status(state: State, alive: str | None, age: float, ending: str) -> str:
     if state.finished:
         seconds = float(state.seconds[-1]) if len(state.seconds) else 0.0
-        return f"{ending}, {words(seconds)} of computing"
+        return f"{ending}, {format_duration(seconds)} of computing"
     speed = state.speed
     parts = [ending]
     if speed > 0:
         left = (state.steps - state.step) / speed - (age if alive else 0.0)
-        parts += [f"{speed:.3g} steps/s", f"about {words(max(left, 0.0))} left" if alive else ""]
+        parts += [f"{speed:.3g} steps/s", f"about {format_duration(max(left, 0.0))} left" if alive else ""]
     parts.append("" if alive else "nobody is writing it")
     return _clipped(", ".join(filter(None, parts)))
-
-
-def words(seconds: float) -> str:
-    """ "42 s", "7 min", "3.5 h", "2.1 d"."""
-    for size, unit in ((86400, "d"), (3600, "h")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 def carried(values: Sequence[float]) -> list[float]:

@@ -26,7 +26,10 @@ _LARGEST_BYTES = 64 << 30
 _LARGEST_RATIO = 1100  # deflate packs at most about 1032 : 1
 _PATIENCE = 60  # seconds, and
 _SLOWEST = 10e6  # bytes of the file a second
-_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from meanfield import foreign; foreign._hand_over()"
+_CHILD = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from meanfield.datasets import hdf5_subprocess; hdf5_subprocess._hand_over()"
+)
 
 
 def read_arrays(path: str | Path, names: Collection[str]) -> dict[str, np.ndarray]:

@@ -19,13 +19,43 @@ POINTS = 512  # examples at most on which tangent kernels are compared
 
 
 def effective_neurons(ensemble: Ensemble, *, angle: float = 0.3, particles: int = 4096) -> float:
-    """The number of neurons by direction, (Σ_j a_j)² / Σ_jk a_j a_k Z_jk: the participation ratio of masses a_j.
+    """The number of neurons by direction: the participation ratio of the masses a_j = ‖w_j‖‖u_j‖.
 
-    Z_jk = 1 where u_j and u_k, and also w_j and w_k, are within `angle` (radians) of each other, else 0: the diversity
-    of order 2 of Leinster and Cobbold (2012). K equal groups, each narrower than the angle and farther apart than
-    it, count K, however many particles they hold. Over min(m, `particles`), evenly spread over the ensemble: that caps
-    it: without groups, 4096 uniform on the sphere count 21 in d = 2 (2·2π/0.6), 950 in d = 5, 2900 in d = 10 and 2800
-    in d = 20. NaN where all masses are 0. InputError: an angle outside (0, π/2].
+    Parameters
+    ----------
+    ensemble : Ensemble
+        m particles.
+    angle : float
+        Radians, more than 0 and at most π/2: nearer directions are alike.
+    particles : int
+        min(m, `particles`) are used, evenly spread over the ensemble.
+
+    Returns
+    -------
+    float
+        From 1 to the number of particles used, which caps it; NaN where all masses are 0.
+
+    Raises
+    ------
+    InputError
+        An angle outside (0, π/2].
+
+    Notes
+    -----
+    (Σ_j a_j)² / Σ_jk a_j a_k Z_jk, where Z_jk = 1 if u_j and u_k, and also w_j and w_k, are within `angle` of each
+    other, else 0: the diversity of order 2 of Leinster and Cobbold (2012). K equal groups, each narrower than the angle
+    and farther apart than it, count K, however many particles they hold. Without groups, 4096 uniform on the sphere
+    count 21 in d = 2 (2·2π/0.6), 950 in d = 5, 2900 in d = 10 and 2800 in d = 20.
+
+    Examples
+    --------
+    32 copies of each of three neurons.
+
+    >>> import numpy as np
+    >>> from meanfield import Ensemble, diagnostics
+    >>> ensemble = Ensemble.from_arrays(w=np.ones(96), u=np.repeat(np.eye(3), 32, axis=0))
+    >>> round(diagnostics.effective_neurons(ensemble), 6)
+    3.0
     """
     if not 0 < angle <= math.pi / 2:
         raise InputError(f"angle = {angle!r}: must be more than 0 and at most π/2")
@@ -43,11 +73,36 @@ def effective_neurons(ensemble: Ensemble, *, angle: float = 0.3, particles: int 
 
 
 def alignment(ensemble: Ensemble, subspace: Any) -> float:
-    """Σ_j a_j ‖P u_j‖²/‖u_j‖² / Σ_j a_j: the share of the mass inside a subspace of inputs, over all particles.
+    """The share of the mass a_j = ‖w_j‖‖u_j‖ inside a subspace of inputs, over all particles.
 
-    subspace: (k, d), rows that span it. 1 if all of it is inside; k/d for directions that are uniform, up to
-    √(2k(d − k)/(d + 2))/(d√m) (one standard deviation, equal masses). NaN where all masses are 0. InputError: another
-    d, rows that are not independent.
+    Parameters
+    ----------
+    ensemble : Ensemble
+        m particles.
+    subspace : array (k, d)
+        Rows that span it; they need not be orthogonal.
+
+    Returns
+    -------
+    float
+        From 0 to 1; NaN where all masses are 0.
+
+    Raises
+    ------
+    InputError
+        A subspace of another d, rows that are not finite or not independent.
+
+    Notes
+    -----
+    Σ_j a_j ‖P u_j‖²/‖u_j‖² / Σ_j a_j, P the projection. 1 if all of it is inside; k/d for directions that are uniform,
+    up to √(2k(d − k)/(d + 2))/(d√m) (one standard deviation, equal masses).
+
+    Examples
+    --------
+    >>> from meanfield import Ensemble, diagnostics
+    >>> ensemble = Ensemble.from_arrays(w=[3.0, -1.0], u=[[1.0, 0.0], [0.0, 1.0]])
+    >>> diagnostics.alignment(ensemble, [[1.0, 0.0]])
+    0.75
     """
     basis = _orthonormal(subspace, ensemble.d)
     inside = total = 0.0
@@ -59,9 +114,35 @@ def alignment(ensemble: Ensemble, subspace: Any) -> float:
 
 
 def leading_directions(ensemble: Ensemble, count: int = 2) -> np.ndarray:
-    """The orthonormal directions (count, d) that hold most of the mass: the first eigenvectors of Σ a_j û_j û_jᵀ.
+    """The orthonormal input directions that hold most of the mass.
 
-    Their signs make the largest component of each positive. InputError: count outside 1 … d.
+    Parameters
+    ----------
+    ensemble : Ensemble
+        m particles.
+    count : int
+        How many directions, from 1 to d.
+
+    Returns
+    -------
+    ndarray (count, d), float64
+        Orthonormal rows, the one of most mass first. Their signs make the largest component of each positive.
+
+    Raises
+    ------
+    InputError
+        count outside 1 … d.
+
+    Notes
+    -----
+    The first eigenvectors of Σ_j a_j û_j û_jᵀ, with masses a_j = ‖w_j‖‖u_j‖ and û_j = u_j/‖u_j‖.
+
+    Examples
+    --------
+    >>> from meanfield import Ensemble, diagnostics
+    >>> ensemble = Ensemble.from_arrays(w=[3.0, -1.0], u=[[1.0, 0.0], [0.0, 1.0]])
+    >>> diagnostics.leading_directions(ensemble, 1).round(6)
+    array([[1., 0.]])
     """
     if not 1 <= count <= ensemble.d:
         raise InputError(f"count = {count!r}: must be from 1 to d = {ensemble.d}")
@@ -76,10 +157,25 @@ def leading_directions(ensemble: Ensemble, count: int = 2) -> np.ndarray:
 
 @dataclass(frozen=True)
 class DirectionHistogram:
-    """Mass by direction in a plane. edges (bins + 1,): angles from −π to π; plane (2, d), orthonormal.
+    """Mass by input direction in a plane, as `mass_by_direction` returns it.
 
-    mass (bins,): Σ a_j ‖P u_j‖²/‖u_j‖² over the particles of a bin, as a share of Σ a_j; sums to `alignment`.
-    net (bins, C): the same with w_j in the place of ‖w_j‖: what is left when neurons of one direction cancel.
+    Attributes
+    ----------
+    edges : ndarray (bins + 1,), float64
+        Angles from −π to π, in radians.
+    mass : ndarray (bins,), float64
+        Σ a_j ‖P u_j‖²/‖u_j‖² over the particles of a bin, as a share of Σ a_j; a_j = ‖w_j‖‖u_j‖. Sums to `alignment`.
+    net : ndarray (bins, C), float64
+        The same with w_j in the place of ‖w_j‖: what is left when neurons of one direction cancel.
+    plane : ndarray (2, d), float64
+        Orthonormal rows, from the first of which angles are counted.
+
+    Examples
+    --------
+    >>> from meanfield import Ensemble, diagnostics
+    >>> histogram = diagnostics.mass_by_direction(Ensemble.sphere(128, 3), bins=8)
+    >>> histogram.edges.shape, histogram.mass.shape, histogram.net.shape, histogram.plane.shape
+    ((9,), (8,), (8, 1), (2, 3))
     """
 
     edges: np.ndarray
@@ -89,9 +185,35 @@ class DirectionHistogram:
 
 
 def mass_by_direction(ensemble: Ensemble, plane: Any = None, *, bins: int = 72) -> DirectionHistogram:
-    """Histogram of the particles' input directions in a plane (2, d), by default the two leading ones.
+    """Histogram of the particles' input directions in a plane.
 
-    InputError: a plane that is none, bins < 1, particles without mass.
+    Parameters
+    ----------
+    ensemble : Ensemble
+        m particles.
+    plane : array (2, d), optional
+        Rows that span it; by default the two `leading_directions`.
+    bins : int
+        How many equal parts of the circle, at least 1.
+
+    Returns
+    -------
+    DirectionHistogram
+
+    Raises
+    ------
+    InputError
+        A plane that is none, bins < 1, particles without mass.
+
+    Examples
+    --------
+    Mass 1 at 45°, mass 3, of negative w, at 135°.
+
+    >>> from meanfield import Ensemble, diagnostics
+    >>> ensemble = Ensemble.from_arrays(w=[1.0, -3.0], u=[[1.0, 1.0], [-1.0, 1.0]])
+    >>> histogram = diagnostics.mass_by_direction(ensemble, [[1.0, 0.0], [0.0, 1.0]], bins=4)
+    >>> histogram.mass.round(6).tolist(), histogram.net[:, 0].round(6).tolist()
+    ([0.0, 0.0, 0.25, 0.75], [0.0, 0.0, 0.25, -0.75])
     """
     if bins < 1:
         raise InputError(f"bins = {bins!r}: must be at least 1")
@@ -114,9 +236,37 @@ def mass_by_direction(ensemble: Ensemble, plane: Any = None, *, bins: int = 72) 
 
 
 def tangent_kernel(ensemble: Ensemble, X: Any) -> np.ndarray:
-    """K(x, x') = ∫ Σ_c ∇_θ Φ_c(θ; x)·∇_θ Φ_c(θ; x') dρ(θ), (n, n) float64, the trace over outputs of the empirical NTK.
+    """The empirical tangent kernel (NTK) of an ensemble, its trace over outputs.
 
-    ∫ C relu(u·x) relu(u·x') + ‖w‖² 1[u·x > 0] 1[u·x' > 0] x·x' dρ, over all particles. InputError: another d.
+    Parameters
+    ----------
+    ensemble : Ensemble
+        m particles, all of which are used.
+    X : array (n, d)
+        Inputs.
+
+    Returns
+    -------
+    ndarray (n, n), float64
+        On the scale of the measure: a mean over particles, ∫ … dρ = (1/m) Σ_j ….
+
+    Raises
+    ------
+    InputError
+        X of another d.
+
+    Notes
+    -----
+    K(x, x') = ∫ Σ_c ∇_θ Φ_c(θ; x)·∇_θ Φ_c(θ; x') dρ(θ), which is
+    ∫ C relu(u·x) relu(u·x') + ‖w‖² 1[u·x > 0] 1[u·x' > 0] x·x' dρ.
+
+    Examples
+    --------
+    >>> from meanfield import Ensemble, diagnostics
+    >>> ensemble = Ensemble.from_arrays(w=[1.0], u=[[2.0, 0.0]])
+    >>> diagnostics.tangent_kernel(ensemble, [[1.0, 0.0], [0.0, 1.0]])
+    array([[5., 0.],
+           [0., 0.]])
     """
     X = np.asarray(X, np.float64)
     if X.ndim != 2 or X.shape[1] != ensemble.d:
@@ -132,9 +282,21 @@ def tangent_kernel(ensemble: Ensemble, X: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class KernelMovement:
-    """How far the tangent kernel K is from K₀: `relative` = ‖K − K₀‖_F/‖K₀‖_F, and `rotation` = 1 − cos(K, K₀).
+    """How far a tangent kernel K is from another, K₀.
 
-    Near 0 training is lazy, the network a kernel machine; `rotation` does not see a change of scale alone.
+    Attributes
+    ----------
+    relative : float
+        ‖K − K₀‖_F/‖K₀‖_F. Near 0 training is lazy, the network a kernel machine.
+    rotation : float
+        1 − cos(K, K₀), which does not see a change of scale alone.
+
+    Examples
+    --------
+    >>> from meanfield import Ensemble, diagnostics
+    >>> ensemble = Ensemble.sphere(64, 2)
+    >>> diagnostics.kernel_movement(ensemble, ensemble.copy(), [[1.0, 0.0], [0.0, 1.0]])
+    KernelMovement(relative=0.0, rotation=0.0)
     """
 
     relative: float
@@ -142,12 +304,43 @@ class KernelMovement:
 
 
 def kernel_movement(start: Ensemble, now: Ensemble, X: Any, *, points: int = POINTS) -> KernelMovement:
-    """Between the tangent kernels of two ensembles on at most `points` rows of X (n, d), evenly spread.
+    """How far the tangent kernel of one ensemble is from that of another.
 
-    Exactly 0 for the same particles. As an estimate for the infinite network it is off by what the kernel of m
-    particles is: two ensembles of 4096 drawn from the paper's initial law are 0.051 apart, `rotation` 0.0013, falling
-    like 1/√m and 1/m (its data, d 20, n 160); a movement of the same particles is known better than that. NaN where
-    K₀ = 0.
+    Parameters
+    ----------
+    start, now : Ensemble
+        Whose kernels are K₀ and K.
+    X : array (n, d)
+        Inputs.
+    points : int
+        At most so many rows of X are used, evenly spread.
+
+    Returns
+    -------
+    KernelMovement
+        Exactly 0 for the same particles; NaN where K₀ = 0, and `rotation` also where K = 0.
+
+    Raises
+    ------
+    InputError
+        X of another d.
+
+    Notes
+    -----
+    As an estimate for the infinite network it is off by what the kernel of m particles is: two ensembles of 4096 drawn
+    from the paper's initial law (arXiv 1810.05369, section 3) are 0.051 apart, `rotation` 0.0013, falling like 1/√m and
+    1/m (its data, d 20, n 160); a movement of the same particles is known better than that.
+
+    Examples
+    --------
+    Twice the particles have four times the kernel: a relative movement of 3, without rotation.
+
+    >>> from meanfield import Ensemble, diagnostics
+    >>> start = Ensemble.sphere(64, 2)
+    >>> now = Ensemble.from_arrays(2 * start.w, 2 * start.u)
+    >>> movement = diagnostics.kernel_movement(start, now, [[1.0, 0.0], [0.0, 1.0]])
+    >>> round(movement.relative, 6), round(movement.rotation, 6)
+    (3.0, 0.0)
     """
     X = spread_rows(np.asarray(X, np.float64), points)
     return compared(tangent_kernel(start, X), tangent_kernel(now, X))

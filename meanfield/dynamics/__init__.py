@@ -3,16 +3,14 @@
 May import: what is minimized (problem, ensemble, losses, schedules) and the engine.
 """
 
-from .base import (
-    DYNAMICS,
-    BirthDeath,
-    Dynamics,
-    Field,
-    GradientFlow,
-    Langevin,
-    PerturbedFlow,
-    exponential_move,
-)
+from .base import Dynamics, exponential_move
+from .birth_death import BirthDeath
+from .field import Field
+from .langevin import GradientFlow, Langevin
+from .perturbed_flow import PerturbedFlow
+
+# By name, for configurations; whoever has the class needs no name.
+DYNAMICS: dict[str, type[Dynamics]] = {law.name: law for law in (Langevin, GradientFlow, PerturbedFlow, BirthDeath)}
 
 __all__ = [
     "DYNAMICS",

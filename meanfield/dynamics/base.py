@@ -1,4 +1,4 @@
-"""The laws of motion: each a page, each one step of one equation.
+"""What all laws of motion share: one scheme, and one step.
 
 All share the potential L'[ρ](θ) = ⟨r, Φ(θ; ·)⟩ + λ‖θ‖² (arXiv 1810.05369, section 3) and one scheme. Its linear part is
 solved exactly (an exponential integrator: at zero residual the step is exact for any η, so the ℓ2 term brings neither
@@ -14,105 +14,50 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..engine import exact_algebra, exact_math, noise
-from ..engine.engine import BLOCK, Moments, Move, Sweep, Workers
+from ..engine import exact_math
+from ..engine.engine import Moments, Move
 from ..ensemble import Ensemble
 from ..errors import InputError
-from ..problem import Problem
 from ..schedules import Schedule
-from .birth_death import exchange
-
-
-def safety(reg: Schedule, k: int) -> float:
-    """The automatic step as a fraction of 1/(curvature); stability needs less than 2.
-
-    Particles that come to rest on a kink step over it and back, which costs the objective a part linear in η. So the
-    fraction is 5/4 while λ is being lowered, and falls like 1/k after that, the steps of a subgradient method; under a
-    constant λ it is ¼ throughout.
-    """
-    if reg.steps == 0:
-        return 0.25
-    rest = reg.steps / 50
-    return 1.25 * rest / (rest + max(0, k - reg.steps))
-
-
-class Field:
-    """A problem bound to compiled loops: what a step reads besides the particles. Holds no state of the run."""
-
-    def __init__(self, problem: Problem, dtype: np.dtype, threads: int | Workers | None = None) -> None:
-        self.problem, self.dtype = problem, dtype
-        self.sweep = Sweep(problem.X, problem.outputs, dtype, threads)
-
-    def minibatch(self, size: int, seed: int, step: int) -> Field:
-        """The same problem on `size` examples drawn uniformly with replacement, by address: an unbiased residual."""
-        rows = (noise.uniforms(seed, noise.Purpose.BATCH, step, size) * self.problem.n).astype(np.int64)
-        return Field(self.problem.restricted(rows), self.dtype, self.sweep.workers)
-
-    def predict(self, ensemble: Ensemble) -> Moments:
-        return self.sweep.predict(ensemble.theta, ensemble.span)
-
-    def residual(self, moments: Moments) -> np.ndarray:
-        """r = ∂R/∂f (n, C)."""
-        return self.problem.loss.residual(moments.f, self.problem.targets)
-
-    @cached_property
-    def _norms(self) -> tuple[np.ndarray, float]:
-        """(‖x_i‖, the spectral norm of X)."""
-        return exact_math.row_norms(self.problem.X), exact_algebra.spectral_norm(self.problem.X)
-
-    def curvature_bound(self, moments: Moments) -> float:
-        """(1/n) Σ ℓ''_i ‖x_i‖² ∫‖θ‖² dρ: bounds the curvature that particles feel through the residual."""
-        weights = self.problem.loss.curvature(moments.f, self.problem.targets) / self.problem.n
-        return exact_math.total(weights * self._norms[0] * self._norms[0]) * moments.second
-
-    def pull_bound(self, residual: np.ndarray) -> float:
-        """Bounds ‖Σ_i r_i 1[u·x_i > 0] x_iᵀ‖ over all u: the curvature of ⟨r, Φ⟩ for a single particle."""
-        sizes = exact_math.row_norms(residual)
-        return min(exact_math.total(sizes * self._norms[0]), exact_math.norm(sizes) * self._norms[1])
-
-    def curvature_ratio(self, ensemble: Ensemble, moments: Moments, *, iterations: int = 8) -> float:
-        """Top eigenvalue of D^½ K D^½ over `curvature_bound`, D = diag(ℓ''_i)/n and K the tangent kernel of ρ.
-
-        Power iteration, K v as the change of the predictions when particles move a little along −∇⟨v, Φ⟩; an estimate
-        (from below, and from the first particles only: K is a mean over particles), a pure function of the ensemble.
-        """
-        bound = self.curvature_bound(moments)
-        theta, m = ensemble.head(2 * BLOCK)
-        weights = (self.problem.loss.curvature(moments.f, self.problem.targets) / self.problem.n)[:, None]
-        sweep = Sweep(self.problem.X, self.problem.outputs, self.dtype, self.sweep.workers)
-        f = sweep.predict(theta, m).f
-        v = noise.normals(0, 0, 0, f.size, 1, dtype="float64").reshape(f.shape)
-        top = 0.0
-        for _ in range(iterations):
-            v /= exact_math.norm(v)
-            nudge = 1e-2 / max(self.pull_bound(v), 1e-300)
-            moved = theta.copy()
-            sweep.predict(moved, m)
-            Kv = (f - sweep.advance(moved, m, v, Move(0.0, nudge), 0, 0).f) / nudge
-            along = exact_math.total(v * Kv)
-            if not along > 0:
-                break
-            top = exact_math.total(Kv * weights * Kv) / along
-            v = weights * Kv
-            if not exact_math.norm(v) > 0:
-                break
-        return min(1.0, top / bound) if bound > 0 and top > 0 else 1.0
+from . import step_size
+from .field import Field
 
 
 @dataclass(frozen=True)
 class Dynamics:
-    """What all dynamics share: a step size ("auto", a number or a schedule) and, if wanted, minibatches of the data.
+    """What all dynamics share: a step size, and if wanted minibatches of the data. It holds no state.
 
-    "auto" is η = s / (κ B + P + 2λ), s from `safety` and each term a bound on a part of the objective's curvature in
-    the space of measures: B = (1/n) Σ ℓ''_i ‖x_i‖² ∫‖θ‖² dρ bounds the coupling of the particles, κ (re-estimated at
-    powers of two and every 50 steps, remembered between) corrects it to the top eigenvalue of the tangent kernel,
-    P ≥ ‖Σ r_i 1[·] x_iᵀ‖ bounds the pull on one particle, 2λ is the ℓ2 term's. It depends on the state alone and
-    follows a rescaling of the features. An estimate, not a guarantee: kinks have no curvature bound.
+    A dynamics of your own derives from it as a frozen dataclass whose fields are its parameters, and defines `move`.
+
+    Parameters
+    ----------
+    step_size : "auto", float or Schedule
+        η, in units of the flow's time. "auto" is found anew at every step (`meanfield.dynamics.step_size`).
+    batch : int, optional
+        A step sees so many examples, drawn uniformly with replacement; by default all.
+
+    Raises
+    ------
+    InputError
+        A step size that is not positive, a batch below 1.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> from meanfield.dynamics import Dynamics, exponential_move
+    >>> @dataclass(frozen=True)
+    ... class Hotter(Dynamics):
+    ...     factor: float = 2.0
+    ...     name = "hotter"
+    ...
+    ...     def move(self, eta, reg, temperature):
+    ...         return exponential_move(eta, reg, self.factor * temperature)
+    >>> Hotter(step_size=0.1).section()
+    {'method': 'hotter', 'step_size': 0.1, 'batch': None, 'factor': 2.0}
     """
 
     step_size: str | float | Schedule = "auto"
@@ -133,32 +78,45 @@ class Dynamics:
     @classmethod
     def of(cls, section: Any) -> Dynamics:
         """The dynamics that a configuration's section asks for."""
-        return cls(**{one.name: getattr(section, one.name) for one in fields(cls)})
+        return cls(**{parameter.name: getattr(section, parameter.name) for parameter in fields(cls)})
 
     def section(self) -> dict[str, Any]:
         """The same in the words of a configuration."""
-        return {"method": self.name, **{one.name: getattr(self, one.name) for one in fields(self)}}
+        return {"method": self.name, **{parameter.name: getattr(self, parameter.name) for parameter in fields(self)}}
 
     def eta(self, field: Field, ensemble: Ensemble, moments: Moments, residual: np.ndarray) -> float:
-        """The step size at this state; an automatic one refreshes what the ensemble remembers."""
-        k = ensemble.step
+        """The step size η at this state; an automatic one refreshes what the ensemble remembers."""
         if self.step_size != "auto":
-            return Schedule.of(self.step_size)(k)  # type: ignore[arg-type]
-        if "curvature_ratio" not in ensemble.memory or k % 50 == 0 or (k < 50 and k & (k - 1) == 0):
-            ensemble.memory["curvature_ratio"] = field.curvature_ratio(ensemble, moments)
-        coupling = ensemble.memory["curvature_ratio"] * field.curvature_bound(moments)
-        return safety(field.problem.reg, k) / (coupling + field.pull_bound(residual) + 2 * field.problem.reg(k))
+            return Schedule.of(self.step_size)(ensemble.step)  # type: ignore[arg-type]
+        return step_size.automatic(field, ensemble, moments, residual)
 
     def step(self, field: Field, ensemble: Ensemble, moments: Moments) -> Moments:
-        """Advance the ensemble in place by one step; its new moments (with a minibatch: on the batch's examples)."""
+        """Advance the ensemble in place by one step.
+
+        Parameters
+        ----------
+        field : Field
+            The problem, bound to compiled loops.
+        ensemble : Ensemble
+            The particles; its step, time and memory advance too.
+        moments : Moments
+            What `field.predict`, or the step before, returned. They are found anew if the particles were changed since.
+
+        Returns
+        -------
+        Moments
+            f (n, C) and ∫‖θ‖² dρ of the moved particles; with a minibatch those on the batch's examples.
+        """
         k = ensemble.step
-        if self.batch is not None:
+        if self.batch is None:
+            moments = field.current(ensemble, moments)
+        else:
             field = field.minibatch(self.batch, ensemble.seed, k)
             moments = field.predict(ensemble)
         residual = field.residual(moments)
         eta = self.eta(field, ensemble, moments, residual)
         move = self.move(eta, field.problem.reg(k), field.problem.temperature(k))
-        moments = field.sweep.advance(ensemble.theta, ensemble.span, residual, move, ensemble.seed, k)
+        moments = field.engine.advance(ensemble.particles, residual, move, ensemble.seed, k)
         moments = self.exchange(field, ensemble, moments, eta)
         ensemble.memory["step_size"] = eta
         ensemble.step += 1
@@ -170,79 +128,38 @@ class Dynamics:
         return moments
 
     def move(self, eta: float, reg: float, temperature: float) -> Move:
+        """The coefficients of this law's step, from η, λ and τ; `exponential_move` gives those of the scheme."""
         raise NotImplementedError
 
 
+def check_rate(name: str, value: float) -> None:
+    """InputError, unless the rate is a finite number, at least 0."""
+    if not 0 <= value < math.inf:
+        raise InputError(f"{name} = {value!r}: must be a finite number, at least 0")
+
+
 def exponential_move(eta: float, reg: float, temperature: float, death: float = 0.0) -> Move:
-    """The coefficients of the scheme above: shrink = 1 − e^{−2λη}, drift, noise."""
+    """The coefficients of the exponential scheme (this module's first lines).
+
+    Parameters
+    ----------
+    eta, reg, temperature : float
+        η > 0, λ > 0 and τ ≥ 0.
+    death : float
+        Probability with which a particle dies in the step and is reborn on the unit sphere.
+
+    Returns
+    -------
+    Move
+        shrink = 1 − e^{−2λη}, drift = shrink/(2λ), noise = √(τ (1 − e^{−4λη})/(2λ)), death.
+
+    Examples
+    --------
+    >>> from meanfield.dynamics import exponential_move
+    >>> exponential_move(0.1, 0.5, 0.0)
+    Move(shrink=0.0951..., drift=0.0951..., noise=0.0, death=0.0)
+    """
     shrink = -exact_math.expm1(-2 * reg * eta)
     drift = shrink / (2 * reg)
     spread = math.sqrt(-temperature * exact_math.expm1(-4 * reg * eta) / (2 * reg))
     return Move(shrink, drift, spread, death)
-
-
-@dataclass(frozen=True)
-class Langevin(Dynamics):
-    """Noisy gradient descent, dθ = −∇L'[ρ](θ) dt + √(2τ) dW: descends F_τ (arXiv 1810.05369, section 3)."""
-
-    name = "langevin"
-
-    def move(self, eta: float, reg: float, temperature: float) -> Move:
-        return exponential_move(eta, reg, temperature)
-
-
-@dataclass(frozen=True)
-class GradientFlow(Dynamics):
-    """Gradient descent without noise, dθ = −∇L'[ρ](θ) dt, whatever the problem's temperature."""
-
-    name = "gradient_flow"
-
-    def move(self, eta: float, reg: float, temperature: float) -> Move:
-        return exponential_move(eta, reg, 0.0)
-
-
-@dataclass(frozen=True)
-class PerturbedFlow(Dynamics):
-    """∂ρ/∂t = −σρ + σU − ∇·(ρ v), v = −∇L'[ρ]: the paper's own dynamics (arXiv 1810.05369, section 3).
-
-    At rate σ (`rebirth_rate`) a particle dies and is reborn uniformly on the unit sphere of R^{d+C}: with probability
-    1 − e^{−ση} a step, after its move. σ = 0 is the gradient flow, bit for bit.
-    """
-
-    rebirth_rate: float = 1e-4
-
-    name = "perturbed_flow"
-
-    def move(self, eta: float, reg: float, temperature: float) -> Move:
-        return exponential_move(eta, reg, 0.0, -exact_math.expm1(-self.rebirth_rate * eta))
-
-
-@dataclass(frozen=True)
-class BirthDeath(Dynamics):
-    """∂ρ/∂t = ∇·(ρ ∇L'[ρ]) + τΔρ − α (L'[ρ] − ∫ L'[ρ] dρ) ρ: a Langevin step, then exchange of mass.
-
-    Rotskoff, Jelassi, Bruna, Vanden-Eijnden 2019 (arXiv 1902.01843), with α = `exchange_rate`. With probability
-    1 − exp(−α |L'_j − mean| η) a particle of high potential is replaced by a copy of a random one, and one of low
-    potential replaces a random one; the number of particles stays.
-    """
-
-    exchange_rate: float = 1.0
-
-    name = "birth_death"
-
-    def move(self, eta: float, reg: float, temperature: float) -> Move:
-        return exponential_move(eta, reg, temperature)
-
-    def exchange(self, field: Field, ensemble: Ensemble, moments: Moments, eta: float) -> Moments:
-        if not (self.exchange_rate > 0 and np.isfinite(moments.f).all()):
-            return moments
-        residual, reg = field.residual(moments), field.problem.reg(ensemble.step)
-        _, potential = field.sweep.observe(ensemble.theta, ensemble.span, residual, reg, potentials=True)
-        potential = np.concatenate(ensemble.span.ranks.gather(potential))
-        excess = (potential - exact_math.mean(potential)) * (self.exchange_rate * eta)
-        if exchange(ensemble.theta, ensemble.span, excess, ensemble.seed, ensemble.step) == 0:
-            return moments
-        return field.predict(ensemble)
-
-
-DYNAMICS: dict[str, type[Dynamics]] = {kind.name: kind for kind in (Langevin, GradientFlow, PerturbedFlow, BirthDeath)}

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
+from ..runtime.arithmetic import fma
 from ..runtime.compiling import compiled
-from .exact_math import fma, norm, plain
-from .microkernels import ROWS, VECTORS, dots, lanes
+from .exact_math import norm, plain
+from .microkernels import ROWS, VECTORS, dots, lanes, place
 
 _GROUP = VECTORS * lanes(np.dtype(np.float64))
 
@@ -25,7 +26,8 @@ def _tiles_product(A, B, out):  # type: ignore[no-untyped-def]
     groups, group = B.shape[0], B.shape[2]
     for g in range(groups):
         for t in range(tiles):
-            dots(A, t * k * rows, B, g * k * group, k, out, (g * tiles + t) * rows * group)
+            a, b = place(A, t * k * rows), place(B, g * k * group)
+            dots(a, b, k, place(out, (g * tiles + t) * rows * group))
 
 
 def _tiled(A: np.ndarray, width: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, register_jitable
 
+from ..runtime.arithmetic import fma
 from ..runtime.compiling import compiled
 
 # log 2 in two parts, the first with 32 bits, so that its product with an exponent is exact
@@ -32,16 +33,6 @@ _WHOLE_BITS = int(np.float64(_WHOLE).view(np.int64))
 _ROOT_HALF = int(np.float64(math.sqrt(0.5)).view(np.int64))
 # ---------------------------------------------------------------------------------------------------------------------
 # functions of a number
-
-
-@intrinsic
-def fma(typingctx, a, b, c):  # type: ignore[no-untyped-def]
-    """a·b + c rounded once, float64."""
-
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.fma(*args)
-
-    return types.float64(types.float64, types.float64, types.float64), generate
 
 
 @intrinsic

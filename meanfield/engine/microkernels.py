@@ -13,7 +13,7 @@ With one output the product's s is a bit times the residual, so half of the feat
 precomputed r·x and the other half a masked fma: processors with separate adders (AMD Zen) run both at once, faster than
 a matrix product may.
 
-All functions here are numba intrinsics: arrays and flat element offsets in, results stored in place, nothing checked.
+All functions here are numba intrinsics: pointers in (`place`), results stored in place, nothing checked.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def lanes(dtype: Any) -> int:
 class _Emit:
     """An LLVM builder with the few vector operations that the tiles need."""
 
-    def __init__(self, context: Any, builder: Any, signature: Any, dtype: Any) -> None:
-        self.b, self._context, self._signature = builder, context, signature
+    def __init__(self, context: Any, builder: Any, dtype: Any) -> None:
+        self.b, self._context = builder, context
         self.scalar = ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
         self.lanes = lanes(dtype)
         self.group = VECTORS * self.lanes
@@ -62,10 +62,6 @@ class _Emit:
         name = f"llvm.fma.v{self.lanes}f{dtype.bitwidth}"
         existing = builder.module.globals.get(name)
         self._fma = existing or ir.Function(builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name)
-
-    def pointer(self, position: int, value: Any) -> Any:
-        """Address of the first element of the array that is argument number `position`."""
-        return self._context.make_array(self._signature.args[position])(self._context, self.b, value).data
 
     def at(self, pointer: Any, *terms: Any) -> Any:
         """Pointer moved by the sum of the terms (elements); a pair (a, b) stands for a·b."""
@@ -139,17 +135,29 @@ def _subtiles() -> list[range]:
 
 
 @intrinsic
-def forward(typingctx, X, x0, theta, t0, d, bits, b0, sums, s0):  # type: ignore[no-untyped-def]
-    """One output: activation bits of ROWS rows × GROUP particles, and sums[row, lane] += w relu(u·x).
+def place(typingctx, array, offset):  # type: ignore[no-untyped-def]
+    """A pointer to element `offset` of a C-contiguous array, counted flat: what the other intrinsics take.
 
-    X (…, d, ROWS); theta (…, d + 1, GROUP), the output weight last; bits (…, ROWS, VECTORS), L each; sums (…, ROWS, L).
+    It does not keep the array alive: take it only of an array that the caller holds, such as an argument.
     """
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        e = _Emit(context, builder, signature, signature.args[2].dtype)
-        X, x0, theta, t0, d, bits, b0, sums, s0 = args
-        x, t = e.at(e.pointer(0, X), x0), e.at(e.pointer(2, theta), t0)
-        out, total = e.at(e.pointer(5, bits), b0), e.at(e.pointer(7, sums), s0)
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.gep(data, [args[1]])
+
+    return types.CPointer(array.dtype)(array, offset), generate  # type: ignore[attr-defined]
+
+
+@intrinsic
+def forward(typingctx, x, theta, d, bits, sums):  # type: ignore[no-untyped-def]
+    """One output: activation bits of ROWS rows × GROUP particles, and sums[row, lane] += w relu(u·x).
+
+    x (d, ROWS); theta (d + 1, GROUP), the output weight last; bits (ROWS, VECTORS), L each; sums (ROWS, L).
+    """
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        e = _Emit(context, builder, signature.args[1].dtype)
+        x, t, d, out, total = args
         out = builder.bitcast(out, e.bits.as_pointer())
         for vectors in _subtiles():
             a = _dots(e, x, t, d, vectors)
@@ -163,14 +171,13 @@ def forward(typingctx, X, x0, theta, t0, d, bits, b0, sums, s0):  # type: ignore
                 e.store(s, e.at(total, row * e.lanes))
         return e.nothing()
 
-    return types.void(X, x0, theta, t0, d, bits, b0, sums, s0), generate
+    return types.void(x, theta, d, bits, sums), generate
 
 
 def _store_dots(kept: Callable[[_Emit, Any], Any], signature: Any, context: Any, builder: Any, args: Any) -> Any:
-    """Z[row, particle] = kept(u·x) for ROWS rows; X (…, d, ROWS), theta (…, d, GROUP), Z (…, ROWS, GROUP)."""
-    e = _Emit(context, builder, signature, signature.args[2].dtype)
-    X, x0, theta, t0, d, Z, z0 = args
-    x, t, z = e.at(e.pointer(0, X), x0), e.at(e.pointer(2, theta), t0), e.at(e.pointer(5, Z), z0)
+    """z[row, particle] = kept(u·x) for ROWS rows; x (d, ROWS), theta (d, GROUP), z (ROWS, GROUP)."""
+    e = _Emit(context, builder, signature.args[1].dtype)
+    x, t, d, z = args
     for vectors in _subtiles():
         a = _dots(e, x, t, d, vectors)
         for row in range(ROWS):
@@ -180,18 +187,18 @@ def _store_dots(kept: Callable[[_Emit, Any], Any], signature: Any, context: Any,
 
 
 @intrinsic
-def dots(typingctx, X, x0, theta, t0, d, Z, z0):  # type: ignore[no-untyped-def]
-    """Z[row, particle] = u·x for ROWS rows: one chain of fma from zero. Shapes as for `rectified`."""
+def dots(typingctx, x, theta, d, z):  # type: ignore[no-untyped-def]
+    """z[row, particle] = u·x for ROWS rows: one chain of fma from zero. Shapes as for `rectified`."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return _store_dots(lambda e, value: value, signature, context, builder, args)
 
-    return types.void(X, x0, theta, t0, d, Z, z0), generate
+    return types.void(x, theta, d, z), generate
 
 
 @intrinsic
-def rectified(typingctx, X, x0, theta, t0, d, Z, z0):  # type: ignore[no-untyped-def]
-    """Z[row, particle] = relu(u·x) for ROWS rows; X (…, d, ROWS), theta (…, d, GROUP), Z (…, ROWS, GROUP)."""
+def rectified(typingctx, x, theta, d, z):  # type: ignore[no-untyped-def]
+    """z[row, particle] = relu(u·x) for ROWS rows; x (d, ROWS), theta (d, GROUP), z (ROWS, GROUP)."""
 
     def positive(e: _Emit, value: Any) -> Any:
         return e.b.select(e.b.fcmp_ordered(">", value, e.zero), value, e.zero)
@@ -199,18 +206,16 @@ def rectified(typingctx, X, x0, theta, t0, d, Z, z0):  # type: ignore[no-untyped
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return _store_dots(positive, signature, context, builder, args)
 
-    return types.void(X, x0, theta, t0, d, Z, z0), generate
+    return types.void(x, theta, d, z), generate
 
 
 @intrinsic
-def gated(typingctx, R, r0, theta, w0, C, Z, z0, S):  # type: ignore[no-untyped-def]
-    """S[row, particle] = 1[Z > 0] Σ_c r[row, c] w[c, particle]; R (…, C, ROWS), theta at its w (C, GROUP), S like Z."""
+def gated(typingctx, r, w, C, z, out):  # type: ignore[no-untyped-def]
+    """out[row, particle] = 1[z > 0] Σ_c r[row, c] w[c, particle]; r (C, ROWS), w (C, GROUP), z, out (ROWS, GROUP)."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        e = _Emit(context, builder, signature, signature.args[2].dtype)
-        R, r0, theta, w0, C, Z, z0, S = args
-        r, w = e.at(e.pointer(0, R), r0), e.at(e.pointer(2, theta), w0)
-        z, out = e.at(e.pointer(5, Z), z0), e.at(e.pointer(7, S), z0)
+        e = _Emit(context, builder, signature.args[1].dtype)
+        r, w, C, z, out = args
         for vectors in _subtiles():
             s = _dots(e, r, w, C, vectors)
             for row in range(ROWS):
@@ -220,17 +225,16 @@ def gated(typingctx, R, r0, theta, w0, C, Z, z0, S):  # type: ignore[no-untyped-
                     e.store(builder.select(on, s[row][j], e.zero), e.at(out, place))
         return e.nothing()
 
-    return types.void(R, r0, theta, w0, C, Z, z0, S), generate
+    return types.void(r, w, C, z, out), generate
 
 
 @intrinsic
-def readout(typingctx, Z, z0, theta, w0, C, sums, s0):  # type: ignore[no-untyped-def]
-    """sums[row, c, lane] += Σ_vectors Z[row] w[c] for ROWS rows; Z (…, ROWS, GROUP), sums (…, ROWS, C, L)."""
+def readout(typingctx, z, w, C, sums):  # type: ignore[no-untyped-def]
+    """sums[row, c, lane] += Σ_vectors z[row] w[c] for ROWS rows; z (ROWS, GROUP), w (C, GROUP), sums (ROWS, C, L)."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        e = _Emit(context, builder, signature, signature.args[2].dtype)
-        Z, z0, theta, w0, C, sums, s0 = args
-        z, w, total = e.at(e.pointer(0, Z), z0), e.at(e.pointer(2, theta), w0), e.at(e.pointer(5, sums), s0)
+        e = _Emit(context, builder, signature.args[1].dtype)
+        z, w, C, total = args
         for vectors in _subtiles():
             held = [[e.load(e.at(z, row * e.group + v * e.lanes)) for v in vectors] for row in range(ROWS)]
 
@@ -247,7 +251,7 @@ def readout(typingctx, Z, z0, theta, w0, C, sums, s0):  # type: ignore[no-untype
             e.loop(C, [], body)
         return e.nothing()
 
-    return types.void(Z, z0, theta, w0, C, sums, s0), generate
+    return types.void(z, w, C, sums), generate
 
 
 def _product(e: _Emit, width: Any, x: Any, rows: Any, G: Any, step: Callable[[Any, Any, list[Any]], list[Any]]) -> None:
@@ -268,17 +272,16 @@ def _product(e: _Emit, width: Any, x: Any, rows: Any, G: Any, step: Callable[[An
 
 
 @intrinsic
-def masked_product(typingctx, width, X, x0, bits, b0, r, r0, rows, G, g0):  # type: ignore[no-untyped-def]
+def masked_product(typingctx, width, x, bits, r, rows, G):  # type: ignore[no-untyped-def]
     """G[k, lane] += Σ_i bit[i, lane] r_i x[i, k] for one vector of particles.
 
-    X (…, rows, width) holds r_i x_ik for even k and x_ik for odd k; bits (…, rows, VECTORS); G (…, width, GROUP).
+    x (rows, width) holds r_i x_ik for even k and x_ik for odd k; bits (rows, VECTORS); r (rows,); G (width, GROUP).
     """
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        e = _Emit(context, builder, signature, signature.args[8].dtype)
-        width, X, x0, bits, b0, r, r0, rows, G, g0 = args
-        residual = e.at(e.pointer(5, r), r0)
-        on = builder.bitcast(e.at(e.pointer(3, bits), b0), e.bits.as_pointer())
+        e = _Emit(context, builder, signature.args[5].dtype)
+        width, first, bits, residual, rows, G = args
+        on = builder.bitcast(bits, e.bits.as_pointer())
 
         def step(i: Any, x: Any, held: list[Any]) -> list[Any]:
             mask = e.mask(e.load(e.at(on, (i, VECTORS)), e.bits))
@@ -289,38 +292,37 @@ def masked_product(typingctx, width, X, x0, bits, b0, r, r0, rows, G, g0):  # ty
                 for k in range(len(held))
             ]
 
-        _product(e, width, e.at(e.pointer(1, X), x0), rows, e.at(e.pointer(8, G), g0), step)
+        _product(e, width, first, rows, G, step)
         return e.nothing()
 
-    return types.void(width, X, x0, bits, b0, r, r0, rows, G, g0), generate
+    return types.void(width, x, bits, r, rows, G), generate
 
 
 @intrinsic
-def dense_product(typingctx, width, X, x0, S, s0, rows, G, g0):  # type: ignore[no-untyped-def]
-    """G[k, lane] += Σ_i S[i, lane] x[i, k] for one vector of particles; X (…, rows, width), S (…, rows, GROUP)."""
+def dense_product(typingctx, width, x, s, rows, G):  # type: ignore[no-untyped-def]
+    """G[k, lane] += Σ_i s[i, lane] x[i, k] for one vector of particles; x (rows, width), s (rows, GROUP)."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        e = _Emit(context, builder, signature, signature.args[6].dtype)
-        width, X, x0, S, s0, rows, G, g0 = args
-        s = e.at(e.pointer(3, S), s0)
+        e = _Emit(context, builder, signature.args[4].dtype)
+        width, first, s, rows, G = args
 
         def step(i: Any, x: Any, held: list[Any]) -> list[Any]:
             value = e.load(e.at(s, (i, e.group)))
             return [e.fma(value, e.broadcast(e.at(x, k)), held[k]) for k in range(len(held))]
 
-        _product(e, width, e.at(e.pointer(1, X), x0), rows, e.at(e.pointer(6, G), g0), step)
+        _product(e, width, first, rows, G, step)
         return e.nothing()
 
-    return types.void(width, X, x0, S, s0, rows, G, g0), generate
+    return types.void(width, x, s, rows, G), generate
 
 
 @intrinsic
-def lane_sum(typingctx, sums, s0):  # type: ignore[no-untyped-def]
-    """Sum of the L lanes at offset s0, in float64, as a tree."""
+def lane_sum(typingctx, vector):  # type: ignore[no-untyped-def]
+    """Sum of L lanes, in float64, as a tree."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        e = _Emit(context, builder, signature, signature.args[0].dtype)
-        value, count = e.load(e.at(e.pointer(0, args[0]), args[1])), e.lanes
+        e = _Emit(context, builder, signature.args[0].dtype)
+        value, count = e.load(args[0]), e.lanes
         if e.scalar is not ir.DoubleType() and e.lanes == 16:
             value = builder.fpext(value, ir.VectorType(ir.DoubleType(), count))
         while count > 1:
@@ -331,7 +333,7 @@ def lane_sum(typingctx, sums, s0):  # type: ignore[no-untyped-def]
             value = builder.fadd(*[builder.shuffle_vector(value, undefined, half) for half in halves])
         return builder.extract_element(value, ir.IntType(32)(0))
 
-    return types.float64(sums, s0), generate
+    return types.float64(vector), generate
 
 
 @intrinsic

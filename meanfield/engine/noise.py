@@ -213,13 +213,3 @@ def raw(seed: int, purpose: int, step: int, count: int, *, first: int = 0, block
     out = np.empty((4, count), np.uint32)
     _fill_words(np.uint64(seed), np.uint64(purpose), np.uint64(step), np.uint64(first), np.uint64(block), out)
     return out
-
-
-def philox4x32(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The bare generator, in Python integers: what the compiled one is held against."""
-    (c0, c1, c2, c3), (k0, k1) = counter, key
-    for _ in range(10):
-        a, b = 0xD2511F53 * c0, 0xCD9E8D57 * c2
-        c0, c1, c2, c3 = (b >> 32) ^ c1 ^ k0, b & 0xFFFFFFFF, (a >> 32) ^ c3 ^ k1, a & 0xFFFFFFFF
-        k0, k1 = (k0 + _W0) & 0xFFFFFFFF, (k1 + _W1) & 0xFFFFFFFF
-    return c0, c1, c2, c3

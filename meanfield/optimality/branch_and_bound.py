@@ -210,8 +210,8 @@ class _Cover:
         bounds = np.empty(len(children))
 
         def part(first: int) -> None:
-            one, two = slice(first, first + _CHUNK), slice(2 * first, 2 * (first + _CHUNK))
-            _branch(self.X, self.a, self.sign, parents[one], children[two], bounds[two], values[one])
+            whole, halves = slice(first, first + _CHUNK), slice(2 * first, 2 * (first + _CHUNK))
+            _branch(self.X, self.a, self.sign, parents[whole], children[halves], bounds[halves], values[whole])
 
         list(self.pool.map(part, range(0, len(parents), _CHUNK)))
         bounds = np.minimum(bounds, np.repeat(self.bounds[chosen], 2))
@@ -224,6 +224,7 @@ class _Cover:
         return float(values[best]), at
 
     def drop(self, level: float) -> None:
+        """Close the cones whose bound does not exceed the level."""
         keep = self.bounds > level
         self.cones, self.bounds = self.cones[keep], self.bounds[keep]
 
@@ -254,37 +255,63 @@ def bound_on_sphere(
     if k > MAX_DIMENSION:
         return None
     lipschitz = float(np.linalg.norm(a, axis=1) @ np.linalg.norm(X, axis=1))
-    best = np.eye(k)[0] if start is None or not np.any(basis @ start) else basis @ start
-    best = best / np.linalg.norm(best)
-    lower = float(np.linalg.norm(np.maximum(Z @ best, 0.0) @ a))
     if k == 1:
-        ends = [float(np.linalg.norm(np.maximum(s * Z, 0.0).T @ a)) for s in (1.0, -1.0)]
-        allowance = off + 4 * _EPS * (len(X) + 10) * lipschitz
-        side = 1.0 if ends[0] >= ends[1] else -1.0
-        return SphereBound(max(ends) + allowance, max(ends), side * basis[0], allowance, True, 2, 1)
-    budget = budget or Budget(_WORK, seconds)
-    each = 10.0 * (len(Z) * (6 + k) + k**3)  # work of a split
-    limit = max(_CHUNK, min(_LIMIT, int(2e8 / each)))
+        return _two_directions(Z, a, basis, off + 4 * _EPS * (len(X) + 10) * lipschitz)
+    best = np.eye(k)[0] if start is None or not np.any(basis @ start) else basis @ start
     with ThreadPoolExecutor(threads) as pool:
-        covers = [_Cover(Z, a, sign, pool) for sign in ((1.0, -1.0) if a.shape[1] == 1 else (0.0,))]
-        cones = 0
+        search = _Branching(Z, a, best / np.linalg.norm(best), tolerance, pool)
+        search.run(budget or Budget(_WORK, seconds), max_cones)
+    # dot products and sums over n examples; v·p cancelling; 4 roundings a level by which a new ray leaves its edge
+    terms = len(X) + k * k + 10 + max(cover.depth for cover in search.covers)
+    allowance = off + 4 * _EPS * terms * max(lipschitz, search.upper)
+    upper = search.upper + allowance
+    return SphereBound(upper, search.lower, basis.T @ search.best, allowance, not search.open, search.cones, k)
+
+
+def _two_directions(Z: np.ndarray, a: np.ndarray, basis: np.ndarray, allowance: float) -> SphereBound:
+    """The bound in effective dimension 1, Z (n, 1), where there are only ±1 to look at."""
+    ends = [float(np.linalg.norm(np.maximum(s * Z, 0.0).T @ a)) for s in (1.0, -1.0)]
+    side = 1.0 if ends[0] >= ends[1] else -1.0
+    return SphereBound(max(ends) + allowance, max(ends), side * basis[0], allowance, True, 2, 1)
+
+
+class _Branching:
+    """Covers of the sphere by cones that may hold more than the best value known, `lower`, which `best` attains."""
+
+    def __init__(
+        self, Z: np.ndarray, a: np.ndarray, best: np.ndarray, tolerance: float, pool: ThreadPoolExecutor
+    ) -> None:
+        self.n, self.k = Z.shape
+        self.best, self.tolerance, self.cones = best, tolerance, 0
+        self.lower = float(np.linalg.norm(np.maximum(Z @ best, 0.0) @ a))
+        self.covers = [_Cover(Z, a, sign, pool) for sign in ((1.0, -1.0) if a.shape[1] == 1 else (0.0,))]
+
+    @property
+    def open(self) -> list[_Cover]:
+        """The covers that have cones left."""
+        return [cover for cover in self.covers if len(cover.bounds)]
+
+    @property
+    def upper(self) -> float:
+        """The highest bound of an open cone, or what was asked of the closed ones."""
+        return max([self.lower * (1 + self.tolerance), *(float(cover.bounds.max()) for cover in self.open)])
+
+    def run(self, budget: Budget, max_cones: int) -> None:
+        """Split cones, those of highest bound first, until none is open, too many are, or the budget is over."""
+        each = 10.0 * (self.n * (6 + self.k) + self.k**3)  # work of a split
+        limit = max(_CHUNK, min(_LIMIT, int(2e8 / each)))
         while True:
-            for cover in covers:
-                cover.drop(lower * (1 + tolerance))
-            open_ones = [cover for cover in covers if len(cover.bounds)]
-            if not open_ones or sum(len(c.bounds) for c in covers) > max_cones or budget.over():
-                break
-            for cover in open_ones:
+            for cover in self.covers:
+                cover.drop(self.lower * (1 + self.tolerance))
+            if not self.open or sum(len(cover.bounds) for cover in self.covers) > max_cones or budget.over():
+                return
+            for cover in self.open:
                 split = min(limit, len(cover.bounds))
-                cones += 2 * split
+                self.cones += 2 * split
                 budget.spend(each * split)
                 value, at = cover.deepen(limit)
-                if value > lower:
-                    lower, best = value, at
-    upper = max([lower * (1 + tolerance), *(float(c.bounds.max()) for c in open_ones)])
-    # dot products and sums over n examples; v·p cancelling; 4 roundings a level by which a new ray leaves its edge
-    allowance = off + 4 * _EPS * (len(X) + k * k + 10 + max(c.depth for c in covers)) * max(lipschitz, upper)
-    return SphereBound(upper + allowance, lower, basis.T @ best, allowance, not open_ones, cones, k)
+                if value > self.lower:
+                    self.lower, self.best = value, at
 
 
 def _reduced(X: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

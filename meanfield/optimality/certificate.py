@@ -1,11 +1,11 @@
 """The duality gap of an ensemble: how far above the global minimum it can be at most.
 
 Every residual-like a (n, C) is a dual point: with N ≥ max_u ‖G_a(u)‖ on the unit sphere, −R*(s a) bounds min L from
-below for 0 ≤ s ≤ 2λ/N. `certify` takes the ensemble's residual, improves it by refitting neurons (exact.Search), and
-bounds N in one of three ways:
+below for 0 ≤ s ≤ 2λ/N. `certify` takes the ensemble's residual, improves it by refitting neurons
+(conditional_gradient.Search), and bounds N in one of three ways:
 
-- exact: the cells of the hyperplane arrangement, until nothing can hold more (arrangement.bound_on_sphere); rigorous
-- proven: the same with cones left open, or a semidefinite relaxation (relaxation.relaxed_bound); rigorous, can be loose
+- exact: the cells of the hyperplane arrangement, until nothing can hold more (branch_and_bound); rigorous
+- proven: the same with cones left open, or a semidefinite relaxation (semidefinite_relaxation); rigorous, can be loose
 - estimate: the highest peak found from many starts, a lower estimate of N, so what it yields is no bound
 
 `estimated_bound` is the estimate of a small amount of work, for the trace of a run. It is exact_math's arithmetic
@@ -14,21 +14,22 @@ throughout, the same bits on every machine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
-from ..engine.engine import Moments, Sweep, default_threads
+from ..engine.engine import Engine, Moments
 from ..engine.exact_algebra import product
 from ..engine.exact_math import log, row_norms, total
 from ..engine.noise import Purpose, uniforms
 from ..ensemble import Ensemble
 from ..errors import InputError
 from ..problem import Problem
-from ..runtime.threads import single_threaded_blas
+from ..runtime.threads import default_threads, single_threaded_blas
 from .branch_and_bound import MAX_DIMENSION, SphereBound, bound_on_sphere
 from .budget import Budget
-from .conditional_gradient import Search
+from .conditional_gradient import Search, needed
 from .duality import dual_bound
 from .semidefinite_relaxation import relaxed_bound
 from .sphere_ascent import Peaks, climb, distinct, pull
@@ -40,18 +41,43 @@ _WORK = 5e9  # of `certify`: about five seconds of one core
 _DOUBLE = 3e10  # multiplications beyond which predictions are taken in the ensemble's own precision
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """primal: L of the ensemble at λ = reg. lower_bound: below min L if `rigorous`, otherwise an estimate of such a
-    bound.
+    """How far an ensemble is from the global minimum of L at λ = `reg` and τ = 0.
 
-    max_norm: what was used in the place of max_u ‖G_a(u)‖ for the dual point `dual` (n, C); best_norm: the highest
-    value found, attained at the unit vector `direction` (d,); looseness = max_norm/best_norm − 1 (0 for an estimate).
-    allowance: how much of the lower bound was given up for rounding. proven_bound: the rigorous lower bound, from
-    `proven_norm`; None if none was computed. estimated_bound: the estimate, whatever lower_bound is. violation:
-    ‖G_r‖/2λ − 1 at the worst direction for the ensemble's own residual r; positive proves that it is not optimal.
-    cut_short: a limit in seconds ended the search or the proof before its work was done; what is said holds all the
-    same.
+    Attributes
+    ----------
+    primal : float
+        L of the ensemble.
+    lower_bound : float
+        Below min L if `rigorous`, otherwise an estimate of such a bound.
+    method : str
+        "exact", "proven" or "estimate".
+    rigorous : bool
+        Whether the bound is proven, rounding included.
+    reg : float
+        λ.
+    direction : array (d,)
+        The unit vector at which `best_norm` is attained.
+    max_norm : float
+        What was used in the place of max_u ‖G_a(u)‖ for the dual point a.
+    best_norm : float
+        The highest ‖G_a(u)‖ found.
+    violation : float
+        ‖G_r‖/2λ − 1 at the worst direction for the ensemble's own residual r; positive proves that it is not optimal.
+    allowance : float
+        How much of the lower bound was given up for rounding.
+    proven_bound, proven_norm : float or None
+        The rigorous lower bound and its upper bound on the norm; None if none was computed.
+    estimated_bound : float
+        The estimate, whatever `lower_bound` is.
+    dual : array (n, C)
+        The dual point a.
+    seconds : float
+        Wall-clock time.
+    cut_short : bool
+        Whether a limit in seconds ended the search or the proof before its work was done; what is said holds all the
+        same.
     """
 
     primal: float
@@ -73,14 +99,17 @@ class Certificate:
 
     @property
     def gap(self) -> float:
+        """primal − lower_bound."""
         return self.primal - self.lower_bound
 
     @property
     def relative_gap(self) -> float:
+        """gap/primal."""
         return self.gap / self.primal if self.primal > 0 else 0.0
 
     @property
     def looseness(self) -> float:
+        """max_norm/best_norm − 1: 0 for an estimate."""
         return self.max_norm / self.best_norm - 1 if self.best_norm > 0 else 0.0
 
 
@@ -96,16 +125,53 @@ def certify(
 ) -> Certificate:
     """Bound the distance of an ensemble from the global minimum of L at the λ of its step.
 
-    effort 1 is about five seconds of one core, counted in work: the answer is the same every time, for any number of
-    threads. A limit in `seconds` only cuts it short. method: "auto" takes an exact or tight proven bound where it can
-    be had, else the estimate, with the proven bound beside it; "exact" and "proven" insist; "estimate" skips the proof.
-    InputError: an unknown method, effort or seconds not positive, a temperature above zero, predictions that are not
-    finite, "exact" where it did not finish.
+    The ensemble's residual, improved by refitting neurons, is a dual point; see `exact.dual_bound` for the bound and
+    docs/certificates.md for how to read it.
+
+    Parameters
+    ----------
+    problem : Problem
+        With τ = 0 at the ensemble's step. Its loss needs a `conjugate`, for C > 1 a `hessian`, for a proof a
+        `conjugate_magnitude`.
+    ensemble : Ensemble
+        Shared by ranks or not; all of them get the answer.
+    effort : float
+        1 is about five seconds of one core, counted in work: the answer is the same every time, for any number of
+        threads.
+    seconds : float, optional
+        A limit, which only cuts the work short.
+    method : str
+        "auto" takes an exact or tight proven bound where it can be had, else the estimate, with the proven bound
+        beside it; "exact" and "proven" insist; "estimate" skips the proof.
+    threads : int, optional
+        By default the cores that this process may use.
+    seed : int
+        Of the search.
+
+    Returns
+    -------
+    Certificate
+
+    Raises
+    ------
+    InputError
+        An unknown method, effort or seconds not positive, a temperature above zero, predictions that are not finite,
+        "exact" where it did not finish, a loss that lacks what is needed.
+
+    Examples
+    --------
+    One example, x = 1 and y = 1: the least of ½(f − 1)² + 2λ|f| is 3/8 at λ = ¼; this particle has f = 1.
+
+    >>> from meanfield import Ensemble, Problem, certify
+    >>> problem = Problem([[1.0]], [1.0], loss="squared", reg=0.25)
+    >>> found = certify(problem, Ensemble.from_arrays([[1.0]], [[1.0]]))
+    >>> found.rigorous, round(found.primal, 6), round(found.lower_bound, 6)
+    (True, 0.5, 0.375)
     """
     budget = Budget.of(_WORK, effort, seconds)
-    if method not in METHODS:
-        raise InputError(f"method = {method!r}: must be one of {', '.join(METHODS)}")
     problem.check(ensemble)
+    reg = problem.reg(ensemble.step)
+    request = _Request.of(problem, reg, method, effort)
     if problem.temperature(ensemble.step) > 0:
         raise InputError(
             "temperature: certify bounds L at temperature 0; this ensemble is at "
@@ -113,26 +179,43 @@ def certify(
         )
     threads = threads or default_threads()
     f, second = predictions(problem, ensemble, threads)
-    reg = problem.reg(ensemble.step)
     primal = problem.evaluate(f, second, reg).value
     if not np.isfinite(primal):
         raise InputError("ensemble: its predictions are not finite")
     particles = ensemble.sample(_looked_at(problem, effort))
 
     def bounded() -> Certificate:
+        search = Search(problem, reg, seed=seed, threads=threads, budget=budget)
         with single_threaded_blas():  # the proof's: its sums, too, shall not depend on the number of threads
-            return _certify(problem, particles, f, primal, reg, effort, budget, method, threads, seed)
+            return _certify(search, particles, f, primal, request)
 
     return ensemble.span.ranks.once(bounded)
+
+
+class _Request(NamedTuple):
+    """What a certificate is asked for, at λ = reg; `proof`: whether one is to be tried."""
+
+    reg: float
+    method: str
+    effort: float
+    proof: bool
+
+    @classmethod
+    def of(cls, problem: Problem, reg: float, method: str, effort: float) -> _Request:
+        """InputError: an unknown method, a loss that lacks what this one needs."""
+        if method not in METHODS:
+            raise InputError(f"method = {method!r}: must be one of {', '.join(METHODS)}")
+        problem.loss.require("certify", *needed(problem.outputs))
+        if method in ("exact", "proven"):
+            problem.loss.require(f"certify with method {method!r}", "conjugate_magnitude")
+        return cls(reg, method, effort, method != "estimate" and problem.loss.offers("conjugate_magnitude"))
 
 
 def predictions(problem: Problem, ensemble: Ensemble, threads: int | None = None) -> tuple[np.ndarray, float]:
     """f (n, C) and ∫‖θ‖² dρ, in float64 where that is affordable, else as the engine has them."""
     if ensemble.m * problem.n * problem.d > _DOUBLE:
         return tuple(
-            Sweep(problem.X, problem.outputs, ensemble.dtype, threads).predict(
-                ensemble.theta, ensemble.span, keep=False
-            )
+            Engine(problem.X, problem.outputs, ensemble.dtype, threads).predict(ensemble.particles, keep=False)
         )  # type: ignore[return-value]
     f, second = np.zeros((problem.n, problem.outputs)), 0.0
     with ensemble.gathered() as leads:
@@ -150,8 +233,9 @@ def estimated_bound(
 
     A pure function of its arguments and little work, unlike `certify`: the bound of the residual and, unless that is
     within 1e-3 of L, of up to two refits of neurons whose directions are those of the heaviest particles. They are
-    looked for among a few thousand, spread evenly over the ensemble.
+    looked for among a few thousand, spread evenly over the ensemble. InputError: a loss that lacks a conjugate.
     """
+    problem.loss.require("the gap of a run", *needed(problem.outputs))
     w, u = ensemble.sample(4096)
     return ensemble.span.ranks.once(lambda: _estimated_bound(problem, w, u, moments, reg, threads))
 
@@ -198,61 +282,77 @@ def _looked_at(problem: Problem, effort: float) -> int:
     return int(min(1 << 18, max(4096, 0.1 * _WORK * effort / (0.25 * problem.n * problem.d))))
 
 
+class _Proof(NamedTuple):
+    """An upper bound on max ‖G_dual‖, the lower bound that it proves, and what was given up in it for rounding."""
+
+    sphere: SphereBound
+    bound: float
+    allowance: float
+
+
 def _certify(
-    problem: Problem,
-    particles: tuple[np.ndarray, np.ndarray],
-    f: np.ndarray,
-    primal: float,
-    reg: float,
-    effort: float,
-    budget: Budget,
-    method: str,
-    threads: int,
-    seed: int,
+    search: Search, particles: tuple[np.ndarray, np.ndarray], f: np.ndarray, primal: float, request: _Request
 ) -> Certificate:
-    search = Search(problem, reg, seed=seed, threads=threads, budget=budget)
-    search.residual = problem.loss.residual(f, problem.targets)
+    """A search that begins at the residual of the predictions f, then a proof, if one is wanted and can be had."""
+    search.residual = search.loss.residual(f, search.t)
     own = _own_directions(search, *particles)
-    budget.share = 0.3
+    search.budget.share = 0.3
     peaks = search.peaks(400, own)
     search.bound(peaks)
     violation = float(peaks.value[0]) / (2 * search.reg) - 1 if len(peaks.value) else -1.0
     search.u = distinct(peaks, 100, 1e-4).u
-    search.c = np.zeros((len(search.u), problem.outputs))
+    search.c = np.zeros((len(search.u), search.C))
     _polish(search, peaks, primal)
-    _last_look(search, own, 1.0 if method == "estimate" else 0.7, max(500, round(3000 * effort)))
-    estimated = search.lower
-    sphere = None if method == "estimate" else _proof(search)
-    proven, allowance = _proven_bound(search, sphere) if sphere is not None else (None, 0.0)
-    closed = sphere is not None and sphere.closed
-    if method == "exact" and not closed:
+    _last_look(search, own, 0.7 if request.proof else 1.0, max(500, round(3000 * request.effort)))
+    proof = _proven(search) if request.proof else None
+    if request.method == "exact" and not (proof is not None and proof.sphere.closed):
         raise InputError(
             "method = 'exact': the arrangement was not enumerated by this effort or within this limit; "
             "give it more, or use 'proven' or 'estimate'"
         )
-    tight = sphere is not None and (closed or sphere.upper <= (1 + _TIGHT) * max(sphere.lower, search.peak))
-    rigorous = proven is not None and (tight or method == "proven")
-    best = max(search.peak, sphere.lower if sphere is not None else 0.0)
-    if sphere is not None and sphere.lower > search.peak:  # the proof came across a higher peak than the search
-        search.direction = sphere.u
-        estimated, _ = dual_bound(search.loss, search.t, search.dual, sphere.lower, search.reg)
+    estimate = _estimate(search, proof, primal, violation, request.reg)
+    if proof is None:
+        return estimate
+    tight = proof.sphere.closed or proof.sphere.upper <= (1 + _TIGHT) * max(proof.sphere.lower, search.peak)
+    return _rigorous(estimate, proof) if tight or request.method == "proven" else estimate
+
+
+def _estimate(search: Search, proof: _Proof | None, primal: float, violation: float, reg: float) -> Certificate:
+    """What the highest peak found says, the proven bound beside it."""
+    estimated, direction, best = search.lower, search.direction, search.peak
+    if proof is not None and proof.sphere.lower > best:  # the proof came across a higher peak than the search
+        direction, best = proof.sphere.u, proof.sphere.lower
+        estimated, _ = dual_bound(search.loss, search.t, search.dual, best, search.reg)
     return Certificate(
         primal=primal,
         reg=reg,
-        rigorous=rigorous,
-        lower_bound=proven if rigorous and proven is not None else estimated,
-        method=("exact" if closed else "proven") if rigorous else "estimate",
-        direction=search.direction,
-        max_norm=(sphere.upper if rigorous and sphere is not None else best) * search.scale,
+        rigorous=False,
+        lower_bound=estimated,
+        method="estimate",
+        direction=direction,
+        max_norm=best * search.scale,
         best_norm=best * search.scale,
         violation=violation,
-        allowance=allowance if rigorous else 0.0,
-        proven_bound=proven,
-        proven_norm=None if sphere is None else sphere.upper * search.scale,
+        allowance=0.0,
+        proven_bound=None if proof is None else proof.bound,
+        proven_norm=None if proof is None else proof.sphere.upper * search.scale,
         estimated_bound=estimated,
         dual=search.dual,
-        seconds=budget.seconds,
-        cut_short=budget.cut_short,
+        seconds=search.budget.seconds,
+        cut_short=search.budget.cut_short,
+    )
+
+
+def _rigorous(estimate: Certificate, proof: _Proof) -> Certificate:
+    """The proven bound as the certificate's own."""
+    assert estimate.proven_norm is not None
+    return replace(
+        estimate,
+        rigorous=True,
+        lower_bound=proof.bound,
+        method="exact" if proof.sphere.closed else "proven",
+        max_norm=estimate.proven_norm,
+        allowance=proof.allowance,
     )
 
 
@@ -307,23 +407,27 @@ def _last_look(search: Search, own: np.ndarray, share: float, starts: int) -> No
     search.lower, _ = dual_bound(search.loss, search.t, search.dual, highest, search.reg)
 
 
-def _proof(search: Search) -> SphereBound:
+def _proven(search: Search) -> _Proof:
+    sphere = _sphere(search)
+    return _Proof(sphere, *_proven_bound(search, sphere))
+
+
+def _sphere(search: Search) -> SphereBound:
     """The best upper bound on max ‖G_dual‖ that the rest of the budget allows, at least a fifth of the whole."""
     X, a, budget = search.X, search.dual, search.budget
     part = budget.part(0.6, least=0.2)
-    found = bound_on_sphere(X, a, start=search.direction, budget=part, threads=search.threads)
-    if found is not None and found.closed:
+    cut = bound_on_sphere(X, a, start=search.direction, budget=part, threads=search.threads)
+    if cut is not None and cut.closed:
         budget.took(part)
-        return found
-    rest = budget.part(0.4 if found is not None else 1.0, least=0.2)
+        return cut
+    rest = budget.part(0.4 if cut is not None else 1.0, least=0.2)
     relaxed = relaxed_bound(X, a, budget=rest)
     budget.took(part)
     budget.took(rest)
-    if found is not None and found.upper <= relaxed:
-        return found
-    return SphereBound(
-        relaxed, search.peak, search.direction, 0.0, False, 0, min(X.shape) if found is None else found.dimension
-    )
+    if cut is not None and cut.upper <= relaxed:
+        return cut
+    dimension = min(X.shape) if cut is None else cut.dimension
+    return SphereBound(relaxed, search.peak, search.direction, 0.0, False, 0, dimension)
 
 
 def _proven_bound(search: Search, sphere: SphereBound) -> tuple[float, float]:
@@ -336,11 +440,7 @@ def _proven_bound(search: Search, sphere: SphereBound) -> tuple[float, float]:
     lipschitz = total(row_norms(a) * row_norms(search.X))
     norm = (sphere.upper + 8 * search.C * _EPS * lipschitz) * (1 + 8 * _EPS)
     lower, s = dual_bound(search.loss, search.t, a, norm, search.reg)
-    if search.loss.name == "squared":
-        size = total(0.5 * n * (s * a) ** 2 + np.abs(s * a * search.t))
-    else:
-        size = float(np.log(max(2, search.C)))
-    rounding = 8 * _EPS * (n * search.C + 20) * size
+    rounding = 8 * _EPS * (n * search.C + 20) * search.loss.conjugate_magnitude(s * a, search.t)
     bare, _ = dual_bound(search.loss, search.t, a, sphere.upper - sphere.allowance, search.reg)
     return max(0.0, lower - rounding), max(0.0, bare - lower) + rounding
 

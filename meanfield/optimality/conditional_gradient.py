@@ -23,14 +23,42 @@ from .sphere_ascent import Peaks, climb, distinct, random_starts
 _WORK = 6e10  # of `optimum`: about a minute of one core
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Optimum:
     """A network of K neurons, f(x) = Σ_j w_j relu(u_j·x), and how close to the global minimum it is.
 
-    w (K, C) and u (K, d), float64, balanced: ‖w_j‖ = ‖u_j‖. There is no factor 1/m: as an ensemble the particles are
-    √m w_j, √m u_j. `value` is attained; `lower_bound` is an estimate of a lower bound, from the `dual` (n, C) with the
-    highest peak found, `peak` = max ‖G_dual‖, at `direction`; `gap` = value − lower_bound. cut_short: a limit in
-    seconds ended the search before its work was done.
+    There is no factor 1/m: as an ensemble of m = K the particles are √m w_j, √m u_j.
+
+    Attributes
+    ----------
+    value : float
+        L of the network: attained.
+    lower_bound : float
+        An estimate of a lower bound on min L.
+    w, u : ndarrays (K, C) and (K, d), float64
+        The neurons, balanced: ‖w_j‖ = ‖u_j‖.
+    dual : ndarray (n, C), float64
+        The dual point of the lower bound.
+    peak, direction : float and ndarray (d,), float64
+        The highest ‖G_dual(u)‖ found, and where.
+    rounds : int
+        Of the search.
+    seconds : float
+        Wall-clock time.
+    cut_short : bool
+        Whether a limit in seconds ended the search before its work was done.
+
+    Examples
+    --------
+    One example, x = 1 and y = 1, and λ = ¼: one neuron, and f = 1 − 2λ. As an ensemble it has the same value.
+
+    >>> from meanfield import Ensemble, Problem, exact
+    >>> problem = Problem([[1.0]], [1.0], loss="squared", reg=0.25)
+    >>> best = exact.optimum(problem)
+    >>> scale = len(best.w) ** 0.5
+    >>> ensemble = Ensemble.from_arrays(scale * best.w, scale * best.u)
+    >>> round(best.value, 6), round(problem.objective(ensemble).value, 6), best.relative_gap < 1e-6
+    (0.375, 0.375, True)
     """
 
     value: float
@@ -46,15 +74,22 @@ class Optimum:
 
     @property
     def gap(self) -> float:
+        """value − lower_bound."""
         return self.value - self.lower_bound
 
     @property
     def relative_gap(self) -> float:
+        """gap/value."""
         return self.gap / self.value if self.value > 0 else 0.0
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """(n, C) float64 at X (n, d)."""
+        """f (n, C), float64, at X (n, d)."""
         return np.maximum(X @ self.u.T, 0.0) @ self.w
+
+
+def needed(outputs: int) -> tuple[str, ...]:
+    """What a search asks of a loss beside its value, residual and curvature."""
+    return ("conjugate",) if outputs == 1 else ("conjugate", "hessian")
 
 
 class Search:
@@ -116,7 +151,7 @@ class Search:
             precision = max(1e-3 * self.gap, 1e-10 * self.value) / len(self.u)
             self.c = self.fitter.fit(phi, self.c, max(1e-2 * self.value / len(self.u), precision), precision)
             self.value, self.residual = self.fitter.value(phi, self.c), self.fitter.residual(phi, self.c)
-            self.best = min(self.best, (self.value, self.u, self.c), key=lambda one: one[0])
+            self.best = min(self.best, (self.value, self.u, self.c), key=lambda network: network[0])
             pulls, weights = row_norms(product(phi.T, self.residual)), row_norms(self.c)
             keep = (pulls > 2 * self.reg * (1 - 1e-2)) | (weights > 1e-6 * weights.max())
             self.u, self.c = self.u[keep], self.c[keep]
@@ -152,16 +187,16 @@ class Search:
         reg = self.reg * self.scale
         value = self.loss.value(f, self.t) + reg * (total(w * w) + total(u * u))
         return Optimum(
-            value,
-            self.lower,
-            w,
-            u,
-            self.dual,
-            self.peak * self.scale,
-            self.direction,
-            self.rounds,
-            self.budget.seconds,
-            self.budget.cut_short,
+            value=value,
+            lower_bound=self.lower,
+            w=w,
+            u=u,
+            dual=self.dual,
+            peak=self.peak * self.scale,
+            direction=self.direction,
+            rounds=self.rounds,
+            seconds=self.budget.seconds,
+            cut_short=self.budget.cut_short,
         )
 
 
@@ -178,12 +213,48 @@ def optimum(
 ) -> Optimum:
     """The global minimum of L at τ = 0, to a relative (estimated) gap of `tolerance`, or as near as `effort` goes.
 
-    `reg` is λ, by default the end of the problem's schedule; `starts` random starts a round, ten times as many in the
-    last. effort 1 is about a minute of one core, counted in work: the answer is the same every time. A limit in
-    `seconds` only cuts it short. The gap it reports is an estimate: see `Optimum.lower_bound`. InputError: effort or
-    seconds not positive.
+    Fully corrective conditional gradient over neurons; more work never gives a worse network.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its temperature is not looked at. Its loss needs a `conjugate`, and for C > 1 a `hessian`.
+    reg : float, optional
+        λ; by default the end of the problem's schedule.
+    tolerance : float
+        The relative gap at which to stop.
+    effort : float
+        1 is about a minute of one core, counted in work: the answer is the same every time.
+    seconds : float, optional
+        A limit, which only cuts the work short.
+    starts : int
+        Random starts a round, ten times as many in the last.
+    seed : int
+        Of the starts.
+    threads : int, optional
+        By default the cores that this process may use; the answer does not depend on it.
+
+    Returns
+    -------
+    Optimum
+        Its gap is an estimate.
+
+    Raises
+    ------
+    InputError
+        Effort or seconds not positive; a loss that lacks what is needed.
+
+    Examples
+    --------
+    One example, x = 1 and y = 1: the least of ½(f − 1)² + 2λ|f| is at f = 1 − 2λ.
+
+    >>> from meanfield import Problem, exact
+    >>> found = exact.optimum(Problem([[1.0]], [1.0], loss="squared", reg=0.25))
+    >>> round(found.value, 6), found.predict([[1.0]]).round(6).tolist()
+    (0.375, [[0.5]])
     """
     budget = Budget.of(_WORK, effort, seconds)
+    problem.loss.require("exact.optimum", *needed(problem.outputs))
     search = Search(problem, problem.reg.end if reg is None else reg, seed=seed, threads=threads, budget=budget)
     search.run(tolerance, starts)
     return search.result()

@@ -21,14 +21,45 @@ from .sphere_ascent import climb, random_starts
 from .sphere_quadrature import Nodes, sphere_nodes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Gibbs:
-    """`lower_bound` = D(a) ≤ min F_τ, up to `error`, that of the sphere integral (an estimate of it).
+    """The Gibbs measure that minimizes F_τ, or, where there is none, the lower bound of its dual point.
 
-    attained: whether the maximum is interior and resolved by the nodes; only then are `f` (n, C), the predictions of
-    the optimal measure, and `free_energy`, its F_τ, given (else None). `min_q` = 1 − (max ‖G_a‖/2λ)², with the highest
-    peak found. `residual` = max |a − R'(f(a))| n. `effective` nodes carry the density; weights (N,) sum to 1 over the
-    nodes.
+    Attributes
+    ----------
+    a : ndarray (n, C), float64
+        The dual point.
+    lower_bound, error : float
+        D(a) ≤ min F_τ, up to the error of the sphere integral (an estimate of it).
+    attained : bool
+        Whether the maximum is interior and resolved by the nodes.
+    f : ndarray (n, C), float64, or None
+        The predictions of the optimal measure; None if it is not attained.
+    free_energy : float or None
+        Its F_τ, likewise.
+    min_q : float
+        1 − (max ‖G_a‖/2λ)², with the highest peak found.
+    residual : float
+        max |a − R'(f(a))| n.
+    effective : float
+        How many nodes carry the density.
+    nodes, weights : ndarrays (N, d) and (N,), float64
+        Unit vectors and their probabilities.
+    reg, temperature : float
+        λ and τ.
+
+    Examples
+    --------
+    With y = 0 and one input the law of a neuron's direction is uniform on the two of them.
+
+    >>> from meanfield import Problem, exact
+    >>> measure = exact.gibbs(Problem([[1.0]], [0.0], loss="squared", reg=0.1, temperature=0.1))
+    >>> nodes, weights = measure.density()
+    >>> nodes.ravel().tolist(), weights.round(6).tolist(), measure.f.round(6).tolist()
+    ([1.0, -1.0], [0.5, 0.5], [[0.0]])
+    >>> w, u = measure.samples(64)
+    >>> w.shape, u.shape
+    ((64, 1), (64, 1))
     """
 
     a: np.ndarray = field(repr=False)
@@ -47,12 +78,40 @@ class Gibbs:
     _G: np.ndarray = field(repr=False)
 
     def density(self) -> tuple[np.ndarray, np.ndarray]:
-        """Nodes (N, d) on the sphere and their probabilities (N,). InputError: no minimizer was found."""
+        """The law of a neuron's direction.
+
+        Returns
+        -------
+        nodes, weights : arrays (N, d) and (N,)
+            Unit vectors and their probabilities, which sum to 1.
+
+        Raises
+        ------
+        InputError
+            No minimizer was found.
+        """
         self._must_exist()
         return self.nodes, self.weights
 
     def samples(self, m: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """(w (m, C), u (m, d)) from the optimal measure, directions among the nodes. InputError: none was found."""
+        """Particles drawn from the optimal measure, their directions among the nodes.
+
+        Parameters
+        ----------
+        m : int
+            How many.
+        seed : int
+            Of the random numbers.
+
+        Returns
+        -------
+        w, u : arrays (m, C) and (m, d), float64
+
+        Raises
+        ------
+        InputError
+            No minimizer was found.
+        """
         self._must_exist()
         rng = np.random.default_rng(seed)
         chosen = rng.choice(len(self.nodes), size=m, p=self.weights)
@@ -71,10 +130,41 @@ class Gibbs:
 
 
 def gibbs(problem: Problem, *, step: int | None = None, seed: int = 0, nodes: int = 1 << 14) -> Gibbs:
-    """The minimizer of F_τ at λ and τ of `step` (default: the ends of their schedules), or a lower bound of its value.
+    """The infinite-width minimizer of F_τ, or a lower bound on its value.
 
-    `nodes` is the number of quasi-random ones for d > 3. InputError: temperature zero.
+    Newton's method on the concave dual D(a) = −R*(a) − τ log Z(a), n·C numbers, over nodes on the sphere.
+
+    Parameters
+    ----------
+    problem : Problem
+        With τ > 0 and at most 4000 numbers n·C; its loss needs `conjugate`, `conjugate_gradient`, `conjugate_hessian`.
+    step : int, optional
+        The step whose λ and τ are meant; by default the ends of their schedules.
+    seed : int
+        Of quasi-random nodes and of starts.
+    nodes : int
+        How many quasi-random ones, for d > 3.
+
+    Returns
+    -------
+    Gibbs
+        `attained` says whether it is a measure or only a bound.
+
+    Raises
+    ------
+    InputError
+        Temperature zero, too many numbers, a loss that lacks what is needed.
+
+    Examples
+    --------
+    With y = 0 and the squared loss the minimizer is the Gaussian N(0, τ/2λ I), and F = −τ (C + d)/2 log(πτ/λ).
+
+    >>> from meanfield import Problem, exact
+    >>> found = exact.gibbs(Problem([[1.0]], [0.0], loss="squared", reg=0.1, temperature=0.1))
+    >>> found.attained, round(found.free_energy, 6)
+    (True, -0.114473)
     """
+    problem.loss.require("exact.gibbs", "conjugate", "conjugate_gradient", "conjugate_hessian")
     reg = problem.reg.end if step is None else problem.reg(step)
     tau = problem.temperature.end if step is None else problem.temperature(step)
     if not tau > 0:
@@ -107,20 +197,20 @@ def _judged(problem: Problem, dual: Dual, a: np.ndarray, coarse: Nodes, seed: in
         loss, t = problem.loss, problem.targets
         energy = value + loss.value(f, t) + loss.conjugate(a, t) - float(np.sum(a * f))
     return Gibbs(
-        a,
-        value,
-        error,
-        attained,
-        f if attained else None,
-        energy,
-        min_q,
-        residual,
-        effective,
-        dual.nodes.s,
-        weights,
-        reg,
-        dual.tau,
-        G,
+        a=a,
+        lower_bound=value,
+        error=error,
+        attained=attained,
+        f=f if attained else None,
+        free_energy=energy,
+        min_q=min_q,
+        residual=residual,
+        effective=effective,
+        nodes=dual.nodes.s,
+        weights=weights,
+        reg=reg,
+        temperature=dual.tau,
+        _G=G,
     )
 
 
@@ -128,16 +218,12 @@ PEAK_SHARE = 0.02  # of the integral, that one quasi-random node at the peak wou
 
 
 class Dual:
-    """D(a) and its derivatives over fixed nodes; for cross-entropy in coordinates whose rows sum to zero."""
+    """D(a) and its derivatives over fixed nodes, in the coordinates of the loss's `dual_basis`."""
 
     def __init__(self, problem: Problem, reg: float, tau: float, nodes: Nodes) -> None:
         self.problem, self.reg, self.tau, self.nodes = problem, reg, tau, nodes
         self.phi = np.maximum(nodes.s @ problem.X.T, 0.0)
-        C = problem.outputs
-        T = np.eye(C)
-        if problem.loss.name == "cross_entropy":
-            T = scipy.linalg.null_space(np.ones((1, C))).T
-        self.T = T
+        self.T = problem.loss.dual_basis(problem.outputs)
 
     def value(self, a: np.ndarray) -> float:
         """D(a); −inf outside the domain."""
@@ -172,6 +258,7 @@ class Dual:
         return float(np.inf if not (min_q > 0 and q.min() > 0) else min_q**-half / np.sum(q**-half))
 
     def heaviest(self, a: np.ndarray) -> np.ndarray:
+        """The 100 nodes (100, d) of largest ‖G_a‖."""
         return self.nodes.s[np.argsort(-self._pulls(a))[:100]]
 
     def _pulls(self, a: np.ndarray) -> np.ndarray:
@@ -200,16 +287,8 @@ class Dual:
         return a
 
     def _inside(self, a: np.ndarray) -> bool:
-        return self.problem.loss.name == "squared" or bool(self._probabilities(a).min() > 0)
-
-    def _probabilities(self, a: np.ndarray) -> np.ndarray:
-        """p (n, C), or (p, 1 − p) (n, 2) for logistic."""
-        na, t = self.problem.n * a, self.problem.targets
-        if self.problem.loss.name == "logistic":
-            return np.stack([-na[:, 0] * t, 1 + na[:, 0] * t], axis=1)
-        p = na.copy()
-        p[np.arange(len(t)), t] = -(na.sum(axis=1) - na[np.arange(len(t)), t]) + 1
-        return p
+        """Whether R* has a gradient at a: it has none at the edge of its domain and beyond."""
+        return bool(np.isfinite(self.problem.loss.conjugate_gradient(a, self.problem.targets)).all())
 
     def _derivatives(self, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """∇D and −∇²D in the coordinates of T: (n, C') and (n C', n C')."""
@@ -217,7 +296,7 @@ class Dual:
         weights, G, f = self.moments(a)
         q, g = self._q(G), G @ self.T.T
         kappa, C = problem.d / (2 * self.reg) ** 2, self.T.shape[0]
-        slope = self._conjugate_slope(a)
+        slope = problem.loss.conjugate_gradient(a, problem.targets)
         H = np.empty((n, C, n, C))
         mean = kappa * self.phi.T @ ((weights / q)[:, None] * g)
         for i in range(C):
@@ -231,23 +310,6 @@ class Dual:
                 if i != j:
                     H[:, j, :, i] -= spread.T
         k = np.arange(n)
-        H[k, :, k, :] += self._conjugate_curvature(a)
+        own = problem.loss.conjugate_hessian(a, problem.targets)
+        H[k, :, k, :] += np.einsum("ic,ncd,jd->nij", self.T, own, self.T)
         return (f - slope) @ self.T.T, H.reshape(n * C, n * C)
-
-    def _conjugate_slope(self, a: np.ndarray) -> np.ndarray:
-        """∇R*(a) (n, C)."""
-        n, t = self.problem.n, self.problem.targets
-        if self.problem.loss.name == "squared":
-            return n * a + t
-        p = self._probabilities(a)
-        return (-t * np.log(p[:, 0] / p[:, 1]))[:, None] if self.problem.loss.name == "logistic" else np.log(p)
-
-    def _conjugate_curvature(self, a: np.ndarray) -> np.ndarray:
-        """∇²R*(a) (n, C', C'), block by block."""
-        n = self.problem.n
-        if self.problem.loss.name == "squared":
-            return np.broadcast_to(n * np.eye(self.problem.outputs), (n, self.problem.outputs, self.problem.outputs))
-        p = self._probabilities(a)
-        if self.problem.loss.name == "logistic":
-            return (n / (p[:, 0] * p[:, 1]))[:, None, None]
-        return np.einsum("ic,nc,jc->nij", self.T, n / p, self.T)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..engine.exact_algebra import cholesky, cholesky_solve, product
-from ..engine.exact_math import exp, log, row_norms, row_sums, total
+from ..engine.exact_math import log, row_norms, row_sums, total
 from ..losses import Loss
 from .budget import Budget
 
@@ -92,7 +92,7 @@ class Refit:
             H = product(phi.T * (self.loss.curvature(f, self.t) / n), phi)
             H[np.arange(K), np.arange(K)] += (2 * self.reg - (y * down)[:, 0]) / t
             return H
-        blocks = hessians(self.loss, f, self.t) / n
+        blocks = self.loss.hessian(f, self.t) / n
         H = np.empty((K, self.C, K, self.C))
         for i in range(self.C):
             for j in range(i, self.C):
@@ -126,15 +126,3 @@ def _hypot(a: float, b: np.ndarray) -> np.ndarray:
     """(a² + b²)^½ of a > 0, b ≥ 0, without leaving the range of numbers."""
     longest = np.maximum(a, b)
     return longest * np.sqrt((a / longest) * (a / longest) + (b / longest) * (b / longest))
-
-
-def hessians(loss: Loss, f: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """∂²ℓ/∂f² (n, C, C) of every example, without the 1/n."""
-    n, C = f.shape
-    if loss.name == "squared":
-        return np.broadcast_to(np.eye(C), (n, C, C))
-    if loss.name == "logistic":
-        return loss.curvature(f, t)[:, None, None]
-    e = exp(f - f.max(axis=1, keepdims=True))
-    p = e / row_sums(e)[:, None]
-    return p[:, :, None] * np.eye(C) - p[:, :, None] * p[:, None, :]

@@ -108,9 +108,12 @@ def _convex_part(X: Any, a: Any, z: Any, v: Any, b: Any, p: Any) -> None:
 
 
 @register_jitable
-def _climb(X: Any, squares: Any, a: Any, u: Any, rounds: Any, sweeps: Any, work: Any, v: Any, p: Any) -> Any:
-    """Ascend from u in place; the value reached and the passes over X. Never ends below where it began."""
-    z, b, alpha = work[0], work[1], work[2]
+def _climb(X: Any, squares: Any, a: Any, u: Any, rounds: Any, sweeps: Any, workspace: Any) -> Any:
+    """Ascend from u in place; the value reached and the passes over X. Never ends below where it began.
+
+    The workspace holds z, b and α (n,), v (C,) and p (d,).
+    """
+    z, b, alpha, v, p = workspace
     best, at, passes = _pull(X, a, u, z, v), u.copy(), 1
     for i in range(X.shape[0]):
         alpha[i] = 1.0 if z[i] > 0 else 0.0
@@ -135,9 +138,10 @@ def _climb(X: Any, squares: Any, a: Any, u: Any, rounds: Any, sweeps: Any, work:
 
 @compiled
 def _climb_all(X, squares, a, U, values, passes, rounds, sweeps):  # type: ignore[no-untyped-def]
-    work, v, p = np.empty((3, X.shape[0])), np.empty(a.shape[1]), np.empty(X.shape[1])
+    n = X.shape[0]
+    workspace = (np.empty(n), np.empty(n), np.empty(n), np.empty(a.shape[1]), np.empty(X.shape[1]))
     for s in range(U.shape[0]):
-        values[s], passes[s] = _climb(X, squares, a, U[s], rounds, sweeps, work, v, p)
+        values[s], passes[s] = _climb(X, squares, a, U[s], rounds, sweeps, workspace)
 
 
 def pull(X: np.ndarray, a: np.ndarray, U: np.ndarray) -> np.ndarray:

@@ -1,10 +1,13 @@
 """Figures of runs. The only importer of matplotlib.
 
-Each panel is a function `plot_x(run, ax=None, **options) -> Axes`, for notebooks and for the files of `write`.
+Each panel is a function `plot_x(run, ax=None, **options) -> Axes`, for notebooks and for the files of `write`; a run is
+what `load` or `simulate` gives.
+
+May import: all above but the command line.
 """
 
 from .comparison import plot_comparison, write_comparison
-from .figures import FIGURES, convergence, dashboard, decision, plot_facts, single, write
+from .figures import FIGURES, PANELS, convergence, dashboard, decision, figure, plot_facts, single, write
 from .functions import moments_of, plot_balance, plot_decision, plot_margins, plot_potential
 from .overlay import differing, overlay, plot_overlay
 from .particles import animate, particles, plot_particles
@@ -28,6 +31,7 @@ __all__ = [
     "GREEN",
     "GREY",
     "ORANGE",
+    "PANELS",
     "RED",
     "STYLE",
     "Cloud",
@@ -38,6 +42,7 @@ __all__ = [
     "dashboard",
     "decision",
     "differing",
+    "figure",
     "informative_plane",
     "moments_of",
     "overlay",

@@ -16,7 +16,27 @@ from .style import BLUE, GREEN, RED, STYLE, axes_or_current, save
 
 
 def plot_comparison(table: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
-    """Test errors at one d against n: network and kernel, as `comparison.summary` has them, with standard errors."""
+    """Test errors at one d against n: network and kernel, as `comparison.summary` has them, with standard errors.
+
+    Parameters
+    ----------
+    table : sequence of mapping
+        Lines of `studies.comparison.summary`.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the current axes.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from meanfield.studies.comparison import summary
+    >>> error = {40: 0.4, 80: 0.1}  # of the network, by the number of examples
+    >>> rows = [
+    ...     {"d": 5, "n": n, "network_error": error[n], "kernel_error": 0.4, "kernel_best_error": 0.3} for n in error
+    ... ]
+    >>> ax = plots.plot_comparison(summary(rows), Figure().subplots())
+    >>> ax.get_title()
+    '$d = 5$'
+    """
     ax = axes_or_current(ax)
     kinds = (
         ("network_error", "network", BLUE, "-", "o"),
@@ -38,7 +58,35 @@ def plot_comparison(table: Sequence[Mapping[str, Any]], ax: Axes | None = None) 
 
 
 def write_comparison(table: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """Draw `plot_comparison` for every d, side by side, into `path` (.png, .pdf, .svg). OSError: unwritable."""
+    """Draw `plot_comparison` for every d, side by side, into a file.
+
+    Parameters
+    ----------
+    table : sequence of mapping
+        Lines of `studies.comparison.summary`.
+    path : str or Path
+        The file; its suffix, .png, .pdf or .svg, is its format.
+
+    Returns
+    -------
+    Path
+        That file.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from meanfield.studies.comparison import summary
+    >>> rows = [{"d": d, "n": 40, "network_error": 0.1, "kernel_error": 0.4, "kernel_best_error": 0.3} for d in (5, 10)]
+    >>> with TemporaryDirectory() as folder:
+    ...     plots.write_comparison(summary(rows), Path(folder) / "comparison.svg").name
+    'comparison.svg'
+    """
     path = Path(path)
     dims = sorted({line["d"] for line in table})
     with matplotlib.rc_context(STYLE):

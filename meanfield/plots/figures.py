@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..errors import InputError
-from ..simulation.run import Run
+from ..simulation.config import short_name
+from ..simulation.result import AnyRun
 from .functions import plot_balance, plot_decision, plot_margins, plot_potential, slice_caption
 from .particles import caption, draw_states, particles, plot_particles
 from .plane import clouds, informative_plane, present
@@ -32,8 +34,25 @@ from .traces import (
 WIDTH = 6.5  # inches, the text of a page
 
 
-def convergence(run: Run, *, optimum: float | None = None) -> Figure:
-    """The four panels of a run at the width of a page, 6.5 inches; (a) to (d) for a caption to refer to."""
+def convergence(run: AnyRun, *, optimum: float | None = None) -> Figure:
+    """The four panels of a run at the width of a page, 6.5 inches; (a) to (d) for a caption to refer to.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    optimum : float, optional
+        γ*, drawn as a line where the margin is.
+
+    Returns
+    -------
+    matplotlib Figure
+
+    Examples
+    --------
+    >>> len(plots.convergence(result, optimum=0.5).axes)
+    4
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
         axes = figure.subplots(2, 2)
@@ -46,8 +65,26 @@ def convergence(run: Run, *, optimum: float | None = None) -> Figure:
     return figure
 
 
-def dashboard(run: Run, *, optimum: float | None = None) -> Figure:
-    """All of a run on a page: trace, particles over the snapshots, network beside kernel, potential, margins."""
+def dashboard(run: AnyRun, *, optimum: float | None = None) -> Figure:
+    """All of a run on a page: trace, particles over the snapshots, network beside kernel, potential, margins.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    optimum : float, optional
+        γ*, drawn as a line where the margin is.
+
+    Returns
+    -------
+    matplotlib Figure
+        6.5 by 8.9 inches.
+
+    Examples
+    --------
+    >>> print(plots.dashboard(result).get_size_inches())
+    [6.5 8.9]
+    """
     with matplotlib.rc_context(SMALL):
         figure = Figure(figsize=(WIDTH, 8.9), layout="constrained")
         parts = figure.subfigures(3, 1, height_ratios=(4.7, 2.0, 2.2))
@@ -72,7 +109,7 @@ def dashboard(run: Run, *, optimum: float | None = None) -> Figure:
     return figure
 
 
-def _traces(run: Run, figure: Figure, optimum: float | None) -> list[Axes]:
+def _traces(run: AnyRun, figure: Figure, optimum: float | None) -> list[Axes]:
     """The measures against the step, the margins of the examples, and what the run is; the panels but the last."""
     axes = figure.subplots(3, 3)
     plot_objective(run, axes[0, 0], brief=True)
@@ -88,14 +125,27 @@ def _traces(run: Run, figure: Figure, optimum: float | None) -> list[Axes]:
     return list(axes.flat[:8])
 
 
-def plot_facts(run: Run, ax: Axes | None = None) -> Axes:
-    """What the run is and where it ended, as lines of text."""
+def plot_facts(run: AnyRun, ax: Axes | None = None) -> Axes:
+    """What the run is and where it ended, as lines of text.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the current axes.
+
+    Examples
+    --------
+    >>> ax = plots.plot_facts(result)  # result: of `simulate`, or a run of `load`
+    """
     ax, problem, config = axes_or_current(ax), run.problem, run.config
     tested, test = recorded(run, "test_error")
     lines = [
         Path(config.data.source).name,
         f"$n = {problem.n}$, $d = {problem.d}$, $m = {run.ensemble.m}$",
-        f"{config.objective.loss.replace('_', '-')} loss, {config.dynamics.method.replace('_', ' ')}",
+        f"{short_name(config.objective.loss).replace('_', '-')} loss, "
+        f"{short_name(config.dynamics.method).replace('_', ' ')}",
         rf"$\lambda = {problem.reg(run.ensemble.step):.3g}$, $\tau = {problem.temperature(run.ensemble.step):.3g}$",
         f"step {run.ensemble.step} of {config.run.steps}",
         f"objective {run.trace['objective'][-1]:.5g}" if len(run.trace.get("objective", ())) else "",
@@ -110,8 +160,23 @@ def plot_facts(run: Run, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def decision(run: Run) -> Figure:
-    """Network beside kernel over the same plane of inputs."""
+def decision(run: AnyRun) -> Figure:
+    """Network beside kernel over the same plane of inputs.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+
+    Returns
+    -------
+    matplotlib Figure
+
+    Examples
+    --------
+    >>> [ax.get_title() for ax in plots.decision(result).axes]
+    ['network', 'ReLU NTK']
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
         for ax, who in zip(figure.subplots(1, 2), ("network", "kernel"), strict=True):
@@ -120,8 +185,30 @@ def decision(run: Run) -> Figure:
     return figure
 
 
-def single(plot: Callable[..., Axes], run: Run, size: tuple[float, float] = (3.4, 2.6), **options: Any) -> Figure:
-    """One panel as a figure of a column's width."""
+def single(plot: Callable[..., Axes], run: AnyRun, size: tuple[float, float] = (3.4, 2.6), **options: Any) -> Figure:
+    """One panel as a figure of a column's width.
+
+    Parameters
+    ----------
+    plot : callable
+        Draws the panel, as `plot(run, ax, **options)`.
+    run : Run or Result
+        What `load` or `simulate` gave.
+    size : tuple of float
+        Width and height in inches.
+    **options
+        Of `plot`.
+
+    Returns
+    -------
+    matplotlib Figure
+
+    Examples
+    --------
+    >>> figure = plots.single(plots.plot_decision, result, who="kernel")
+    >>> figure.axes[0].get_title()
+    'ReLU NTK'
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         plot(run, figure.subplots(), **options)
@@ -133,17 +220,60 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "dashboard": dashboard,
     "particles": particles,
     "decision": decision,
-    "potential": lambda run: single(plot_potential, run),
-    "margins": lambda run: single(plot_margins, run),
-    "balance": lambda run: single(plot_balance, run, (3.0, 3.0)),
-    "gap": lambda run: single(plot_gap, run),
-    "schedules": lambda run: single(plot_schedules, run),
-    "free-energy": lambda run: single(plot_free_energy, run),
+    "potential": partial(single, plot_potential),
+    "margins": partial(single, plot_margins),
+    "balance": partial(single, plot_balance, size=(3.0, 3.0)),
+    "gap": partial(single, plot_gap),
+    "schedules": partial(single, plot_schedules),
+    "free-energy": partial(single, plot_free_energy),
+}
+PANELS: dict[str, Callable[..., Axes]] = {  # parts of those, as figures of their own where asked for
+    "objective": plot_objective,
+    "margin": plot_margin,
+    "errors": plot_errors,
+    "steps": plot_steps,
+    "drift": plot_drift,
+    "facts": plot_facts,
 }
 
 
+def figure(run: AnyRun, name: str = "convergence", **options: Any) -> Figure:
+    """A figure of a run by its name.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    name : str
+        One of `FIGURES`, or a panel, one of `PANELS`.
+    **options
+        Of the function that draws it.
+
+    Returns
+    -------
+    matplotlib Figure
+
+    Raises
+    ------
+    InputError
+        An unknown name, or a run that has no rows of trace yet.
+
+    Examples
+    --------
+    >>> len(plots.figure(result, "objective").axes)
+    1
+    """
+    if not run.trace:
+        raise InputError("the run has no rows of trace yet; go on with it first")
+    if name in FIGURES:
+        return FIGURES[name](run, **options)
+    if name not in PANELS:
+        raise InputError(f"figure {name!r}: there are {', '.join([*FIGURES, *PANELS])}")
+    return single(PANELS[name], run, **options)
+
+
 def write(
-    run: Run,
+    run: AnyRun,
     folder: str | Path,
     stem: str,
     kind: str = "png",
@@ -151,9 +281,41 @@ def write(
     *,
     optimum: float | None = None,
 ) -> list[Path]:
-    """Write figures of a run as `folder/stem-name.kind`, by their names in `FIGURES`; their paths.
+    """Write figures of a run as `folder/stem-name.kind`.
 
-    optimum: γ*, drawn where the margin is. InputError: an unknown name; OSError: the folder cannot be written.
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    folder : str or Path
+        Made where there is none.
+    stem : str
+        What the names of the files begin with.
+    kind : str
+        Format of the files: "png", "pdf" or "svg".
+    names : sequence of str
+        Which figures, of `FIGURES`.
+    optimum : float, optional
+        γ*, drawn as a line where the margin is.
+
+    Returns
+    -------
+    list of Path
+        The files, one a name.
+
+    Raises
+    ------
+    InputError
+        An unknown name.
+    OSError
+        The folder cannot be written.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     [path.name for path in plots.write(result, folder, "xor", "svg", ["gap", "schedules"])]
+    ['xor-gap.svg', 'xor-schedules.svg']
     """
     unknown = [name for name in names if name not in FIGURES]
     if unknown:
@@ -162,7 +324,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     what = (
         f"{config.data.source}, n = {run.problem.n}, d = {run.problem.d}, m = {run.ensemble.m}, "
-        f"{config.objective.loss} loss, {config.dynamics.method}"
+        f"{short_name(config.objective.loss)} loss, {short_name(config.dynamics.method)}"
     )
     paths = []
     for name in names:

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ..engine.engine import Moments, Sweep
+from ..engine.engine import Engine, Moments
 from ..errors import InputError
-from ..simulation.run import Run
+from ..simulation.result import AnyRun
 from ..studies.comparison import ReluKernel, RidgePath, class_targets
 from .particles import scatter
 from .plane import Plane, informative_plane, input_plane, present
@@ -24,13 +24,29 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 
 def plot_decision(
-    run: Run, ax: Axes | None = None, *, who: str = "network", plane: Plane | None = None, through: int = 0
+    run: AnyRun, ax: Axes | None = None, *, who: str = "network", plane: Plane | None = None, through: int = 0
 ) -> Axes:
     """f over the plane of inputs through one example, all its other features held; examples by their projection.
 
-    who: "network" or "kernel" (the two-layer ReLU NTK, ridge, regularized by leave-one-out). through: a row of the test
-    set, or of the training set where there is none. With several classes: the largest output. Where inputs have one
-    dimension, f is drawn as a curve. InputError: another `who`.
+    With several classes: the largest output. Where inputs have one dimension, f is drawn as a curve. InputError:
+    another `who`.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the current axes.
+    who : str
+        "network" or "kernel" (the two-layer ReLU NTK, ridge, regularized by leave-one-out).
+    plane : Plane, optional
+        Directions to draw along; by default `informative_plane(run)`.
+    through : int
+        A row of the test set, or of the training set where there is none.
+
+    Examples
+    --------
+    >>> ax = plots.plot_decision(result)  # result: of `simulate`, or a run of `load`
     """
     ax, plane = axes_or_current(ax), plane or informative_plane(run)
     if who not in ("network", "kernel"):
@@ -69,7 +85,7 @@ def moved_to(base: np.ndarray, e: np.ndarray, at: np.ndarray) -> np.ndarray:
     return base + (at - base @ e.T) @ e
 
 
-def slice_caption(run: Run) -> str:
+def slice_caption(run: AnyRun) -> str:
     """What `plot_decision` shows by default."""
     plane = informative_plane(run)
     if plane is None or input_plane(run, plane) is None:
@@ -79,7 +95,7 @@ def slice_caption(run: Run) -> str:
     return f"$f$ over the plane: {rest}training examples by their projection"
 
 
-def _filled(run: Run, ax: Axes, f: np.ndarray, shape: tuple[int, int], extent: tuple[float, ...]) -> None:
+def _filled(run: AnyRun, ax: Axes, f: np.ndarray, shape: tuple[int, int], extent: tuple[float, ...]) -> None:
     """f (k, C) on a square grid: filled levels with their scale, or the regions of the largest output."""
     axes = np.linspace(extent[0], extent[1], shape[1]), np.linspace(extent[2], extent[3], shape[0])
     if run.problem.classes is not None and f.shape[1] > 1:
@@ -97,7 +113,7 @@ def _filled(run: Run, ax: Axes, f: np.ndarray, shape: tuple[int, int], extent: t
         ax.contour(*axes, f, levels=[0.0], colors="black", linewidths=1.2)
 
 
-def _examples(run: Run, ax: Axes, seen: np.ndarray) -> None:
+def _examples(run: AnyRun, ax: Axes, seen: np.ndarray) -> None:
     """Training examples at their projection; their classes by marker."""
     rows = np.arange(min(len(seen), 300)) * len(seen) // min(len(seen), 300)
     classes = run.problem.classes
@@ -123,7 +139,7 @@ def _examples(run: Run, ax: Axes, seen: np.ndarray) -> None:
         )
 
 
-def _curve(run: Run, ax: Axes, function: Function) -> Axes:
+def _curve(run: AnyRun, ax: Axes, function: Function) -> Axes:
     """f along the leading direction of the inputs, the examples on it."""
     X = run.problem.X
     centre = X.mean(axis=0)
@@ -142,12 +158,12 @@ def _curve(run: Run, ax: Axes, function: Function) -> Axes:
     return ax
 
 
-def _network(run: Run) -> Function:
+def _network(run: AnyRun) -> Function:
     outputs = run.ensemble.outputs
     return lambda X: run.ensemble.predict(X).reshape(len(X), outputs)
 
 
-def _kernel(run: Run) -> Function:
+def _kernel(run: AnyRun) -> Function:
     """The kernel as `meanfield ntk` fits it, (k, C)."""
     problem, kernel = run.problem, ReluKernel(2)
     classes = problem.classes is not None
@@ -156,17 +172,47 @@ def _kernel(run: Run) -> Function:
     return lambda Z: np.asarray(kernel.dot(Z, problem.X, path.coef)).reshape(len(Z), -1)
 
 
-def moments_of(run: Run) -> Moments:
-    """Predictions on the training set and ∫‖θ‖² dρ."""
+def moments_of(run: AnyRun) -> Moments:
+    """Predictions on the training set and ∫‖θ‖² dρ.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+
+    Returns
+    -------
+    Moments
+        Predictions f (n, C), float64, and the second moment `second`, a float; NaN where they are out of range.
+
+    Examples
+    --------
+    >>> moments = plots.moments_of(result)
+    >>> moments.f.shape, moments.second > 0
+    ((4, 1), True)
+    """
     ensemble = run.ensemble
-    return Sweep(run.problem.X, run.problem.outputs, ensemble.dtype).predict(ensemble.theta, ensemble.m, keep=False)
+    return Engine(run.problem.X, run.problem.outputs, ensemble.dtype).predict(ensemble.particles, keep=False)
 
 
-def plot_potential(run: Run, ax: Axes | None = None, *, plane: Plane | None = None) -> Axes:
+def plot_potential(run: AnyRun, ax: Axes | None = None, *, plane: Plane | None = None) -> Axes:
     """‖G_r(u)‖/2λ over the circle of directions in the plane, and on it the particles, by their angle in the plane.
 
     Each particle stands at the value of its own direction, in or out of the plane. At a minimum at τ = 0 the values
     are at most 1, and all mass sits where they are 1 (r: the residual, G_r(u) = Σ_i r_i relu(u·x_i)).
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the current axes.
+    plane : Plane, optional
+        Directions to draw along; by default `informative_plane(run)`.
+
+    Examples
+    --------
+    >>> ax = plots.plot_potential(result)  # result: of `simulate`, or a run of `load`
     """
     ax, plane, problem = axes_or_current(ax), plane or informative_plane(run), run.problem
     if plane is None:
@@ -192,8 +238,20 @@ def plot_potential(run: Run, ax: Axes | None = None, *, plane: Plane | None = No
     return ax
 
 
-def plot_balance(run: Run, ax: Axes | None = None) -> Axes:
-    """‖w‖ against ‖u‖ of the particles; stationary ones are balanced, ‖w‖ = ‖u‖, on the diagonal (τ = 0)."""
+def plot_balance(run: AnyRun, ax: Axes | None = None) -> Axes:
+    """‖w‖ against ‖u‖ of the particles; stationary ones are balanced, ‖w‖ = ‖u‖, on the diagonal (τ = 0).
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the current axes.
+
+    Examples
+    --------
+    >>> ax = plots.plot_balance(result)  # result: of `simulate`, or a run of `load`
+    """
     ax, cloud = axes_or_current(ax), present(run)
     norms = np.linalg.norm(cloud.u, axis=1), np.linalg.norm(cloud.w, axis=1)
     scatter(ax, run, cloud, *norms, np.full(len(cloud.u), 3.0))
@@ -204,8 +262,20 @@ def plot_balance(run: Run, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_margins(run: Run, ax: Axes | None = None) -> Axes:
-    """Normalized margins of training and test examples, γ(ρ) the least over the training set; or the errors f − y."""
+def plot_margins(run: AnyRun, ax: Axes | None = None) -> Axes:
+    """Normalized margins of training and test examples, γ(ρ) the least over the training set; or the errors f − y.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the current axes.
+
+    Examples
+    --------
+    >>> ax = plots.plot_margins(result)  # result: of `simulate`, or a run of `load`
+    """
     ax, problem = axes_or_current(ax), run.problem
     moments = moments_of(run)
     groups = [("training", moments.f, problem.targets)]

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..simulation.config import tables
-from ..simulation.run import Run
+from ..simulation.result import AnyRun
+from ..simulation.toml import tables
 from .style import COLOURS, STYLE, against_step, axes_or_current, empty, letter, log_if_positive
 from .traces import recorded
 
@@ -27,8 +27,29 @@ _DERIVED = ("record.", "data.n_test", "run.checkpoint_every", "run.record_every"
 _MOST = 3  # settings in a label
 
 
-def differing(runs: Sequence[Run], names: Sequence[str] = ()) -> list[str]:
-    """One label a run: the settings in which the configurations differ, "n = 40, λ = 0.001"; names where none do."""
+def differing(runs: Sequence[AnyRun], names: Sequence[str] = ()) -> list[str]:
+    """One label a run: the settings in which the configurations differ, three at most; names where none do.
+
+    Parameters
+    ----------
+    runs : sequence of Run or Result
+        What to label.
+    names : sequence of str
+        One a run, for what the settings do not tell apart; by default "run 1", "run 2" and so on.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> from meanfield import Ensemble, simulate
+    >>> other = simulate(result.problem, Ensemble.sphere(128, 2), steps=5)
+    >>> plots.differing([result, other])
+    ['m = 64, steps = 10', 'm = 128, steps = 5']
+    >>> plots.differing([result, result], ["first.h5", "second.h5"])
+    ['first.h5', 'second.h5']
+    """
     flat = [_flat(tables(run.config)) for run in runs]
     keys = [
         key
@@ -64,9 +85,25 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def plot_overlay(
-    runs: Sequence[Run], ax: Axes | None = None, *, measure: str = "objective", labels: Sequence[str] = ()
+    runs: Sequence[AnyRun], ax: Axes | None = None, *, measure: str = "objective", labels: Sequence[str] = ()
 ) -> Axes:
-    """One measure of the trace of several runs against the step, NaN rows left out."""
+    """One measure of the trace of several runs against the step, NaN rows left out.
+
+    Parameters
+    ----------
+    runs : sequence of Run or Result
+        What to draw.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the current axes.
+    measure : str
+        A column of the trace.
+    labels : sequence of str
+        One a run.
+
+    Examples
+    --------
+    >>> ax = plots.plot_overlay([result, result], labels=["a", "b"])  # result: of `simulate`, or a run of `load`
+    """
     ax = axes_or_current(ax)
     labels = labels or differing(runs)
     drawn = []
@@ -86,8 +123,28 @@ def plot_overlay(
     return against_step(ax, name)
 
 
-def overlay(runs: Sequence[Run], names: Sequence[str] = (), width: float = 6.5) -> Figure:
-    """Objective, margin, test error, and gap or drift of several runs, with one legend below; names: of their files."""
+def overlay(runs: Sequence[AnyRun], names: Sequence[str] = (), width: float = 6.5) -> Figure:
+    """Objective, margin, test error, and gap or drift of several runs, with one legend below.
+
+    Parameters
+    ----------
+    runs : sequence of Run or Result
+        What to draw.
+    names : sequence of str
+        One a run, such as those of their files, for the legend where their settings do not tell them apart.
+    width : float
+        Of the figure, in inches.
+
+    Returns
+    -------
+    matplotlib Figure
+
+    Examples
+    --------
+    >>> figure = plots.overlay([result, result], ["first.h5", "second.h5"])
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['first.h5', 'second.h5']
+    """
     labels = differing(runs, names)
     gaps = any(len(recorded(run, "relative_gap")[0]) for run in runs)
     with matplotlib.rc_context(STYLE):

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from ..errors import InputError
-from ..simulation.run import Run
+from ..simulation.result import AnyRun
 from .plane import SHOWN, Cloud, Plane, clouds, evenly, informative_plane, present
 from .style import BLUE, COLOURS, GREY, MARKERS, RED, STYLE, axes_or_current
 
@@ -20,7 +20,7 @@ SNAPSHOT_HINT = "no snapshots (record.snapshots = 0)"
 
 
 def plot_particles(
-    run: Run,
+    run: AnyRun,
     ax: Axes | None = None,
     *,
     cloud: Cloud | None = None,
@@ -30,8 +30,26 @@ def plot_particles(
 ) -> Axes:
     """Input weights in the informative plane; colour and marker: sign of w, or its largest output; area: ‖w‖‖u‖.
 
-    cloud: which particles (default: the present ones). reach: half the width of the axes, heaviest: the mass that has
-    the largest marker; both default to what the particles need. In one dimension w is drawn against u.
+    In one dimension w is drawn against u.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the current axes.
+    cloud : Cloud, optional
+        Particles to draw; by default the present ones.
+    plane : Plane, optional
+        Directions to draw along; by default `informative_plane(run)`.
+    reach : float, optional
+        Half the width of the axes; by default what shows the particles, all but a thousandth that is far outside.
+    heaviest : float, optional
+        The mass ‖w‖‖u‖ that has the largest marker; by default the largest of the particles.
+
+    Examples
+    --------
+    >>> ax = plots.plot_particles(result)  # result: of `simulate`, or a run of `load`
     """
     ax = axes_or_current(ax)
     cloud, plane = cloud or present(run), plane or informative_plane(run)
@@ -54,7 +72,7 @@ def plot_particles(
     return ax
 
 
-def scatter(ax: Axes, run: Run, cloud: Cloud, x: np.ndarray, y: np.ndarray, size: np.ndarray) -> None:
+def scatter(ax: Axes, run: AnyRun, cloud: Cloud, x: np.ndarray, y: np.ndarray, size: np.ndarray) -> None:
     """Draw the particles of a cloud at x, y (k,) with marker areas `size` (k,), a colour and marker to each kind."""
     for rows, label, colour, marker in _kinds(run, cloud.w):
         face: Any = {"facecolors": "none", "edgecolors": colour} if marker == "^" else {"color": colour}
@@ -72,7 +90,7 @@ def scatter(ax: Axes, run: Run, cloud: Cloud, x: np.ndarray, y: np.ndarray, size
         )
 
 
-def _kinds(run: Run, w: np.ndarray) -> list[tuple[np.ndarray, str, str, str]]:
+def _kinds(run: AnyRun, w: np.ndarray) -> list[tuple[np.ndarray, str, str, str]]:
     """(rows (k,), label, colour, marker) of the particles that push to the same side."""
     if w.shape[1] == 1:
         return [(w[:, 0] > 0, "$w > 0$", BLUE, "o"), (w[:, 0] < 0, "$w < 0$", RED, "^")]
@@ -89,7 +107,7 @@ def reach_of(states: list[Cloud], plane: Plane | None) -> float:
     return 1.08 * max(min(float(one.max()), 2 * float(np.quantile(one, 0.999))) for one in seen) or 1.0
 
 
-def draw_states(run: Run, figure: Figure | SubFigure, columns: int = 4) -> list[Axes]:
+def draw_states(run: AnyRun, figure: Figure | SubFigure, columns: int = 4) -> list[Axes]:
     """Small multiples of the particles over the snapshots, each on its own scale; fills `figure`."""
     states, plane = evenly(clouds(run), columns), informative_plane(run)
     axes = figure.subplots(1, columns, squeeze=False)[0]
@@ -129,8 +147,25 @@ def caption(states: list[Cloud], plane: Plane | None) -> str:
     return rf"{shown}; area $\propto \|w\|\|u\|${share}{hint}"
 
 
-def particles(run: Run, width: float = 6.5) -> Figure:
-    """Small multiples of the particles over the snapshots (at most four states); only the present ones without any."""
+def particles(run: AnyRun, width: float = 6.5) -> Figure:
+    """Small multiples of the particles over the snapshots (at most four states); only the present ones without any.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    width : float
+        Of the figure, in inches, where there are several states.
+
+    Returns
+    -------
+    matplotlib Figure
+
+    Examples
+    --------
+    >>> [ax.get_title() for ax in plots.particles(result).axes]
+    ['step 0', 'step 10']
+    """
     with matplotlib.rc_context(STYLE):
         count = min(4, len(clouds(run, 1)))
         figure = Figure(
@@ -140,11 +175,43 @@ def particles(run: Run, width: float = 6.5) -> Figure:
     return figure
 
 
-def animate(run: Run, path: str | Path, *, dpi: int = 110, frames_per_second: float = 4.0) -> Path:
-    """Write the particles over the snapshots as an animated GIF. InputError: a run with no snapshots to go through."""
+def animate(run: AnyRun, path: str | Path, *, dpi: int = 110, frames_per_second: float = 4.0) -> Path:
+    """Write the particles over the snapshots as an animated GIF.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    path : str or Path
+        The file.
+    dpi : int
+        Resolution, in pixels an inch; a frame is 4.0 by 4.2 inches.
+    frames_per_second : float
+        A frame is a snapshot.
+
+    Returns
+    -------
+    Path
+        That file.
+
+    Raises
+    ------
+    InputError
+        A run with no snapshots to go through.
+    OSError
+        The file cannot be written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     plots.animate(result, Path(folder) / "particles.gif", dpi=30).name
+    'particles.gif'
+    """
     states, plane = clouds(run, SHOWN), informative_plane(run)
     if len(states) < 2:
-        raise InputError(f"--animate: {SNAPSHOT_HINT} in this run")
+        raise InputError(f"animate: {SNAPSHOT_HINT} in this run")
     reach, heaviest = reach_of(states, plane), max(float(one.mass.max()) for one in states)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.0, 4.2), layout="constrained")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..simulation.run import Run
+from ..simulation.result import AnyRun
 from ..simulation.snapshots import gathered
 
 SHOWN = 4096  # particles of a scatter
@@ -15,7 +15,24 @@ _WEIGHED = 1 << 16  # particles that decide on a plane
 
 
 class Plane(NamedTuple):
-    """Orthonormal directions e (2, d), their names, and the share of the mass's second moment that they hold."""
+    """Two directions of input weights, to draw particles along.
+
+    Attributes
+    ----------
+    e : (2, d) array
+        The directions, orthonormal, one a row.
+    names : tuple of str
+        What the axes are called, in mathematical notation without dollars.
+    share : float or None
+        Share of the mass's second moment that the directions hold, in [0, 1]; None where they are coordinates.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> plane = plots.Plane(np.eye(2)[::-1], ("u_2", "u_1"), None)
+    >>> plots.plot_particles(result, plane=plane).get_xlabel()
+    '$u_2$'
+    """
 
     e: np.ndarray
     names: tuple[str, str]
@@ -24,7 +41,26 @@ class Plane(NamedTuple):
 
 @dataclass(frozen=True)
 class Cloud:
-    """Particles w (k, C), u (k, d) at a step, float64; `count` says how many of how many are held."""
+    """Some of a run's particles at a step.
+
+    Attributes
+    ----------
+    step : int
+        When they were there.
+    w : (k, C) float64 array
+        Output weights.
+    u : (k, d) float64 array
+        Input weights.
+    total : int
+        How many particles the run has, of which these are k.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cloud = plots.Cloud(step=0, w=np.array([[2.0]]), u=np.array([[3.0, 4.0]]), total=64)
+    >>> cloud.mass
+    array([10.])
+    """
 
     step: int
     w: np.ndarray
@@ -37,14 +73,32 @@ class Cloud:
         return np.linalg.norm(self.w, axis=1) * np.linalg.norm(self.u, axis=1)
 
 
-def present(run: Run, count: int = SHOWN) -> Cloud:
+def present(run: AnyRun, count: int = SHOWN) -> Cloud:
     """About `count` particles of the run's ensemble, evenly spread by address."""
     w, u = run.ensemble.sample(count)
     return Cloud(run.ensemble.step, w, u, run.ensemble.m)
 
 
-def clouds(run: Run, count: int = SHOWN) -> list[Cloud]:
-    """The run's snapshots, thinned evenly by address, and the same particles as they are at its present step."""
+def clouds(run: AnyRun, count: int = SHOWN) -> list[Cloud]:
+    """The run's snapshots, thinned evenly by address, and the same particles as they are at its present step.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    count : int
+        How many particles of each state, at most; about as many where there are no snapshots.
+
+    Returns
+    -------
+    list of Cloud
+        In the order of their steps; without snapshots only the present state.
+
+    Examples
+    --------
+    >>> [(cloud.step, cloud.u.shape) for cloud in plots.clouds(result, 16)]
+    [(0, (16, 2)), (10, (16, 2))]
+    """
     taken = [one for one in run.snapshots if one.step <= run.ensemble.step]
     if not taken:
         return [present(run, count)]
@@ -63,11 +117,25 @@ def evenly(items: list[Cloud], count: int) -> list[Cloud]:
     return [items[round(k * (len(items) - 1) / (count - 1))] for k in range(count)] if count > 1 else items[-1:]
 
 
-def informative_plane(run: Run) -> Plane | None:
+def informative_plane(run: AnyRun) -> Plane | None:
     """The coordinates that decide the label, where they are known; else the leading directions of the mass.
 
     The latter are the eigenvectors of Σ_j ‖w_j‖‖u_j‖ û_j û_jᵀ (û = u/‖u‖, not centred: directions have an origin).
-    None in one dimension.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+
+    Returns
+    -------
+    Plane or None
+        None in one dimension.
+
+    Examples
+    --------
+    >>> plots.informative_plane(result).names
+    ('u_1', 'u_2')
     """
     d = run.problem.d
     if d < 2:
@@ -85,7 +153,7 @@ def informative_plane(run: Run) -> Plane | None:
     return Plane(e, (r"e_1\cdot u", r"e_2\cdot u"), float(values[-2:].sum()) / total if total > 0 else None)
 
 
-def input_plane(run: Run, plane: Plane) -> np.ndarray | None:
+def input_plane(run: AnyRun, plane: Plane) -> np.ndarray | None:
     """The plane as directions of inputs, orthonormal (2, d), without features that never change; None if none is left.
 
     A constant feature, such as a bias, belongs to every input: to move along it would leave the data.

@@ -138,13 +138,61 @@ def letter(axes: Sequence[Axes], left: float = 34.0) -> None:
 
 
 def save_image(figure: Figure, file: BinaryIO) -> None:
-    """Write a figure as SVG for a page that has no fonts of ours: text as outlines, and no date."""
+    """Write a figure as SVG for a page that has no fonts of ours: text as outlines, and no date.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure
+        What to write.
+    file : binary file
+        Open for writing, such as a `BytesIO`.
+
+    Examples
+    --------
+    >>> from io import BytesIO
+    >>> file = BytesIO()
+    >>> plots.save_image(plots.figure(result, "facts"), file)
+    >>> file.getvalue().rstrip().endswith(b"</svg>")
+    True
+    """
     with matplotlib.rc_context({**STYLE, "svg.fonttype": "path", "svg.hashsalt": "meanfield"}):
         figure.savefig(file, format="svg", dpi=200, metadata=_TITLE["svg"])
 
 
 def save(figure: Figure, path: str | Path, title: str, style: Any = STYLE) -> Path:
-    """Write a figure without dates or versions, so that equal runs give equal files. OSError: it cannot be written."""
+    """Write a figure without dates or versions, so that equal runs give equal files.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure
+        What to write.
+    path : str or Path
+        The file; its suffix, .png, .pdf or .svg, is its format.
+    title : str
+        Goes into the file's metadata.
+    style : mapping
+        Settings of matplotlib under which it is written; by default `STYLE`.
+
+    Returns
+    -------
+    Path
+        That file.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     first = plots.save(plots.figure(result, "facts"), Path(folder) / "facts.svg", "a run").read_bytes()
+    ...     again = plots.save(plots.figure(result, "facts"), Path(folder) / "facts.svg", "a run").read_bytes()
+    >>> first == again
+    True
+    """
     path = Path(path)
     kind = path.suffix[1:]
     with matplotlib.rc_context({**style, "svg.hashsalt": path.stem}):

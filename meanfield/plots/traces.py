@@ -5,14 +5,27 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..simulation.run import Run
+from ..simulation.result import AnyRun
 from .style import BLUE, GREEN, GREY, ORANGE, RED, against_step, axes_or_current, empty, log_if_positive
 
 
-def plot_objective(run: Run, ax: Axes | None = None, *, brief: bool = False) -> Axes:
+def plot_objective(run: AnyRun, ax: Axes | None = None, *, brief: bool = False) -> Axes:
     """Objective L = R + λ∫‖θ‖²dρ at the λ in force, its two parts, the lower bound where recorded, and λ itself.
 
     brief: symbols for names, and λ left to `plot_schedules`, for a narrow panel.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the current axes.
+    brief : bool
+        Symbols for names, and λ left to `plot_schedules`, for a narrow panel.
+
+    Examples
+    --------
+    >>> ax = plots.plot_objective(result)  # result: of `simulate`, or a run of `load`
     """
     ax, t = axes_or_current(ax), run.trace
     ax.plot(t["step"], t["objective"], color=BLUE, label="$L$" if brief else "objective $L$")
@@ -43,8 +56,20 @@ def plot_objective(run: Run, ax: Axes | None = None, *, brief: bool = False) -> 
     return against_step(ax, "objective and its parts")
 
 
-def plot_gap(run: Run, ax: Axes | None = None) -> Axes:
-    """Relative gap (L − lower bound)/L where it was recorded; an estimate, as is the bound."""
+def plot_gap(run: AnyRun, ax: Axes | None = None) -> Axes:
+    """Relative gap (L − lower bound)/L where it was recorded; an estimate, as is the bound.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the current axes.
+
+    Examples
+    --------
+    >>> ax = plots.plot_gap(result)  # result: of `simulate`, or a run of `load`
+    """
     ax = axes_or_current(ax)
     step, gap = recorded(run, "relative_gap")
     if not len(gap):
@@ -55,8 +80,22 @@ def plot_gap(run: Run, ax: Axes | None = None) -> Axes:
     return against_step(ax, "relative gap (estimate)")
 
 
-def plot_margin(run: Run, ax: Axes | None = None, *, optimum: float | None = None) -> Axes:
-    """Normalized margin γ(ρ) against the step, from 0 up once it has become positive; γ* as a line, if given."""
+def plot_margin(run: AnyRun, ax: Axes | None = None, *, optimum: float | None = None) -> Axes:
+    """Normalized margin γ(ρ) against the step, from 0 up once it has become positive; γ* as a line, if given.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the current axes.
+    optimum : float, optional
+        γ*, drawn as a line.
+
+    Examples
+    --------
+    >>> ax = plots.plot_margin(result)  # result: of `simulate`, or a run of `load`
+    """
     ax, t = axes_or_current(ax), run.trace
     shown = t["margin"][np.isfinite(t["margin"])]
     if not len(shown):
@@ -69,8 +108,20 @@ def plot_margin(run: Run, ax: Axes | None = None, *, optimum: float | None = Non
     return against_step(ax, r"normalized margin $\gamma(\rho)$")
 
 
-def plot_errors(run: Run, ax: Axes | None = None) -> Axes:
-    """Training and test error against the step: fractions misclassified, or mean squared errors."""
+def plot_errors(run: AnyRun, ax: Axes | None = None) -> Axes:
+    """Training and test error against the step: fractions misclassified, or mean squared errors.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the current axes.
+
+    Examples
+    --------
+    >>> ax = plots.plot_errors(result)  # result: of `simulate`, or a run of `load`
+    """
     ax, t = axes_or_current(ax), run.trace
     ax.plot(t["step"], t["train_error"], color=BLUE, label="training")
     step, error = recorded(run, "test_error")
@@ -82,8 +133,20 @@ def plot_errors(run: Run, ax: Axes | None = None) -> Axes:
     return against_step(ax, "fraction misclassified" if classes else "mean squared error")
 
 
-def plot_steps(run: Run, ax: Axes | None = None) -> Axes:
-    """Step size η and drift norm against the step."""
+def plot_steps(run: AnyRun, ax: Axes | None = None) -> Axes:
+    """Step size η and drift norm against the step.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the current axes.
+
+    Examples
+    --------
+    >>> ax = plots.plot_steps(result)  # result: of `simulate`, or a run of `load`
+    """
     ax, t = axes_or_current(ax), run.trace
     ax.plot(t["step"], t["step_size"], color=BLUE, label=r"step size $\eta$")
     ax.plot(t["step"], t["drift"], color=ORANGE, ls="--", label=r"drift $(\int\|\nabla L'\|^2\,d\rho)^{1/2}$")
@@ -91,8 +154,20 @@ def plot_steps(run: Run, ax: Axes | None = None) -> Axes:
     return against_step(ax, "step size, drift")
 
 
-def plot_schedules(run: Run, ax: Axes | None = None) -> Axes:
-    """Step size η, regularization λ and, where there is noise, temperature τ, as they were in force at each step."""
+def plot_schedules(run: AnyRun, ax: Axes | None = None) -> Axes:
+    """Step size η, regularization λ and, where there is noise, temperature τ, as they were in force at each step.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the current axes.
+
+    Examples
+    --------
+    >>> ax = plots.plot_schedules(result)  # result: of `simulate`, or a run of `load`
+    """
     ax, t = axes_or_current(ax), run.trace
     ax.plot(t["step"], t["step_size"], color=BLUE, label=r"$\eta$")
     ax.plot(t["step"], t["reg"], color=GREEN, ls="--", label=r"$\lambda$")
@@ -106,16 +181,40 @@ def plot_schedules(run: Run, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_drift(run: Run, ax: Axes | None = None) -> Axes:
-    """Root mean square of ∇L' over the particles: zero where plain gradient flow stands still."""
+def plot_drift(run: AnyRun, ax: Axes | None = None) -> Axes:
+    """Root mean square of ∇L' over the particles: zero where plain gradient flow stands still.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the current axes.
+
+    Examples
+    --------
+    >>> ax = plots.plot_drift(result)  # result: of `simulate`, or a run of `load`
+    """
     ax, t = axes_or_current(ax), run.trace
     ax.plot(t["step"], t["drift"], color=BLUE)
     log_if_positive(ax, t["drift"])
     return against_step(ax, r"drift $(\int\|\nabla L'\|^2\,d\rho)^{1/2}$")
 
 
-def plot_free_energy(run: Run, ax: Axes | None = None) -> Axes:
-    """Free energy F_τ = L + τ∫ρ log ρ where it was recorded, with its entropy term an estimate."""
+def plot_free_energy(run: AnyRun, ax: Axes | None = None) -> Axes:
+    """Free energy F_τ = L + τ∫ρ log ρ where it was recorded, with its entropy term an estimate.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the current axes.
+
+    Examples
+    --------
+    >>> ax = plots.plot_free_energy(result)  # result: of `simulate`, or a run of `load`
+    """
     ax = axes_or_current(ax)
     step, energy = recorded(run, "free_energy")
     if not len(energy):
@@ -127,14 +226,35 @@ def plot_free_energy(run: Run, ax: Axes | None = None) -> Axes:
     return against_step(ax, r"free energy $F_\tau$")
 
 
-def _whole_run(run: Run, ax: Axes) -> None:
+def _whole_run(run: AnyRun, ax: Axes) -> None:
     """The steps of the whole trace, for a measure that was taken in few of its rows."""
     first, last = run.trace["step"][[0, -1]]
     ax.set_xlim(first - 0.04 * (last - first) - 0.5, last + 0.04 * (last - first) + 0.5)
 
 
-def recorded(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(step, value) of the rows in which a measure was taken; empty where it never was."""
+def recorded(run: AnyRun, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of the rows in which a measure was taken; empty where it never was.
+
+    Parameters
+    ----------
+    run : Run or Result
+        What `load` or `simulate` gave.
+    name : str
+        A column of the trace.
+
+    Returns
+    -------
+    step : (k,) int64 array
+        Of the rows in which the measure is finite.
+    value : (k,) float64 array
+        The measure there.
+
+    Examples
+    --------
+    >>> step, gap = plots.recorded(result, "relative_gap")
+    >>> step.tolist(), gap.shape
+    ([0, 10], (2,))
+    """
     values = run.trace.get(name, np.empty(0))
     taken = np.isfinite(values)
     return run.trace["step"][: len(values)][taken], values[taken]

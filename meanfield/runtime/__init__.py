@@ -1,4 +1,6 @@
-"""How a process computes: compiled code and its cache, threads, the ranks of an MPI job, pools of processes.
+"""How a process computes: compiled code and its cache, threads and the BLAS's limit, MPI ranks, pools of processes.
+
+One copy of each, shared by the engine and the kernels; nothing here knows what is computed.
 
 May import: errors.
 """

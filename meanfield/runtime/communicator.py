@@ -29,6 +29,9 @@ class Alone:
 
     rank, size = 0, 1
 
+    def __reduce__(self) -> Any:
+        return "ALONE"  # a copy, or what is pickled, is the same object
+
     @property
     def leads(self) -> bool:
         """Whether this is the rank that reads, writes and speaks."""
@@ -75,6 +78,9 @@ class Ranks(Alone):
         self._mpi, self._world = MPI, MPI.COMM_WORLD
         self.rank, self.size = self._world.rank, self._world.size
         os.environ.setdefault("MEANFIELD_NUM_THREADS", str(self._fair_threads()))
+
+    def __reduce__(self) -> Any:
+        return world, ()  # the ranks of wherever it arrives
 
     def _fair_threads(self) -> int:
         """The cores this rank may use, each divided by the ranks on this machine that may use it too."""
@@ -145,7 +151,7 @@ def world() -> Alone:
     except ImportError as error:
         raise InputError(
             f"started as one of {ranks_wanted()} MPI ranks, but mpi4py cannot be used ({error}); "
-            "install it (pip install 'meanfield[mpi]') or start without mpirun"
+            "install mpi4py, or start without mpirun"
         ) from None
 
 

@@ -8,10 +8,12 @@ whatever cannot be read is compiled again, and whatever cannot be written is com
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import os
 import pickle
+import stat
 import sys
 import tempfile
 from collections.abc import Callable
@@ -23,6 +25,8 @@ from numba.core.caching import CompileResultCacheImpl, _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+_COMPILES = (b"compiled", b"intrinsic", b"register_jitable", b"overload")  # in the files that make machine code
 _said: set[str] = set()
 
 
@@ -42,22 +46,55 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 def cache_folder() -> Path:
     """Where machine code is kept: $NUMBA_CACHE_DIR, else the user's cache folder, else a temporary one."""
+    return _place()[0]
+
+
+def cache_is_usable() -> bool:
+    """Whether machine code can be kept in `cache_folder`, which is made where it is missing."""
+    try:
+        _make_folder()
+    except OSError:
+        return False
+    return os.access(cache_folder(), os.W_OK)
+
+
+def _make_folder() -> None:
+    """OSError: not possible, or in a temporary folder, and not this user's alone: what is read there is executed."""
+    folder, shared = _place()
+    folder.mkdir(mode=0o700 if shared else 0o777, parents=True, exist_ok=True)
+    if shared and not _is_private(folder):
+        raise PermissionError(errno.EACCES, "not this user's alone")
+
+
+def _place() -> tuple[Path, bool]:
+    """The cache folder, and whether it lies where every user may make files."""
     if os.environ.get("NUMBA_CACHE_DIR"):
-        return Path(os.environ["NUMBA_CACHE_DIR"]) / "meanfield"
+        return Path(os.environ["NUMBA_CACHE_DIR"]) / "meanfield", False
     base = os.environ.get("XDG_CACHE_HOME")
     try:
-        return (Path(base) if base else Path.home() / ".cache") / "meanfield"
+        return (Path(base) if base else Path.home() / ".cache") / "meanfield", False
     except RuntimeError:  # no home folder
-        return Path(tempfile.gettempdir()) / f"meanfield-{os.getuid()}"
+        return Path(tempfile.gettempdir()) / f"meanfield-{os.getuid()}", True
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether a folder, and no link to one, belongs to this user and is closed to all others."""
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
 
 
 @functools.cache
 def _sources_digest(folder: Path) -> str:
-    """Digest of every file beside the function that takes part in compiling: an edit anywhere makes new code."""
+    """Digest of every source that takes part in compiling, in the package or beside the function: in `folder`.
+
+    Functions call into other folders (dynamics into engine, kernels into runtime), so an edit anywhere makes new code
+    everywhere. The package's hundred files are read once a process, in a few milliseconds.
+    """
     digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
-    for path in sorted(folder.glob("*.py")):
+    folders = {folder, *(Path(name).resolve() for name, _, _ in os.walk(_PACKAGE, followlinks=True))}
+    for path in sorted(path for place in folders for path in place.glob("*.py")):
         source = path.read_bytes()
-        if b"compiled" in source or b"intrinsic" in source:
+        if any(word in source for word in _COMPILES):
             digest.update(source)
     return digest.hexdigest()[:16]
 
@@ -82,9 +119,10 @@ class _CodeCache(_Cache):
         target_context.refresh()
         try:
             content = self._file(sig, target_context).read_bytes()
-            if self._enabled and hashlib.sha256(content[32:]).digest() == content[:32]:
+            trusted = self._enabled and (not _place()[1] or _is_private(cache_folder()))
+            if trusted and hashlib.sha256(content[32:]).digest() == content[:32]:
                 return CompileResult._rebuild(target_context, *pickle.loads(content[32:]))
-        except (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError):
+        except Exception:  # whatever is wrong with it, new code is right
             pass
         announce("compiling", "compiling for this processor; this happens once and takes some seconds")
         return None
@@ -95,7 +133,8 @@ class _CodeCache(_Cache):
         content = dumps(data._reduce())
         path = self._file(sig, data.target_context)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder()
+            path.parent.mkdir(exist_ok=True)
             handle, name = tempfile.mkstemp(dir=path.parent)
             try:
                 with os.fdopen(handle, "wb") as file:

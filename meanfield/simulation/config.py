@@ -1,28 +1,36 @@
-"""What a run is asked to do, read from TOML and checked at the door; the only reader of TOML.
+"""What a run is asked to do, as tables that are checked once.
 
-Every failure is an InputError of one line that names the file, the key and its value, and says what would be valid.
+Every failure is an InputError of one line that names where it was said, the key and its value, and what would be valid.
 """
 
 from __future__ import annotations
 
-import difflib
 import itertools
-import json
 import re
 import sys
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean, nearest
+from ..runtime.durations import parse_duration
 from ..schedules import Schedule
 
 FILE_ENDINGS = (".csv", ".npz", ".h5")
 GENERATORS = ("xor", "teacher", "parity", "line")
 GIVEN = ("arrays", "given")  # data and particles of a run made in Python: found in its run file alone
+LOSSES = ("logistic", "squared", "cross_entropy")
+METHODS = ("langevin", "gradient_flow", "perturbed_flow", "birth_death")
 SKLEARN = ("sklearn:digits", "sklearn:breast_cancer", "sklearn:diabetes")
 MEASURES = (
     "free_energy",
@@ -35,9 +43,6 @@ MEASURES = (
     "transport",
     "kernel_movement",
 )
-_LARGEST_FILE = 2**20
-_UNIT_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
-_DURATION = re.compile(r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m(?:in)?)?(?:([\d.]+)s)?")
 
 
 def default_annealing(reg: float, steps: int, critical: float) -> Schedule:
@@ -48,19 +53,6 @@ def default_annealing(reg: float, steps: int, critical: float) -> Schedule:
     """
     start = critical / 4
     return Schedule.of(reg) if reg >= start else Schedule("geometric", start, reg, round(0.7 * steps))
-
-
-def parse_duration(text: str) -> float:
-    """Seconds in "30s", "10min", "2h", "1h30m", "1.5h" or "2d"; InputError unless positive and with units."""
-    found = _DURATION.fullmatch(text.strip().lower())
-    parts = found.groups() if found else ()
-    try:
-        seconds = sum(float(part) * unit for part, unit in zip(parts, _UNIT_SECONDS.values(), strict=False) if part)
-    except ValueError:
-        seconds = 0.0
-    if not 0.0 < seconds < 1e12:
-        raise InputError(f'{text!r}: must be a duration such as "30s", "10min", "2h" or "1h30m"')
-    return seconds
 
 
 def _number_or_schedule(positive: bool, auto: bool = False) -> PlainValidator:
@@ -102,12 +94,41 @@ def _known(names: Sequence[str]) -> PlainValidator:
             raise ValueError(f"must be a list of some of {', '.join(names)}")
         for one in value:
             if one not in names:
-                raise ValueError(f"{one!r} must be one of {', '.join(names)}{_did_you_mean(one, names)}")
+                raise ValueError(f"{one!r} must be one of {', '.join(names)}{did_you_mean(one, names)}")
         if len(set(value)) < len(value):
             raise ValueError("must name each only once")
         return list(value)
 
     return PlainValidator(check)
+
+
+_QUALIFIED = re.compile(r"(?:[^\W\d]\w*|<locals>|<lambda>)(?:\.(?:[^\W\d]\w*|<locals>|<lambda>))+")
+
+
+def is_qualified(name: str) -> bool:
+    """Whether this names a class as `module.QualName`: the user's own, which a run file can name and not make."""
+    return _QUALIFIED.fullmatch(name) is not None
+
+
+def short_name(name: str) -> str:
+    """A name of ours as it is, a qualified one without its module."""
+    return name.rpartition(".")[2]
+
+
+def _one_of_or_qualified(names: Sequence[str]) -> AfterValidator:
+    """One of our names, or the qualified name of the user's own class."""
+
+    def check(value: str) -> str:
+        if value not in names and not is_qualified(value):
+            raise ValueError(f"must be one of {', '.join(names)}{did_you_mean(value, names)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _listed(names: Sequence[str]) -> Any:
+    """The choice as the schema, and so the documentation, shows it."""
+    return Field(json_schema_extra={"enum": list(names)})
 
 
 def _steps_or_auto() -> PlainValidator:
@@ -168,8 +189,7 @@ class Data(Section):
             return source
         known = (*GENERATORS, *SKLEARN)
         raise ValueError(
-            f"must be one of {', '.join(known)}, or a path ending {' '.join(FILE_ENDINGS)}"
-            f"{_did_you_mean(source, known)}"
+            f"must be one of {', '.join(known)}, or a path ending {' '.join(FILE_ENDINGS)}{did_you_mean(source, known)}"
         )
 
     @model_validator(mode="before")
@@ -195,12 +215,16 @@ class Data(Section):
         return self.source not in GENERATORS
 
 
-class Objective(Section):
-    """A number for `reg` is the final λ of the default annealing."""
+Parameters = dict[str, Any] | None  # the fields of an object of the user's own, plain values
 
-    loss: Literal["logistic", "squared", "cross_entropy"] = "logistic"
+
+class Objective(Section):
+    """A number for `reg` is the final λ of the default annealing. A loss of the user's own has `parameters`."""
+
+    loss: Annotated[Text, _one_of_or_qualified(LOSSES), _listed(LOSSES)] = "logistic"
     reg: Annotated[float | Schedule, _number_or_schedule(positive=True)] = 5e-3
     temperature: Annotated[float | Schedule, _number_or_schedule(positive=False)] = 0.0
+    parameters: Parameters = None
 
 
 class Particles(Section):
@@ -218,7 +242,7 @@ class Particles(Section):
         if init in ("sphere", "gaussian", "given") or init.endswith((".npz", ".h5")):
             return init
         raise ValueError(
-            f"must be one of sphere, gaussian, or a path ending .npz .h5{_did_you_mean(init, ('sphere', 'gaussian'))}"
+            f"must be one of sphere, gaussian, or a path ending .npz .h5{did_you_mean(init, ('sphere', 'gaussian'))}"
         )
 
     @property
@@ -227,13 +251,17 @@ class Particles(Section):
 
 
 class Dynamics(Section):
-    """`rebirth_rate` is σ of perturbed_flow, `exchange_rate` that of birth_death; batch None is the whole data."""
+    """`rebirth_rate` is σ of perturbed_flow, `exchange_rate` that of birth_death; batch None is the whole data.
 
-    method: Literal["langevin", "gradient_flow", "perturbed_flow", "birth_death"] = "langevin"
+    A dynamics of the user's own has its further fields as `parameters`.
+    """
+
+    method: Annotated[Text, _one_of_or_qualified(METHODS), _listed(METHODS)] = "langevin"
     step_size: Annotated[float | str | Schedule, _number_or_schedule(positive=True, auto=True)] = "auto"
     rebirth_rate: Number = 1e-4
     exchange_rate: Number = 1.0
     batch: Count | None = None
+    parameters: Parameters = None
 
 
 class StopWhen(Section):
@@ -296,14 +324,15 @@ class Config(Section):
             raise ValueError("record.gap = true: bounds L at temperature 0; objective.temperature must be or end at 0")
         return self
 
-    def resolved(self, critical: float) -> Config:
+    def resolved(self, critical: Callable[[], float]) -> Config:
         """The same run with whatever a default decides written out: λ, τ and a numeric step size as schedules.
 
-        critical: the λ above which no neuron pays (`Problem.critical_reg`).
+        critical: gives the λ above which no neuron pays (`Problem.critical_reg`), which takes a moment; it is asked
+        for only where λ is a number.
         """
         reg, step_size = self.objective.reg, self.dynamics.step_size
         if not isinstance(reg, Schedule):
-            reg = default_annealing(reg, self.run.steps, critical)
+            reg = default_annealing(reg, self.run.steps, critical())
         if not isinstance(step_size, str):
             step_size = Schedule.of(step_size)
         temperature = Schedule.of(self.objective.temperature)
@@ -324,130 +353,13 @@ class Config(Section):
         )
 
 
-def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
-    """The configuration in the file at `path` (None: all defaults), then each override "section.key=value".
+def check_config(tables: Mapping[str, Any], where: str | Callable[[str], str]) -> Config:
+    """The configuration in tables such as those of a TOML file; `where` names their origin, or that of a key.
 
-    An override's value is read as TOML, and as plain text if it is none. Raises InputError for whatever is wrong, and
-    for sizes set beside a source file that brings its own.
+    InputError: an unknown key, or a value that is not valid.
     """
-    where = str(path) if path is not None else "defaults"
-    tables = _tables(_read(path), where) if path is not None else {}
-    overridden = [_override(tables, override) for override in overrides]
-
-    def blame(key: str) -> str:
-        return (
-            "--set"
-            if any(key == o or key.startswith(o + ".") or o.startswith(key + ".") for o in overridden)
-            else where
-        )
-
-    config = _validated(tables, blame)
-    for key, value in (("data.source", config.data.source), ("ensemble.init", config.ensemble.init)):
-        if value in GIVEN:
-            raise InputError(f"{blame(key)}: {key} = {value!r}: only in the run files of runs made in Python")
-    for section, keys in ((config.data, ("n", "d", "n_test")), (config.ensemble, ("m",))):
-        name = "data" if section is config.data else "ensemble"
-        for key in keys:
-            if section.external and key in section.model_fields_set:
-                origin = (
-                    f"data.source = {config.data.source!r}"
-                    if name == "data"
-                    else f"ensemble.init = {config.ensemble.init!r}"
-                )
-                raise InputError(
-                    f"{blame(f'{name}.{key}')}: {name}.{key} = {getattr(section, key)}: "
-                    f"must not be set, as it comes from {origin}"
-                )
-    return config
-
-
-def parse_config(text: str, where: str) -> Config:
-    """The configuration in TOML text, as `to_toml` writes it; `where` names its origin in messages."""
-    return check_config(_tables(text, where), where)
-
-
-def check_config(tables: Mapping[str, Any], where: str) -> Config:
-    """The configuration in tables such as those of a TOML file; `where` names their origin in messages."""
-    return _validated(tables, lambda key: where)
-
-
-def to_toml(config: Config) -> str:
-    """Complete TOML text in a fixed order, with `parse_config(to_toml(c), ...) == c`; only None is left out."""
-    sections = []
-    for name in Config.model_fields:
-        section = getattr(config, name)
-        lines = [
-            f"{key} = {_toml(getattr(section, key))}"
-            for key in type(section).model_fields
-            if getattr(section, key) is not None
-        ]
-        sections.append("\n".join([f"[{name}]", *lines]) + "\n")
-    return "\n".join(sections)
-
-
-def tables(config: Config) -> dict[str, Any]:
-    """The same as nested tables of plain values."""
-    return tomllib.loads(to_toml(config))
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    table = value.as_table() if isinstance(value, Schedule) else value.model_dump(exclude_none=True)
-    return "{" + ", ".join(f"{key} = {_toml(entry)}" for key, entry in table.items()) + "}"
-
-
-def _read(path: str | Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path}: cannot be read: {reason}") from None
-    if len(content) > _LARGEST_FILE:
-        raise InputError(f"{path}: more than 1 MiB: must be a TOML configuration")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}: line {line}: not UTF-8 text: must be a TOML configuration") from None
-
-
-def _tables(text: str, where: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise InputError(f"{where}: not valid TOML: nested too deeply") from None
-    except ValueError as error:
-        last = text.rstrip().count("\n") + 1
-        reason = str(error).replace("at end of document", f"at line {last}, the end")
-        raise InputError(f"{where}: not valid TOML: {reason}") from None
-
-
-def _override(tables: dict[str, Any], override: str) -> str:
-    """Apply "a.b=v" to `tables`; returns the key."""
-    key, equals, text = override.partition("=")
-    *parents, last = parts = [part.strip() for part in key.split(".")]
-    if not equals or not all(parts) or len(parts) < 2:
-        raise InputError(f"--set {override!r}: must be section.key=value, such as data.n=320")
-    try:
-        parsed = tomllib.loads(f"v = {text}")
-        value = parsed["v"] if len(parsed) == 1 else text
-    except (ValueError, RecursionError):
-        value = text.strip()
-    table = tables
-    for parent in parents:
-        table = table.setdefault(parent, {})
-        if not isinstance(table, dict):
-            raise InputError(f"--set {override!r}: {parent} = {table!r} is not a table")
-    table[last] = value
-    return ".".join(parts)
+    blame = where if callable(where) else lambda key: where
+    return _validated(tables, blame)
 
 
 def _validated(tables: Mapping[str, Any], blame: Callable[[str], str]) -> Config:
@@ -488,7 +400,7 @@ def _explained(key: str, error: Any) -> str:
     value = error["input"]
     reason = f"must be {requirement.format(**ctx)}" if requirement else str(ctx.get("error", error["msg"]))
     if error["type"] == "literal_error":
-        reason += _did_you_mean(value, re.findall(r"'([^']*)'", ctx["expected"]))
+        reason += did_you_mean(value, re.findall(r"'([^']*)'", ctx["expected"]))
     return f"{key} = {_shown(value)}: {reason}"
 
 
@@ -507,13 +419,8 @@ def _nearest_key(key: str) -> str:
         siblings = list(StopWhen.model_fields)
     else:
         siblings = sections.get(".".join(parents), []) if parents else list(sections)
-    near = difflib.get_close_matches(last, siblings, n=1)
+    near = nearest(last, siblings)
     elsewhere = [f"{name}.{last}" for name, keys in sections.items() if last in keys]
     if near or elsewhere:
-        return f"did you mean {'.'.join([*parents, near[0]]) if near else elsewhere[0]}?"
+        return f"did you mean {'.'.join([*parents, near]) if near else elsewhere[0]}?"
     return f"known are {', '.join(siblings)}"
-
-
-def _did_you_mean(value: Any, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(value, known, n=1) if isinstance(value, str) else []
-    return f"; did you mean {near[0]}?" if near else ""

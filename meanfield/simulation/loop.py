@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..diagnostics.basic import all_finite
-from ..dynamics.base import Dynamics, Field, Langevin
+from ..dynamics import Dynamics, Field, Langevin
 from ..engine.engine import Moments
 from ..ensemble import Ensemble
-from ..errors import DivergenceError, InputError
+from ..errors import DivergenceError
+from ..losses import Loss
 from ..problem import Problem
-from ..runtime.communicator import Alone
-from ..schedules import Schedule
-from ..storage.atomic import StorageError
-from ..storage.lock import RunLock, check_still_held, locked
+from ..storage.lock import RunLock, locked
 from ..storage.versions import BITS
-from . import run as runs
-from .config import check_config, default_annealing, parse_duration
+from .checkpoint import Keeper, NoKeeper, announce_failure
+from .measures import WantedMeasures, sort_measures
+from .new_run import new_run_from_objects
 from .output import check_output
 from .progress import Silent
-from .snapshots import Snapshot
-from .trace import Measure
+from .qualified_names import check_known
+from .result import Result
+from .run import Run, load
+from .stop import Stop, settled
 
 Callback = Callable[[Ensemble, dict[str, float]], Any]
-
-
-@dataclass
-class Result:
-    """`ensemble` and `trace` (name -> (k,) array) where the run stopped, and why: "done", "callback", a signal's name,
-    "max_time", "objective_change" or "relative_gap". `saved` is False if a run file was wanted and could not be written
-    at the end. `snapshots` are those taken, in the order of their steps."""
-
-    ensemble: Ensemble
-    trace: dict[str, np.ndarray]
-    stopped: str
-    saved: bool = True
-    snapshots: list[Snapshot] = field(default_factory=list)
 
 
 def simulate(
@@ -60,7 +45,7 @@ def simulate(
     record: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     checkpoint_every: int | str = 500,
-    measures: Mapping[str, Measure] | Sequence[str] | None = None,
+    measures: WantedMeasures | None = None,
     callback: Callback | None = None,
     anneal: bool | None = None,
     max_time: float | None = None,
@@ -68,42 +53,99 @@ def simulate(
     force: bool = False,
     progress: Silent | None = None,
 ) -> Result:
-    """Move a copy of `ensemble` by `steps` steps of `dynamics` (Langevin with an automatic step size).
+    """Move a copy of an ensemble by steps of a dynamics.
 
-    With `gap` the trace has an estimate of a lower bound on min L and the relative gap (certificate.estimated_bound);
-    `stop_when` ends the run early: {"relative_gap": 1e-3} or {"objective_change": 1e-6}. `record`: further keys of the
-    configuration's section of that name, such as {"snapshots": 10}.
-    With `out` the run is kept in a run file, the same as the command's. `measures` are recorded beside the others:
-    name -> function of the ensemble, or some of the names in `config.MEASURES`. `callback(ensemble, row)` sees every
-    recorded row and stops the run by returning True. Where the problem's λ is a single number, `anneal` lowers λ to it
-    from above as the command does by default; None means: if the step size is automatic. A signal (Ctrl-C) ends the
-    run after the step, checkpointed.
-    InputError: arguments, or an `out` that cannot be written; DivergenceError: numbers out of range.
+    A signal (Ctrl-C) ends the run after the step at hand, checkpointed.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimized; its loss may be an object of the user's own.
+    ensemble : Ensemble
+        Particles to begin with; they stay as they are, a copy moves.
+    dynamics : Dynamics, optional
+        The law of motion, ours or the user's own; by default `Langevin` with an automatic step size.
+    steps : int
+        How many.
+    record_every : int
+        Steps between rows of the trace.
+    test_every, gap_every : int or "auto"
+        Steps between test errors, and between bounds; "auto" keeps their cost small.
+    gap : bool
+        Whether the trace has an estimate of a lower bound on min L, and the relative gap
+        (`meanfield.optimality.certificate.estimated_bound`).
+    stop_when : mapping, optional
+        Ends the run early: {"relative_gap": 1e-3} or {"objective_change": 1e-6}.
+    record : mapping, optional
+        Further keys of the configuration's section of that name, such as {"snapshots": 10}.
+    out : str or Path, optional
+        The run file to keep the run in, the same as the command's.
+    checkpoint_every : int or str
+        Steps between checkpoints, or a time such as "10min".
+    measures : mapping or sequence, optional
+        Recorded beside the others: functions of the ensemble by their column's name; or a list of names in
+        `meanfield.simulation.config.MEASURES` and of objects `meanfield.simulation.measures.Measure`.
+    callback : callable, optional
+        Sees the ensemble and every recorded row, and stops the run by returning True.
+    anneal : bool, optional
+        Whether a λ that is a single number is lowered to its value from above, as the command does by default; None
+        means: if the step size is automatic.
+    max_time : float, optional
+        Seconds after which the run stops, saved.
+    threads : int, optional
+        By default the cores that this process may use.
+    force : bool
+        Whether a file at `out` is overwritten.
+    progress : Silent, optional
+        Shows that the run is under way (`meanfield.simulation.progress`).
+
+    Returns
+    -------
+    Result
+        `.ensemble .trace .final .stopped .saved .snapshots .run`, and `.plot()`.
+
+    Raises
+    ------
+    InputError
+        Arguments, or an `out` that cannot be written.
+    DivergenceError
+        Numbers out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield import Ensemble, Problem, simulate
+    >>> problem = Problem(np.eye(2), [1, -1], reg=0.01)
+    >>> result = simulate(problem, Ensemble.sphere(64, 2, seed=0), steps=40, record_every=10)
+    >>> result.trace["step"].tolist()
+    [0, 10, 20, 30, 40]
+    >>> bool(result.trace["objective"][-1] < result.trace["objective"][0])
+    True
     """
-    dynamics = dynamics or Langevin()
-    reg = problem.reg
-    if reg.shape == "constant" and (dynamics.step_size == "auto" if anneal is None else anneal):
-        reg = default_annealing(reg.end, steps, problem.critical_reg())
-    functions, names = (measures, {}) if isinstance(measures, Mapping) else (None, {"measures": list(measures or ())})
-    target = ensemble.step + (int(steps) if isinstance(steps, np.integer) else steps)
-    config = check_config(
-        {
-            "objective": {"loss": problem.loss.name, "reg": reg, "temperature": problem.temperature},
-            "dynamics": dynamics.section(),
-            "run": {
-                "steps": target,
-                "record_every": record_every,
-                "checkpoint_every": checkpoint_every,
-                "stop_when": stop_when or {},
-            },
-            "record": {"test_every": test_every, "gap": gap, "gap_every": gap_every, **names, **(record or {})},
+    dynamics, wanted = dynamics or Langevin(), sort_measures(measures)
+    run = new_run_from_objects(
+        problem,
+        ensemble.copy(),
+        dynamics,
+        run={
+            "steps": ensemble.step + (int(steps) if isinstance(steps, np.integer) else steps),
+            "record_every": record_every,
+            "checkpoint_every": checkpoint_every,
+            "stop_when": stop_when or {},
         },
-        "simulate",
+        record={
+            "test_every": test_every,
+            "gap": gap,
+            "gap_every": gap_every,
+            **({"measures": wanted.names} if wanted.names else {}),
+            **(record or {}),
+        },
+        measures=wanted,
+        anneal=getattr(dynamics, "step_size", None) == "auto" if anneal is None else anneal,
     )
-    run = runs.given(problem, ensemble.copy(), config, functions)
     if out is not None:
         check_output(out, force)
-    return follow(run, out, callback=callback, max_time=max_time, threads=threads, progress=progress)
+    return run_to_end(run, out, callback=callback, max_time=max_time, threads=threads, progress=progress)
 
 
 def resume(
@@ -111,40 +153,65 @@ def resume(
     *,
     until: int | None = None,
     more: int | None = None,
-    measures: Mapping[str, Measure] | None = None,
+    dynamics: Dynamics | None = None,
+    loss: Loss | None = None,
+    measures: WantedMeasures | None = None,
     callback: Callback | None = None,
     max_time: float | None = None,
     threads: int | None = None,
     force: bool = False,
     progress: Silent | None = None,
 ) -> Result:
-    """Go on with the run in a file exactly where it stopped, to its own end, to step `until`, or by `more` steps.
+    """Go on with the run in a file exactly where it stopped.
 
-    Measures given by functions must be given again; their columns are NaN where they are not.
-    InputError: both until and more, or an until that lies behind; RunFileError: a file that cannot be resumed.
+    Parameters
+    ----------
+    path : str or Path
+        The run file.
+    until, more : int, optional
+        To this step, or by so many; by default to the run's own end.
+    dynamics, loss : Dynamics, Loss, optional
+        The run's own, again, where they are of the user's making.
+    measures : mapping or sequence, optional
+        Functions, and objects `Measure`, again: columns of what is not given go on with NaN.
+    callback, max_time, threads, progress
+        As those of `simulate`.
+    force : bool
+        Whether a lock that another host left is taken over.
+
+    Returns
+    -------
+    Result
+        As that of `simulate`.
+
+    Raises
+    ------
+    InputError
+        Both until and more, or an until that lies behind.
+    RunFileError
+        A file that cannot be resumed; a dynamics or loss that is missing, or not the one of the file.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from meanfield import Ensemble, Problem, resume, simulate
+    >>> path = os.path.join(tempfile.mkdtemp(), "run.h5")
+    >>> _ = simulate(Problem(np.eye(2), [1, -1]), Ensemble.sphere(64, 2), steps=4, out=path)
+    >>> resume(path, more=3).ensemble.step
+    7
     """
     with RunLock(path, force):
-        run = runs.load(path, fall_back=True)
-        extend(run, until, more)
-        run.recorder.measures.update(measures or {})
-        return follow(run, path, lock=False, callback=callback, max_time=max_time, threads=threads, progress=progress)
+        run = load(path, dynamics=dynamics, loss=loss, fall_back=True)
+        run.end_at(until, more)
+        run.also_measure(sort_measures(measures))
+        return run_to_end(
+            run, path, lock=False, callback=callback, max_time=max_time, threads=threads, progress=progress
+        )
 
 
-def extend(run: runs.Run, until: int | None, more: int | None) -> None:
-    """Set the step at which a run is to end. InputError: both given, or an end that lies behind."""
-    step = run.ensemble.step
-    if until is not None and more is not None:
-        raise InputError("until and more: give one of them")
-    target = step + more if more is not None else until
-    if target is None:
-        return
-    if target < step:
-        raise InputError(f"until = {target}: the run is at step {step} already")
-    run.config = run.config.model_copy(update={"run": run.config.run.model_copy(update={"steps": target})})
-
-
-def follow(
-    run: runs.Run,
+def run_to_end(
+    run: Run,
     out: str | Path | None,
     *,
     lock: bool = True,
@@ -153,26 +220,31 @@ def follow(
     threads: int | None = None,
     progress: Silent | None = None,
 ) -> Result:
-    """Take a run from where it is to its end, with its file, its signals and its progress around the loop."""
+    """Take a run from where it is to its end, with its file, its signals and its progress around the loop.
+
+    RunFileError: a dynamics that is not known.
+    """
     progress, ensemble = progress or Silent(), run.ensemble
-    keeper: _Keeper = _Keeper(run, out) if out is not None else _NoKeeper()
+    if ensemble.step < run.config.run.steps:
+        check_known(run.dynamics, str(out))
+    keeper: Keeper = Keeper(run, out) if out is not None else NoKeeper()
     if out is not None and lock:
         with locked(out, ensemble.span.ranks):
-            return follow(
+            return run_to_end(
                 run, out, lock=False, callback=callback, max_time=max_time, threads=threads, progress=progress
             )
     _leave_old_bits(run)
-    with _Stop(max_time, ensemble.span.ranks) as stop:
+    with Stop(max_time, ensemble.span.ranks) as stop:
         progress.start(ensemble.step, run.config.run.steps)
         try:
             stopped = _loop(run, Field(run.problem, ensemble.dtype, threads), keeper, stop, callback, progress)
         finally:
             progress.close()
         saved = keeper.finish()
-    return Result(ensemble, run.trace, stopped, saved, run.snapshots)
+    return Result(run, stopped, saved)
 
 
-def _leave_old_bits(run: runs.Run) -> None:
+def _leave_old_bits(run: Run) -> None:
     """Tell, and note in the run, that what comes is computed under another version of the bits than what it holds."""
     was, step = run.attributes.get("bits", BITS), run.ensemble.step
     if was == BITS or step >= run.config.run.steps:
@@ -186,9 +258,7 @@ def _leave_old_bits(run: runs.Run) -> None:
         )
 
 
-def _loop(
-    run: runs.Run, field: Field, keeper: _Keeper, stop: _Stop, callback: Callback | None, progress: Silent
-) -> str:
+def _loop(run: Run, field: Field, keeper: Keeper, stop: Stop, callback: Callback | None, progress: Silent) -> str:
     """Step until the end or a reason to stop; the ensemble, the trace and the file are never out of step."""
     ensemble, recorder, dynamics = run.ensemble, run.recorder, run.dynamics
     began = time.monotonic() - recorder.seconds
@@ -204,7 +274,7 @@ def _loop(
         progress.update(ensemble.step, {name: row[name] for name in ("objective", "train_error") if name in row})
         if ensemble.step >= run.config.run.steps:
             return "done"
-        if reason := stop.reason() or _settled(run):
+        if reason := stop.reason() or settled(run):
             return reason
         moments = dynamics.step(field, ensemble, moments)
 
@@ -216,120 +286,3 @@ def require_finite(moments: Moments, step: int) -> None:
             f"step {step}: predictions or ∫‖θ‖² dρ left the range of finite numbers; the last checkpoint is intact. "
             'Try dynamics.step_size = "auto" or a smaller step, or rescale the features'
         )
-
-
-def _settled(run: runs.Run) -> str | None:
-    """The rule of `run.stop_when` that holds at this row, with λ and τ at rest: "relative_gap" if the recorded gap is
-    within its bound, "objective_change" if the objective changed by no more than its bound, relatively, over ten rows.
-    """
-    rules, k, recorder = run.config.run.stop_when, run.ensemble.step, run.recorder
-    schedules = (run.problem.reg, run.problem.temperature)
-    if k % recorder.record_every or any(k < s.steps for s in schedules if s.shape != "c_over_log_t"):
-        return None
-    if rules.relative_gap is not None and recorder.last["relative_gap"] <= rules.relative_gap:
-        return "relative_gap"
-    objective = recorder.last_values("objective", 10)
-    if rules.objective_change is None or len(objective) < 10:
-        return None
-    return "objective_change" if np.ptp(objective) <= rules.objective_change * abs(objective[-1]) else None
-
-
-class _Keeper:
-    """Writes checkpoints: every so many steps or seconds, and at the end. A failed write is told and tried again."""
-
-    def __init__(self, run: runs.Run, out: str | Path) -> None:
-        every = run.config.run.checkpoint_every
-        self._run, self._out, self._ranks = run, out, run.ensemble.span.ranks
-        self._steps = every if isinstance(every, int) else None
-        self._seconds = parse_duration(every) if isinstance(every, str) else None
-        self._fresh = not run.trace  # then whatever stands at `out` belongs to another run
-        kept = self._ranks.broadcast(Path(out).exists()) and not self._fresh and not run.recovered
-        self._written = self._tried = run.ensemble.step if kept else -1
-        self._at = time.monotonic()
-
-    def checkpoint(self, step: int) -> None:
-        by_time = self._seconds is not None and self._ranks.broadcast(time.monotonic() - self._at >= self._seconds)
-        if step != self._tried and (self._tried < 0 or by_time or (self._steps and step % self._steps == 0)):
-            self._save(step, "checkpoint failed, the run goes on and tries again later")
-
-    def _save(self, step: int, failure: str) -> None:
-        self._tried, self._at = step, time.monotonic()
-        failed = False
-        try:
-            if self._ranks.leads:
-                check_still_held(self._out)
-            self._run.save(self._out, keep_previous=not self._fresh)
-        except StorageError as error:
-            announce_failure(f"step {step}: {failure}: {error}")
-            failed = True
-        if not self._ranks.broadcast(failed):
-            self._written, self._fresh = step, False
-
-    def finish(self) -> bool:
-        """Save the last state, if it is not saved yet; whether the file holds it now."""
-        if self._run.ensemble.step != self._written:
-            self._save(self._run.ensemble.step, "the last state is not saved")
-        return self._run.ensemble.step == self._written
-
-
-class _NoKeeper(_Keeper):
-    """No file: nothing to write, nothing to fail."""
-
-    def __init__(self) -> None:
-        pass
-
-    def checkpoint(self, step: int) -> None:
-        pass
-
-    def finish(self) -> bool:
-        return True
-
-
-def announce_failure(message: str) -> None:
-    """Tell the user of a fault, or of what else is to be known, that does not end the run."""
-    import sys
-
-    print(f"meanfield: {message}", file=sys.stderr, flush=True)
-
-
-class _Stop:
-    """Reasons from outside to end a run after the present step: a signal, or the time allowed.
-
-    The first signal asks; its handler is then put back, so that a second one ends the process at once.
-    """
-
-    SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-
-    def __init__(self, max_time: float | None, ranks: Alone) -> None:
-        self._ranks = ranks
-        self._until = time.monotonic() + max_time if max_time is not None else float("inf")
-        self._reason: str | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Stop:
-        if threading.current_thread() is threading.main_thread():
-            for name in self.SIGNALS:
-                if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
-                    number = getattr(signal, name)
-                    self._before[number] = signal.getsignal(number)  # first: the signal may come at once
-                    signal.signal(number, self._ask)
-        return self
-
-    def _ask(self, number: int, frame: Any) -> None:
-        self._reason, again = signal.Signals(number).name, self._before[number]
-        if number == signal.SIGINT and again == signal.SIG_DFL:
-            again = signal.default_int_handler  # so that a file half written is removed
-        signal.signal(number, again)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def reason(self) -> str | None:
-        """The same on every rank, whichever of them has one."""
-        mine = self._reason or ("max_time" if time.monotonic() >= self._until else "")
-        reasons = ("", "max_time", *self.SIGNALS)
-        return reasons[self._ranks.largest(reasons.index(mine))] or None
-
-
-__all__ = ["Result", "Schedule", "extend", "follow", "resume", "simulate"]

@@ -1,9 +1,12 @@
-"""Measures by name: what `record.measures` may switch on in a trace, their columns, and a model of their cost."""
+"""Measures of a trace beside the basic ones: their columns, and a model of their cost.
+
+By name, as `record.measures` switches them on, or objects of the user's own given to `simulate(measures=…)`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,19 +14,26 @@ import numpy as np
 
 from .. import diagnostics
 from ..diagnostics import neurons
-from ..dynamics.base import Field
+from ..dynamics import Field
 from ..engine.engine import Moments
 from ..ensemble import Ensemble
+from ..errors import InputError
 from ..problem import Problem
 from ..runtime.threads import single_threaded_blas
 from .snapshots import Snapshot, Snapshots
+from .trace import EnsembleFunction
 
 _SHARE = 0.05  # of a run's time that all its named measures together may take
 _PARTICLE = 42e-12  # seconds of a step, a particle, example and dimension: see trace.affordable_gap_every
 
 
 class Scene(NamedTuple):
-    """What a measure may look at; start is the initial ensemble, as far as it was kept."""
+    """What a measure may look at, and must not change.
+
+    field: the problem, as `field.problem`, bound to the compiled loops; moments: of the ensemble, its predictions
+    `moments.f (n, C)` and ∫‖θ‖² dρ as `moments.second`; start: the particles kept of the initial ensemble, and now: the
+    same ones at this step, None unless a measure asks `from_start`; dims: `record.alignment_dims`.
+    """
 
     field: Field
     ensemble: Ensemble
@@ -34,11 +44,12 @@ class Scene(NamedTuple):
 
     @property
     def threads(self) -> int:
-        return self.field.sweep.workers.threads
+        """That a measure may use."""
+        return self.field.engine.workers.threads
 
 
 class Sizes(NamedTuple):
-    """On which the cost depends: D = d + C, p = particles in a snapshot."""
+    """On which the cost of a measure depends: m particles, n examples, d, D = d + C, and p particles in a snapshot."""
 
     m: int
     n: int
@@ -50,18 +61,81 @@ class Sizes(NamedTuple):
 
 @dataclass(frozen=True)
 class Measure:
-    """`seconds` models what it takes once, on two cores; `from_start`: it needs the initial ensemble kept."""
+    """One or several numbers about a state, each a column of the trace.
+
+    Parameters
+    ----------
+    columns : tuple of str
+        Names of its columns.
+    take : callable
+        From a `Scene` to as many numbers.
+    seconds : callable, optional
+        From `Sizes` to the seconds that taking it once costs, on two cores: it is then taken as often as
+        `record.measures_every` says, which "auto" decides by the cost. Without, it is taken in every row.
+    from_start : bool
+        Whether it compares with the initial ensemble, which the run then keeps.
+
+    Examples
+    --------
+    >>> from meanfield.simulation.measures import Measure
+    >>> largest = Measure(("largest_w",), lambda scene: (float(abs(scene.ensemble.w).max()),))
+    >>> largest.columns
+    ('largest_w',)
+    """
 
     columns: tuple[str, ...]
     take: Callable[[Scene], tuple[float, ...]]
-    seconds: Callable[[Sizes], float]
+    seconds: Callable[[Sizes], float] | None = None
     from_start: bool = False
+
+    def cost(self, sizes: Sizes) -> float:
+        """Seconds, by its model; 0 if it has none."""
+        return self.seconds(sizes) if self.seconds is not None else 0.0
+
+
+WantedMeasures = Mapping[str, EnsembleFunction] | Sequence["str | Measure"]
+
+
+class Wanted(NamedTuple):
+    """The argument `measures` of a run, sorted: names of ours, objects of the user's own, functions of the ensemble."""
+
+    names: list[str]
+    objects: list[Measure]
+    functions: dict[str, EnsembleFunction]
+
+    @property
+    def every_row(self) -> list[Measure]:
+        """Objects without a model of their cost."""
+        return [measure for measure in self.objects if measure.seconds is None]
+
+    @property
+    def occasional(self) -> list[Measure]:
+        """Objects with one."""
+        return [measure for measure in self.objects if measure.seconds is not None]
+
+
+def sort_measures(measures: WantedMeasures | None) -> Wanted:
+    """What a user gives as `measures`. InputError: neither functions by name nor names and `Measure` objects."""
+    if measures is None:
+        return Wanted([], [], {})
+    if isinstance(measures, Mapping):
+        for name, function in measures.items():
+            if not callable(function):
+                raise InputError(f"measures: {name!r}: must be a function of the ensemble")
+        return Wanted([], [], dict(measures))
+    if isinstance(measures, str) or not isinstance(measures, Sequence):
+        raise InputError(f"measures = {measures!r}: must be a table of functions, or a list of names and of measures")
+    for entry in measures:
+        if not isinstance(entry, str | Measure):
+            raise InputError(f"measures: {entry!r}: must be a name, or a Measure with its columns")
+    ours = [entry for entry in measures if isinstance(entry, str)]
+    return Wanted(ours, [entry for entry in measures if isinstance(entry, Measure)], {})
 
 
 def _free_energy(scene: Scene) -> tuple[float, ...]:
-    found = diagnostics.entropy(scene.ensemble)
-    value = diagnostics.free_energy(scene.field.problem, scene.ensemble, scene.moments, found)
-    return value, found.value
+    entropy = diagnostics.entropy(scene.ensemble)
+    value = diagnostics.free_energy(scene.field.problem, scene.ensemble, scene.moments, entropy)
+    return value, entropy.value
 
 
 def _margins(scene: Scene) -> tuple[float, ...]:
@@ -98,8 +172,8 @@ def _transport(scene: Scene) -> tuple[float, ...]:
 def _kernel_movement(scene: Scene) -> tuple[float, ...]:
     if scene.start is None or scene.now is None:
         return math.nan, math.nan
-    found = diagnostics.kernel_movement(scene.start.ensemble, scene.now, scene.field.problem.X)
-    return found.relative, found.rotation
+    movement = diagnostics.kernel_movement(scene.start.ensemble, scene.now, scene.field.problem.X)
+    return movement.relative, movement.rotation
 
 
 def _sorting(size: Sizes, particles: int) -> float:
@@ -125,34 +199,50 @@ MEASURES = {
 }
 
 
-def need_start(names: Sequence[str]) -> bool:
+def chosen(measures: Sequence[str | Measure]) -> list[Measure]:
+    """Names and objects as objects."""
+    return [MEASURES[entry] if isinstance(entry, str) else entry for entry in measures]
+
+
+def need_start(measures: Sequence[str | Measure]) -> bool:
     """Whether any of them compares with the initial ensemble, so that the run must keep it as a snapshot."""
-    return any(MEASURES[name].from_start for name in names)
+    return any(measure.from_start for measure in chosen(measures))
 
 
-def columns(names: Sequence[str]) -> tuple[str, ...]:
+def columns(measures: Sequence[str | Measure]) -> tuple[str, ...]:
     """Of the trace."""
-    return tuple(column for name in names for column in MEASURES[name].columns)
+    return tuple(column for measure in chosen(measures) for column in measure.columns)
 
 
-def taking(names: Sequence[str], kept: Snapshots, dims: int) -> Callable[[Field, Ensemble, Moments], tuple[float, ...]]:
-    """The function that takes these measures, those of the start against the first snapshot of `kept`.
+@dataclass(frozen=True)
+class Taker:
+    """Takes these measures, those of the start against the first snapshot of `snapshots`.
 
     dims: coordinates, from the first, with which `alignment` is measured.
     """
 
-    def take(field: Field, ensemble: Ensemble, moments: Moments) -> tuple[float, ...]:
-        start = kept.taken[0] if kept.taken and need_start(names) else None
-        now = kept.of(ensemble) if start is not None else None
-        scene = Scene(field, ensemble, moments, start, now, dims)
-        with single_threaded_blas():  # its sums must not depend on threads
-            return tuple(value for name in names for value in MEASURES[name].take(scene))
+    measures: tuple[str | Measure, ...]
+    snapshots: Snapshots
+    dims: int
 
-    return take
+    def __call__(self, field: Field, ensemble: Ensemble, moments: Moments) -> tuple[float, ...]:
+        """Their numbers, in the order of their columns. InputError: not as many numbers as columns."""
+        taken = self.snapshots.taken
+        start = taken[0] if taken and need_start(self.measures) else None
+        now = self.snapshots.of(ensemble) if start is not None else None
+        scene = Scene(field, ensemble, moments, start, now, self.dims)
+        with single_threaded_blas():  # its sums must not depend on threads
+            return tuple(value for measure in chosen(self.measures) for value in _checked(measure, measure.take(scene)))
+
+
+def _checked(measure: Measure, values: Sequence[float]) -> tuple[float, ...]:
+    if not isinstance(values, Sequence) or len(values) != len(measure.columns):
+        raise InputError(f"measure {', '.join(measure.columns)}: gave {values!r}, must be as many numbers as columns")
+    return tuple(map(float, values))
 
 
 def affordable_every(
-    names: Sequence[str], problem: Problem, m: int, *, kept: int, steps: int, record_every: int
+    measures: Sequence[str | Measure], problem: Problem, m: int, *, kept: int, steps: int, record_every: int
 ) -> int:
     """The smallest multiple of `record_every` at which all these measures cost at most 5 % of the run, by their models.
 
@@ -160,7 +250,7 @@ def affordable_every(
     """
     n_test = 0 if problem.X_test is None else len(problem.X_test)
     size = Sizes(m, problem.n, problem.d, problem.d + problem.outputs, n_test, min(kept, m))
-    seconds = sum(MEASURES[name].seconds(size) for name in names)
+    seconds = sum(measure.cost(size) for measure in chosen(measures))
     step = _PARTICLE * m * problem.n * problem.d
     rows = min(math.ceil(seconds / (_SHARE * step * record_every)), steps // (10 * record_every))
     return record_every * max(1, rows)

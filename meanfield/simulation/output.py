@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..storage.run_file import load_outline
-from .config import parse_config
+from .toml import parse_config
 
 
 def new_name(folder: str | Path = ".") -> Path:
@@ -23,25 +23,34 @@ def new_name(folder: str | Path = ".") -> Path:
     return Path(folder) / name
 
 
+class OutputExistsError(InputError):
+    """A file stands where a run was to be written; `progress` is "step 500 of 4000" if it is an unfinished run."""
+
+    def __init__(self, path: str | Path, progress: str | None = None) -> None:
+        go_on = f"it is unfinished ({progress}): go on with resume({str(path)!r}), or " if progress else ""
+        super().__init__(f"out = {path}: exists already; {go_on}overwrite it with force=True")
+        self.path, self.progress = path, progress
+
+    def __reduce__(self) -> tuple[type[OutputExistsError], tuple[str | Path, str | None]]:
+        return OutputExistsError, (self.path, self.progress)
+
+
 def check_output(path: str | Path, force: bool = False) -> None:
     """Raise InputError, with the way out, unless a run can be written to `path`; over a present file only by force."""
     try:
         target = Path(os.path.realpath(path))
     except FileNotFoundError:
-        raise InputError(f"--out {path}: the working folder was removed; cd elsewhere, or give a full path") from None
+        raise InputError(f"out = {path}: the working folder was removed; cd elsewhere, or give a full path") from None
     if not target.parent.exists():
-        raise InputError(f"--out {path}: the folder {target.parent} does not exist; make it first")
+        raise InputError(f"out = {path}: the folder {target.parent} does not exist; make it first")
     if not target.parent.is_dir():
-        raise InputError(f"--out {path}: {target.parent} is not a folder")
+        raise InputError(f"out = {path}: {target.parent} is not a folder")
     if target.is_dir():
-        raise InputError(f"--out {path}: is a folder; give the name of a file, such as {new_name(path)}")
+        raise InputError(f"out = {path}: is a folder; give the name of a file, such as {new_name(path)}")
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise InputError(f"--out {path}: the folder {target.parent} is not writable")
+        raise InputError(f"out = {path}: the folder {target.parent} is not writable")
     if not force and target.exists():
-        progress = _unfinished(path)
-        go_on = f"go on with `meanfield resume {quoted(path)}`"
-        resume = f"it is unfinished ({progress}): {go_on}, or " if progress else ""
-        raise InputError(f"--out {path}: exists already; {resume}overwrite it with --force")
+        raise OutputExistsError(path, _unfinished(path))
 
 
 def quoted(path: str | Path) -> str:

@@ -1,48 +1,71 @@
-"""Run: a simulation under way or kept in a file: configuration, problem, ensemble and trace in one place."""
+"""Run: a simulation under way or kept in a file: its objects, its configuration and its trace in one place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..datasets.load import Dataset, checked_dataset, load_dataset, read_arrays
+from ..datasets.dataset import Dataset
 from ..diagnostics.basic import BASIC
-from ..dynamics.base import DYNAMICS, Dynamics
+from ..dynamics import Dynamics, Field
 from ..ensemble import Ensemble
 from ..errors import InputError, RunFileError
+from ..losses import Loss
 from ..problem import Problem
 from ..runtime.communicator import ALONE, Alone
 from ..storage import run_file
 from ..storage.hdf5 import RowReader, Stream
-from . import measures as named
-from .config import Config, Data, Particles, parse_config, to_toml
-from .snapshots import Snapshot, Snapshots, from_content, nbytes, spaced
-from .trace import (
-    Measure,
-    Occasional,
-    Trace,
-    affordable_gap_every,
-    affordable_test_every,
-    occasional_gap,
-    occasional_test_error,
-)
+from .config import Config
+from .measures import Taker, Wanted, columns, sort_measures
+from .qualified_names import dynamics_of, loss_of
+from .snapshots import Snapshot, Snapshots, from_content
+from .toml import parse_config, to_toml
+from .trace import Occasional, Trace, occasional_gap, occasional_test_error
 
 _ROWS = 1 << 16  # particles converted at a time when an ensemble goes to or comes from a file
-_SNAPSHOT_BYTES = 1 << 32  # a run's snapshots are held in memory, and written with every checkpoint
 
 
 @dataclass
 class Run:
-    """What a run file holds. `config` is explicit: whatever a default decided is written out in it."""
+    """A simulation, where it stands: the objects that run, and what they have recorded.
+
+    Attributes
+    ----------
+    config : Config
+        What is asked for, with whatever a default decided written out.
+    dataset : Dataset
+        The data, as the run file keeps them.
+    problem, ensemble, dynamics : Problem, Ensemble, Dynamics
+        The objects that run.
+    recorder : Trace
+        What is measured, and the rows so far.
+    kept : Snapshots
+        When particles are kept, and those kept so far.
+    attributes : dict
+        What the run file says of its origin.
+    recovered : str or None
+        What was wrong with the newest generation of the file, if an older one took its place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield import Ensemble, Problem, simulate
+    >>> problem = Problem(np.eye(2), [1, -1])
+    >>> run = simulate(problem, Ensemble.sphere(64, 2), steps=4, record_every=2).run
+    >>> run.ensemble.step, run.trace["step"].tolist(), run.config.dynamics.method
+    (4, [0, 2, 4], 'langevin')
+    """
 
     config: Config
     dataset: Dataset
     problem: Problem
     ensemble: Ensemble
+    dynamics: Dynamics
     recorder: Trace
     kept: Snapshots
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -50,7 +73,7 @@ class Run:
 
     @property
     def trace(self) -> dict[str, np.ndarray]:
-        """Name -> (k,) array."""
+        """Name -> (k,) array; int64 for `step`, else float64, NaN where not measured."""
         return self.recorder.columns
 
     @property
@@ -58,9 +81,37 @@ class Run:
         """Those taken so far, in the order of their steps."""
         return list(self.kept.taken)
 
-    @property
-    def dynamics(self) -> Dynamics:
-        return DYNAMICS[self.config.dynamics.method].of(self.config.dynamics)
+    def measure(self) -> dict[str, float]:
+        """All measures of the present state, as a row of the trace has them, whether or not its step has one."""
+        return self.recorder.row_of(Field(self.problem, self.ensemble.dtype), self.ensemble)
+
+    def plot(self, name: str = "convergence", **options: Any) -> Any:
+        """A figure of the run: `meanfield.plots.figure(run, name, **options)`."""
+        import meanfield  # drawing stands above simulation, behind the package's own door
+
+        return meanfield.plots.figure(self, name, **options)
+
+    def end_at(self, until: int | None = None, more: int | None = None) -> None:
+        """Set the step at which the run is to end. InputError: both given, or an end that lies behind."""
+        step = self.ensemble.step
+        if until is not None and more is not None:
+            raise InputError("until and more: give one of them")
+        target = step + more if more is not None else until
+        if target is None:
+            return
+        if target < step:
+            raise InputError(f"until = {target}: the run is at step {step} already")
+        self.config = self.config.model_copy(update={"run": self.config.run.model_copy(update={"steps": target})})
+
+    def also_measure(self, measures: Wanted) -> None:
+        """Take measures of the user's own from here on. InputError: names, which belong to the configuration."""
+        if measures.names:
+            raise InputError(
+                f"measures: {measures.names[0]!r}: names are chosen when a run begins; "
+                "give functions or Measure objects"
+            )
+        self.recorder.occasional += own_measures(self.config, self.kept, measures)
+        self.recorder.measures.update(measures.functions)
 
     def save(self, path: str | Path, *, keep_previous: bool = True) -> None:
         """Replace the run file whole. StorageError (on rank 0): it cannot be written; nothing old is lost then.
@@ -93,11 +144,49 @@ class Run:
                 run_file.save(path, content, keep_previous=keep_previous)
 
 
-def load(path: str | Path, *, fall_back: bool = False, ranks: Alone = ALONE) -> Run:
-    """The run kept at `path`, verified: `.config .problem .ensemble .trace .snapshots`.
+def load(
+    path: str | Path,
+    *,
+    dynamics: Dynamics | None = None,
+    loss: Loss | None = None,
+    fall_back: bool = False,
+    ranks: Alone = ALONE,
+) -> Run:
+    """The run kept in a file, verified.
 
-    With `fall_back` the generation before takes the place of a damaged file, and `recovered` says so. RunFileError: a
-    file that is missing, damaged, not a run, of a newer format, or whose parts do not belong together.
+    Parameters
+    ----------
+    path : str or Path
+        The run file.
+    dynamics : Dynamics, optional
+        The run's own, where it is of the user's making: needed to go on, and not to look.
+    loss : Loss, optional
+        The same for its loss, which is always needed.
+    fall_back : bool
+        Whether the generation before takes the place of a damaged file; `recovered` says so.
+    ranks : Alone
+        Processes that share the particles.
+
+    Returns
+    -------
+    Run
+        With `.config .problem .ensemble .dynamics .trace .snapshots`.
+
+    Raises
+    ------
+    RunFileError
+        A file that is missing, damaged, not a run, of a newer format, or whose parts do not belong together; a
+        dynamics or loss that is not the one of the file.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from meanfield import Ensemble, Problem, load, simulate
+    >>> path = os.path.join(tempfile.mkdtemp(), "run.h5")
+    >>> _ = simulate(Problem(np.eye(2), [1, -1]), Ensemble.sphere(64, 2), steps=4, out=path)
+    >>> load(path).ensemble.step
+    4
     """
     opened: list[run_file.RunContent] = []
 
@@ -109,32 +198,40 @@ def load(path: str | Path, *, fall_back: bool = False, ranks: Alone = ALONE) -> 
 
     sizes, content = ranks.once(read)
     config = parse_config(content.config, f"{path}: config")
-    _check_ranks(config, ranks)
-    data = content.data
-    dataset = Dataset(data["X"], data["y"], data.get("X_test"), data.get("y_test"), config.data.source)
-    if dataset.sha256 != content.data_sha256:
-        raise RunFileError(f"{path}: the data are not those the run was started with (SHA-256 differs)")
+    check_ranks(config, ranks)
+    law = dynamics_of(config.dynamics, dynamics, str(path))
+    pose = partial(problem_of, config, loss=loss_of(config.objective, loss, str(path)))
     ensemble = Ensemble.empty(
         *sizes, ranks=ranks, seed=content.seed, step=content.step, time=content.time, memory=content.memory
     )
+    dataset = _data(content, config, path)
     try:
-        problem = problem_of(config, dataset)
+        problem = pose(dataset)
         problem.check(ensemble)
         _check_agreement(config, dataset, ensemble)
         _check_trace(config, problem, ensemble, content.trace)
-        _distribute(ensemble, opened[0] if opened else None)
-        kept = keeping(config, from_content(content.snapshots, ensemble))
+        distribute(ensemble, opened[0] if opened else None)
+        kept = snapshots_of(config, from_content(content.snapshots, ensemble))
         if kept.unasked:
             raise ValueError(f"its snapshots of steps {kept.unasked} are not asked for")
     except ValueError as error:
         raise RunFileError(f"{path}: {error}: not one run's parts") from None
-    trace = recorder(config, kept, None, content.trace, content.timing)
-    return Run(config, dataset, problem, ensemble, trace, kept, content.attributes, content.recovered)
+    trace = trace_of(config, kept, None, content.trace, content.timing)
+    return Run(config, dataset, problem, ensemble, law, trace, kept, content.attributes, content.recovered)
+
+
+def _data(content: run_file.RunContent, config: Config, path: str | Path) -> Dataset:
+    """The data of a run file. RunFileError: not those that the run was started with."""
+    data = content.data
+    dataset = Dataset(data["X"], data["y"], data.get("X_test"), data.get("y_test"), config.data.source)
+    if dataset.sha256 != content.data_sha256:
+        raise RunFileError(f"{path}: the data are not those the run was started with (SHA-256 differs)")
+    return dataset
 
 
 def _check_agreement(config: Config, dataset: Dataset, ensemble: Ensemble) -> None:
     """ValueError for parts that no run has written together, though each is whole: to go on would mix two runs."""
-    found = {
+    parts = {
         "data.n": (config.data.n, len(dataset.X)),
         "data.d": (config.data.d, dataset.X.shape[1]),
         "data.n_test": (config.data.n_test, 0 if dataset.X_test is None else len(dataset.X_test)),
@@ -142,7 +239,7 @@ def _check_agreement(config: Config, dataset: Dataset, ensemble: Ensemble) -> No
         "ensemble.dtype": (config.ensemble.dtype, ensemble.dtype.name),
         "ensemble.seed": (config.ensemble.seed, ensemble.seed),
     }
-    for name, (said, held) in found.items():
+    for name, (said, held) in parts.items():
         if said != held:
             raise ValueError(f"says {name} = {said}, but holds {held}")
     if not 0 < ensemble.memory.get("curvature_ratio", 1.0) <= 1:
@@ -173,7 +270,7 @@ def _check_trace(config: Config, problem: Problem, ensemble: Ensemble, trace: Ma
                 raise ValueError(f"says {name} = {said} at step {steps[k]}, but recorded {recorded}")
 
 
-def _check_ranks(config: Config, ranks: Alone) -> None:
+def check_ranks(config: Config, ranks: Alone) -> None:
     """InputError: what a configuration asks for and several ranks cannot do."""
     if ranks.size > 1 and config.record.measures:
         raise InputError(
@@ -182,13 +279,13 @@ def _check_ranks(config: Config, ranks: Alone) -> None:
         )
 
 
-def problem_of(config: Config, dataset: Dataset) -> Problem:
-    """The problem that a configuration poses on these data."""
+def problem_of(config: Config, dataset: Dataset, loss: Loss | str | None = None) -> Problem:
+    """The problem that a configuration poses on these data; `loss` where it is not one of ours."""
     objective = config.objective
     return Problem(
         dataset.X,
         dataset.y,
-        loss=objective.loss,
+        loss=objective.loss if loss is None else loss,
         reg=objective.reg,
         temperature=objective.temperature,
         X_test=dataset.X_test,
@@ -196,107 +293,38 @@ def problem_of(config: Config, dataset: Dataset) -> Problem:
     )
 
 
-def prepare(config: Config, measures: Mapping[str, Measure] | None = None, *, ranks: Alone = ALONE) -> Run:
-    """A new run as a configuration asks for it, its particles shared by `ranks`.
-
-    InputError: data or particles that cannot be used.
-    """
-    _check_ranks(config, ranks)
-    dataset = ranks.once(lambda: load_dataset(config.data))
-    problem = problem_of(config, dataset)
-    wanted = config.ensemble
-    parent: dict[str, str] = {}
-    if wanted.init in ("sphere", "gaussian"):
-        make = Ensemble.sphere if wanted.init == "sphere" else Ensemble.gaussian
-        ensemble = make(
-            wanted.m, problem.d, problem.outputs, scale=wanted.scale, seed=wanted.seed, dtype=wanted.dtype, ranks=ranks
-        )
-    else:
-        ensemble, parent = _particles_from(wanted, ranks)
-    problem.check(ensemble)
-    config = ranks.once(lambda: explicit(config, problem, ensemble))
-    kept = keeping(config)
-    return Run(config, dataset, problem_of(config, dataset), ensemble, recorder(config, kept, measures), kept, parent)
-
-
-def given(problem: Problem, ensemble: Ensemble, config: Config, measures: Mapping[str, Measure] | None = None) -> Run:
-    """A new run of a problem and an ensemble made in Python; `config` says the rest."""
-    problem.check(ensemble)
-    dataset = checked_dataset(problem.X, problem.y, problem.X_test, problem.y_test, where="arrays")
-    config = config.model_copy(
-        update={
-            "data": Data(source="arrays"),
-            "ensemble": Particles(init="given", seed=ensemble.seed, dtype=ensemble.dtype.name),  # type: ignore[arg-type]
-        }
-    )
-    config = explicit(config, problem, ensemble)
-    kept = keeping(config)
-    return Run(config, dataset, problem_of(config, dataset), ensemble, recorder(config, kept, measures), kept)
-
-
-def explicit(config: Config, problem: Problem, ensemble: Ensemble) -> Config:
-    """The configuration with every default decided and every size filled in."""
-    n_test = 0 if problem.X_test is None else len(problem.X_test)
-    config = config.resolved(problem.critical_reg()).with_sizes(n=problem.n, d=problem.d, n_test=n_test, m=ensemble.m)
-    record, every = config.record, config.run.record_every
-    decided: dict[str, Any] = {}
-    if record.test_every == "auto":
-        decided["test_every"] = affordable_test_every(problem.n, n_test, every)
-    if record.gap_every == "auto":
-        decided["gap_every"] = affordable_gap_every(
-            ensemble.m, problem.n, problem.d, every, config.run.steps - ensemble.step
-        )
-    if record.measures_every == "auto":
-        particles = ensemble.m if record.snapshot_particles == "all" else int(record.snapshot_particles)
-        decided["measures_every"] = named.affordable_every(
-            record.measures,
-            problem,
-            ensemble.m,
-            kept=particles,
-            steps=config.run.steps - ensemble.step,
-            record_every=every,
-        )
-    decided.update(_snapshots_decided(config, ensemble))
-    return config.model_copy(update={"record": record.model_copy(update=decided)})
-
-
-def _snapshots_decided(config: Config, ensemble: Ensemble) -> dict[str, Any]:
-    """The steps of the snapshots, from the ensemble's to the run's last. InputError: more than are held in memory."""
-    record, steps = config.record, config.record.snapshot_steps
-    if isinstance(steps, str):
-        steps = spaced(ensemble.step, config.run.steps, record.snapshots, record.snapshot_spacing)
-    if named.need_start(record.measures):
-        steps = sorted({ensemble.step, *steps})
-    particles = ensemble.m if record.snapshot_particles == "all" else int(record.snapshot_particles)
-    size = nbytes(steps, particles, ensemble)
-    if size > _SNAPSHOT_BYTES:
-        raise InputError(
-            f"record.snapshots = {len(steps)}: {size / 2**30:.3g} GiB with snapshot_particles = "
-            f"{record.snapshot_particles!r}; must be at most {_SNAPSHOT_BYTES >> 30} GiB: keep fewer, or of fewer"
-        )
-    return {"snapshot_steps": steps, "snapshots": len(steps)}
-
-
-def keeping(config: Config, taken: Sequence[Snapshot] = ()) -> Snapshots:
-    """The snapshots that an explicit configuration asks for, going on from those `taken`."""
+def snapshots_of(config: Config, taken: Sequence[Snapshot] = ()) -> Snapshots:
+    """The snapshots that a decided configuration asks for, going on from those `taken`."""
     record = config.record
     steps = [] if isinstance(record.snapshot_steps, str) else record.snapshot_steps
     particles = None if record.snapshot_particles == "all" else int(record.snapshot_particles)
     return Snapshots(steps, particles, taken)
 
 
-def recorder(
-    config: Config, kept: Snapshots, measures: Mapping[str, Measure] | None = None, *columns: Mapping[str, np.ndarray]
-) -> Trace:
-    """The trace that an explicit configuration asks for, going on from `columns` (of the trace, of its timing)."""
-    record = config.record
+def trace_of(config: Config, kept: Snapshots, measures: Wanted | None, *rows: Mapping[str, np.ndarray]) -> Trace:
+    """The trace that a decided configuration asks for, going on from `rows` (of the trace, of its timing)."""
+    record, wanted = config.record, measures or sort_measures(None)
     occasional = [occasional_test_error(int(record.test_every))]
     if record.gap:
         occasional.append(occasional_gap(int(record.gap_every)))
     if record.measures:
-        take = named.taking(record.measures, kept, record.alignment_dims)
-        occasional.append(Occasional(int(record.measures_every), named.columns(record.measures), take))
-    return Trace(config.run.record_every, occasional, measures, *columns)
+        take = Taker(tuple(record.measures), kept, record.alignment_dims)
+        occasional.append(Occasional(int(record.measures_every), columns(record.measures), take))
+    occasional += own_measures(config, kept, wanted)
+    return Trace(config.run.record_every, occasional, wanted.functions, *rows)
+
+
+def own_measures(config: Config, kept: Snapshots, measures: Wanted) -> list[Occasional]:
+    """The user's own `Measure` objects: those with a cost as often as measures are taken, others in every row."""
+    kinds = (
+        (config.run.record_every, measures.every_row),
+        (int(config.record.measures_every), measures.occasional),
+    )
+    return [
+        Occasional(every, columns(some), Taker(tuple(some), kept, config.record.alignment_dims), own=True)
+        for every, some in kinds
+        if some
+    ]
 
 
 def _components(ensemble: Ensemble, first: int, last: int) -> Iterator[np.ndarray]:
@@ -309,7 +337,7 @@ def _components(ensemble: Ensemble, first: int, last: int) -> Iterator[np.ndarra
         yield rows[: ensemble.m - g0 * group]
 
 
-def _distribute(ensemble: Ensemble, source: run_file.RunContent | Ensemble | None) -> None:
+def distribute(ensemble: Ensemble, source: run_file.RunContent | Ensemble | None) -> None:
     """Fill an ensemble from what only rank 0 has, some particles after the other, each rank keeping its own."""
     for first in range(0, ensemble.m, _ROWS):
         rows, last = None, min(first + _ROWS, ensemble.m)
@@ -323,35 +351,3 @@ def _distribute(ensemble: Ensemble, source: run_file.RunContent | Ensemble | Non
         if not (np.isfinite(w).all() and np.isfinite(u).all()):
             raise InputError(f"its particles {first} to {last - 1} are not all finite")
         ensemble.fill(first, w, u)
-
-
-def _particles_from(section: Particles, ranks: Alone) -> tuple[Ensemble, dict[str, str]]:
-    """Particles from a user's file, which rank 0 reads and hands out, and the parent's description if it is a run."""
-    read: list[Ensemble] = []
-
-    def sizes() -> tuple[tuple[int, int, int, Any], int, dict[str, str]]:
-        ensemble, parent = _read_particles(section)
-        read.append(ensemble)
-        return (ensemble.m, ensemble.d, ensemble.outputs, ensemble.dtype), ensemble.seed, parent
-
-    shape, seed, parent = ranks.once(sizes)
-    if ranks.size == 1:
-        return read[0], parent
-    ensemble = Ensemble.empty(*shape, ranks=ranks, seed=seed)
-    _distribute(ensemble, read[0] if read else None)
-    return ensemble, parent
-
-
-def _read_particles(section: Particles) -> tuple[Ensemble, dict[str, str]]:
-    """Particles from a user's file with arrays w (m, C) or (m,) and u (m, d), or of a run, which is then the parent."""
-    path = section.init
-    parent: dict[str, str] = {}
-    arrays = read_arrays(path, ("w", "u"))
-    if path.endswith(".h5") and not arrays:
-        run = load(path)
-        arrays = {"w": run.ensemble.w, "u": run.ensemble.u}
-        parent["parent"] = f"{path}, step {run.ensemble.step}, data {run.dataset.sha256}"
-    missing = [name for name in ("w", "u") if name not in arrays]
-    if missing:
-        raise InputError(f"{path}: has no array {missing[0]!r}; particles are w (m, C) and u (m, d)")
-    return Ensemble.from_arrays(arrays["w"], arrays["u"], seed=section.seed, dtype=section.dtype), parent

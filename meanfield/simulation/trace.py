@@ -5,42 +5,71 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .. import diagnostics
-from ..dynamics.base import Field
+from ..dynamics import Field
 from ..engine.engine import Moments
 from ..ensemble import Ensemble
 from ..errors import InputError
 from ..optimality import certificate
 
-Measure = Callable[[Ensemble], float]
+EnsembleFunction = Callable[[Ensemble], float]
 
 
 @dataclass(frozen=True)
 class Occasional:
-    """Measures too dear for every row: taken at multiples of `every` steps, NaN in the rows between."""
+    """Measures taken at multiples of `every` steps, NaN in the rows between.
+
+    own: of the user's own, and so not part of a trace that is pickled.
+    """
 
     every: int
     names: tuple[str, ...]
     take: Callable[[Field, Ensemble, Moments], tuple[float, ...]]
+    own: bool = False
 
 
 class Trace:
-    """Growing columns, one a measure, all of one length; `timing` holds wall-clock columns of the same rows."""
+    """Growing columns, one a measure, all of one length; `timing` holds wall-clock columns of the same rows.
+
+    Parameters
+    ----------
+    record_every : int
+        Steps between rows.
+    occasional : sequence of Occasional
+        What is taken beside the basic measures.
+    measures : mapping of str to callable, optional
+        Functions of the ensemble, taken in every row.
+    columns, timing : mapping of str to (k,) array, optional
+        Rows to go on from.
+
+    A pickled trace, as one in a run file, has its numbers and not what the user gave to take some of them.
+
+    Examples
+    --------
+    >>> from meanfield.simulation.trace import Trace
+    >>> Trace(20, columns={"step": [0, 20], "risk": [0.7, 0.5]}).last
+    {'step': 20, 'risk': 0.5}
+    """
 
     def __init__(
         self,
         record_every: int,
         occasional: Sequence[Occasional] = (),
-        measures: Mapping[str, Measure] | None = None,
+        measures: Mapping[str, EnsembleFunction] | None = None,
         columns: Mapping[str, np.ndarray] | None = None,
         timing: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        self.record_every, self.occasional, self.measures = record_every, tuple(occasional), dict(measures or {})
+        self.record_every, self.occasional, self.measures = record_every, list(occasional), dict(measures or {})
         self._columns = {name: list(values) for name, values in (columns or {}).items()}
         self._timing = {name: list(values) for name, values in (timing or {}).items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = [some for some in self.occasional if not some.own]
+        return {**self.__dict__, "occasional": kept, "measures": {}}
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
@@ -65,45 +94,66 @@ class Trace:
         return self._columns.get(name, [])[-count:]
 
     def record(self, field: Field, ensemble: Ensemble, moments: Moments, seconds: float) -> None:
-        """Add the row of this step, if it has one and it is not there yet."""
+        """Add the row of this step, if it has one and it is not there yet. InputError: two measures of one name."""
         k = ensemble.step
         if k % self.record_every or (self._columns.get("step") and self._columns["step"][-1] >= k):
             return
-        if len(moments.f) != field.problem.n:  # a minibatch saw only some of the examples
-            moments = field.predict(ensemble)
-        row = diagnostics.basic_measures(field, ensemble, moments)
-        for some in self.occasional:
-            values = some.take(field, ensemble, moments) if k % some.every == 0 else (math.nan,) * len(some.names)
-            row.update(zip(some.names, values, strict=True))
-        for name, measure in self.measures.items():
-            if name in row:
-                raise InputError(f"measures: {name!r} is a measure of every trace already; choose another name")
-            row[name] = float(measure(ensemble))
+        due = [some for some in self.occasional if k % some.every == 0]
+        row = self._measured(field, ensemble, moments, due)
         height = len(self._columns.get("step", ()))
         for name in {**self._columns, **row}:
             self._columns.setdefault(name, [math.nan] * height).append(row.get(name, math.nan))
         self._timing.setdefault("seconds", []).append(seconds)
 
+    def row_of(self, field: Field, ensemble: Ensemble) -> dict[str, float]:
+        """All measures of a state, as a row of the trace has them, whether or not its step has one; none is added."""
+        row = self._measured(field, ensemble, field.predict(ensemble), self.occasional)
+        return {name: row.get(name, math.nan) for name in {**self._columns, **row}}
+
+    def _measured(
+        self, field: Field, ensemble: Ensemble, moments: Moments, due: Sequence[Occasional]
+    ) -> dict[str, float]:
+        """Name -> number, NaN for an occasional measure that is not due."""
+        if len(moments.f) != field.problem.n:  # a minibatch saw only some of the examples
+            moments = field.predict(ensemble)
+        row = diagnostics.basic_measures(field, ensemble, moments)
+        for some in self.occasional:
+            values = some.take(field, ensemble, moments) if some in due else (math.nan,) * len(some.names)
+            _add(row, dict(zip(some.names, values, strict=True)))
+        for name, function in self.measures.items():
+            _add(row, {name: math.nan})
+            row[name] = float(function(ensemble))
+        return row
+
+
+def _add(row: dict[str, float], values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+        if name in row:
+            raise InputError(f"measures: {name!r} is a measure of this trace already; choose another name")
+        row[name] = value
+
 
 def occasional_test_error(every: int) -> Occasional:
-    def take(field: Field, ensemble: Ensemble, moments: Moments) -> tuple[float, ...]:
-        return (diagnostics.error_on_test_set(field.problem, ensemble, field.sweep.workers.threads),)
+    """test_error, at multiples of `every` steps."""
+    return Occasional(every, ("test_error",), _test_error)
 
-    return Occasional(every, ("test_error",), take)
+
+def _test_error(field: Field, ensemble: Ensemble, moments: Moments) -> tuple[float, ...]:
+    return (diagnostics.error_on_test_set(field.problem, ensemble, field.engine.workers.threads),)
 
 
 def occasional_gap(every: int) -> Occasional:
     """lower_bound, an estimate of a lower bound on min L, and relative_gap = 1 − lower_bound/L; NaN while τ > 0."""
+    return Occasional(every, ("lower_bound", "relative_gap"), _gap)
 
-    def take(field: Field, ensemble: Ensemble, moments: Moments) -> tuple[float, ...]:
-        problem, k = field.problem, ensemble.step
-        if problem.temperature(k) > 0:
-            return math.nan, math.nan
-        primal = problem.evaluate(moments.f, moments.second, problem.reg(k)).value
-        lower = certificate.estimated_bound(problem, ensemble, moments, problem.reg(k), field.sweep.workers.threads)
-        return lower, 1 - lower / primal if primal > 0 else 0.0
 
-    return Occasional(every, ("lower_bound", "relative_gap"), take)
+def _gap(field: Field, ensemble: Ensemble, moments: Moments) -> tuple[float, ...]:
+    problem, k = field.problem, ensemble.step
+    if problem.temperature(k) > 0:
+        return math.nan, math.nan
+    primal = problem.evaluate(moments.f, moments.second, problem.reg(k)).value
+    lower = certificate.estimated_bound(problem, ensemble, moments, problem.reg(k), field.engine.workers.threads)
+    return lower, 1 - lower / primal if primal > 0 else 0.0
 
 
 def affordable_test_every(n: int, n_test: int, record_every: int) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import RunFileError
 from ..runtime.communicator import Alone
+from ..runtime.durations import format_duration
 from .atomic import process_exists
 
 _SIGNED: dict[Path, dict[str, Any]] = {}  # what this process signed, in the locks that it holds
@@ -81,7 +82,7 @@ class RunLock:
         since = f"for {_age(holder)}" if holder else "just now"
         advice = "stop it, or wait until it ends"
         if _elsewhere(holder):
-            advice = f"{_last_written(self.run)}if that has ended, --force takes the lock over"
+            advice = f"{_last_written(self.run)}if that has ended, force=True takes the lock over"
         raise RunFileError(f"{self.run}: is being written by {who}, {since}; {advice}")
 
 
@@ -147,7 +148,7 @@ def check_still_held(path: str | Path) -> None:
     own["host"] = _SIGNED.get(Path(os.path.realpath(path) + ".lock"), own)["host"]  # it may have another name by now
     if holder and {name: holder.get(name) for name in own} != own:
         who = f"process {holder.get('pid', '?')} on {holder.get('host', 'this host')}"
-        raise RunFileError(f"{path}: was taken over by {who}, with --force; stopped here without writing to it again")
+        raise RunFileError(f"{path}: was taken over by {who}, by force; stopped here without writing to it again")
 
 
 def _read(descriptor: int) -> dict[str, Any]:
@@ -179,20 +180,13 @@ def _lives(holder: dict[str, Any]) -> bool:
 
 def _age(holder: dict[str, Any]) -> str:
     try:
-        return _words((datetime.now().astimezone() - datetime.fromisoformat(holder["when"])).total_seconds())
+        return format_duration((datetime.now().astimezone() - datetime.fromisoformat(holder["when"])).total_seconds())
     except (KeyError, TypeError, ValueError):
         return "an unknown time"
-
-
-def _words(seconds: float) -> str:
-    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{int(seconds) // size} {name}"
-    return f"{max(int(seconds), 0)} s"
 
 
 def _last_written(path: str | Path) -> str:
     """The only sign of life that another host gives: when its last checkpoint came."""
     with suppress(OSError):
-        return f"its last checkpoint came {_words(time.time() - os.stat(path).st_mtime)} ago; "
+        return f"its last checkpoint came {format_duration(time.time() - os.stat(path).st_mtime)} ago; "
     return "it has written no checkpoint; "

@@ -7,21 +7,22 @@ import importlib.metadata
 import platform
 from collections.abc import Callable
 
+from .. import __version__
 from ..errors import printable
 
 __all__ = ["BITS", "FIRST_BITS", "MACHINE", "describe", "describe_versions"]
 
 # The version of a run's bits, that is of what the same configuration and data give: to be raised with every change that
 # moves a bit of a state or of a trace.
-BITS = 2
+BITS = 3
 FIRST_BITS = 1  # of every run file that does not name its own
-PACKAGES = ("meanfield", "numpy", "numba", "llvmlite", "h5py")
+PACKAGES = ("numpy", "numba", "llvmlite", "h5py")
 MACHINE = ("processor", "processor_family", "processor_model", "libc", "blas", "numpy_simd")
 _CPUINFO = "/proc/cpuinfo"
 
 
 def describe_versions() -> dict[str, str | int]:
-    """The versions of Python, of `PACKAGES` and of the bits, and the processor's name: what stands under a table."""
+    """Versions of Python, meanfield, `PACKAGES` and the bits, and the processor's name: what stands under a table."""
     return dict(_versions())
 
 
@@ -36,7 +37,8 @@ def describe() -> dict[str, str | int]:
 @functools.cache
 def _versions() -> dict[str, str | int]:
     packages = {name: _known(functools.partial(importlib.metadata.version, name)) for name in PACKAGES}
-    return {"python": platform.python_version(), **packages, "bits": BITS, "processor": _known(_processor)}
+    own = {"python": platform.python_version(), "meanfield": __version__}
+    return {**own, **packages, "bits": BITS, "processor": _known(_processor)}
 
 
 @functools.cache

@@ -65,10 +65,10 @@ class Network:
 
     def layers(self, X: np.ndarray) -> list[np.ndarray]:
         """What each layer puts out, from the inputs (n, d) to f (n, C)."""
-        found = [X]
+        outputs = [X]
         for W in self.weights[:-1]:
-            found.append(np.maximum(found[-1] @ W.T, 0.0))
-        return [*found, found[-1] @ self.weights[-1].T]
+            outputs.append(np.maximum(outputs[-1] @ W.T, 0.0))
+        return [*outputs, outputs[-1] @ self.weights[-1].T]
 
     def gradient(self, layers: list[np.ndarray], a: np.ndarray) -> np.ndarray:
         """∂⟨a, f⟩/∂Θ as one vector, for a (n, C); `layers` as `layers` gave them."""
@@ -109,7 +109,7 @@ def normalized_margin(problem: Problem, network: Network) -> float:
     """γ(Θ) = min_i margin_i / ‖Θ‖^K; margins y f, or f_y − max_{c≠y} f_c. InputError: regression, or Θ = 0."""
     margins = problem.loss.margins(network.outputs(problem.X), problem.targets)
     if margins is None:
-        raise InputError(f"loss {problem.loss.name!r} has no margin: must be logistic or cross_entropy")
+        raise InputError(f"loss {problem.loss.name!r} is for regression: a margin needs a loss of classes")
     if not network.squared_norm > 0:
         raise InputError("all weights are zero: the margin of a network needs at least one that is not")
     return float(margins.min() / network.squared_norm ** (network.depth / 2))
@@ -143,18 +143,19 @@ def lower_reg(problem: Problem, network: Network, regs: Iterable[float], *, iter
 def ascend(problem: Problem, network: Network, *, iterations: int = 2000) -> Network:
     """Maximize γ(Θ) itself from `network`, through soft minima of growing sharpness; the best met, with ‖Θ‖ = 1.
 
-    A local search: run it from several starts. InputError: as `descend`; regression.
+    A local search: run it from several starts. InputError: as `descend`; a loss without margins.
     """
     _check(problem, network)
+    problem.loss.require("ascend", "margin_rows")
     normalized_margin(problem, network)
-    best = network = _unit(network)
+    best, X, rows = _unit(network), problem.X, problem.loss.margin_rows(problem.targets, problem.outputs)
+    network = best
     for sharpness in SHARPNESS:
-        gaps = _gaps(problem, network.outputs(problem.X))
-        beta = sharpness / max(float(np.abs(gaps[np.isfinite(gaps)]).mean()), 1e-300)
+        beta = sharpness / max(float(np.abs(_gaps(rows, network.outputs(X))).mean()), 1e-300)
         start = network
-        found = _lbfgs(lambda theta, b=beta, s=start: _soft_margin(problem, s.at(theta), theta, b), start, iterations)
-        network = _unit(network.at(found))
-        best = max(best, network, key=lambda one: normalized_margin(problem, one))
+        theta = _lbfgs(lambda theta, b=beta, s=start: _soft_margin(X, rows, s.at(theta), theta, b), start, iterations)
+        network = _unit(network.at(theta))
+        best = max(best, network, key=lambda candidate: normalized_margin(problem, candidate))
     return best
 
 
@@ -165,40 +166,28 @@ def _value(problem: Problem, network: Network, theta: np.ndarray, reg: float) ->
     return risk / reg + theta @ theta, network.gradient(layers, residual / reg) + 2 * theta
 
 
-def _soft_margin(problem: Problem, network: Network, theta: np.ndarray, beta: float) -> tuple[float, np.ndarray]:
-    """(1/β) log Σ exp(−β gap/‖Θ‖^K) over all gaps, an upper bound on −γ(Θ), and its gradient."""
-    layers, size = network.layers(problem.X), float(theta @ theta)
+def _soft_margin(
+    X: np.ndarray, rows: np.ndarray, network: Network, theta: np.ndarray, beta: float
+) -> tuple[float, np.ndarray]:
+    """(1/β) log Σ exp(−β gap/‖Θ‖^K) over all gaps T_ir · f_i, T = rows (n, r, C); and its gradient.
+
+    It bounds −γ(Θ) from above.
+    """
+    layers, size = network.layers(X), float(theta @ theta)
     norm = size ** (network.depth / 2)
-    gaps = _gaps(problem, layers[-1]) / norm
+    gaps = _gaps(rows, layers[-1]) / norm
     lowest = gaps.min()
     weights = np.exp(-beta * (gaps - lowest))
     total = weights.sum()
-    weights /= total
-    a = _pulled_back(problem, weights)
+    a = np.einsum("nr,nrc->nc", weights / total, rows)  # ⟨a, f⟩ is the mean gap
     mean = float(np.sum(a * layers[-1])) / norm
     slope = network.gradient(layers, a) / norm - network.depth * mean / size * theta
     return float(np.log(total) / beta - lowest), -slope
 
 
-def _gaps(problem: Problem, f: np.ndarray) -> np.ndarray:
-    """All that must be positive: y f (n, 1), or f_y − f_c (n, C), ∞ at c = y."""
-    t = problem.targets
-    if problem.loss.name == "logistic":
-        return t[:, None] * f
-    rows = np.arange(len(t))
-    gaps = f[rows, t][:, None] - f
-    gaps[rows, t] = np.inf
-    return gaps
-
-
-def _pulled_back(problem: Problem, weights: np.ndarray) -> np.ndarray:
-    """a (n, C) with ⟨a, f⟩ = Σ weights · gaps."""
-    t = problem.targets
-    if problem.loss.name == "logistic":
-        return t[:, None] * weights
-    a = -weights
-    a[np.arange(len(t)), t] = weights.sum(axis=1)
-    return a
+def _gaps(rows: np.ndarray, f: np.ndarray) -> np.ndarray:
+    """T_ir · f_i (n, r): all that must be positive."""
+    return np.einsum("nrc,nc->nr", rows, f)
 
 
 def _unit(network: Network) -> Network:

@@ -1,7 +1,7 @@
 """Study: a table of independent cells, computed in parallel, resumed, and shared out between machines.
 
-One CSV file is one study (see ledger.py): the configuration's columns, the results', `seconds`. A row is appended, and
-flushed to the disk, when its cell is done.
+One CSV file is one study (its form: storage/csv_table.py): the configuration's columns, the results', `seconds`. A row
+is appended, and flushed to the disk, when its cell is done.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..runtime.durations import format_duration
 from ..runtime.process_pool import Pool, WorkerError, shares
 from ..simulation import progress
 from ..storage.csv_table import Key, Ledger, Value, parse, text_of
@@ -24,11 +25,39 @@ Cell = Callable[..., Mapping[str, Any]]
 
 
 class Study:
-    """Cells of `cell(**configuration) -> results`, a module-level pure function, kept in `folder`/`name`.csv.
+    """Cells of `cell(**configuration) -> results`, kept in `folder`/`name`.csv.
 
     Configurations and results are flat: integers, floats, bools, text in one line; text that reads like a number comes
-    back as a number. `version` is to be raised when `cell` changes its meaning: a file with rows of another version is
-    refused, never mixed. `failures` lists (configuration, reason) of the last run.
+    back as a number.
+
+    Parameters
+    ----------
+    name : str
+        Of the study and its file.
+    cell : callable
+        A module-level pure function; its results are a mapping, with the same names for every cell.
+    folder : str or Path
+        Where the file lies; made by `run` where it is missing.
+    version : int
+        To be raised when `cell` changes its meaning: a file with rows of another version is refused, never mixed.
+
+    Attributes
+    ----------
+    failures : list of (dict, str)
+        (configuration, reason) of the cells that failed in the last run.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> from meanfield.studies.study import Study
+    >>> def cell(a, b):
+    ...     return {"product": a * b}
+    >>> with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as executor:
+    ...     study = Study("products", cell, folder)
+    ...     rows = study.run([{"a": 2, "b": 3}, {"a": 4, "b": 5}], quiet=True, executor=executor)
+    >>> list(rows[0]), [row["product"] for row in rows], study.failures
+    (['a', 'b', 'product', 'seconds'], [6, 20], [])
     """
 
     def __init__(self, name: str, cell: Cell, folder: str | Path, version: int = 1) -> None:
@@ -45,12 +74,48 @@ class Study:
         quiet: bool = False,
         executor: Executor | None = None,
     ) -> list[dict[str, Value]]:
-        """Compute the cells that no file holds yet; the rows there are then, in the order of `configurations`.
+        """Compute the cells that no file holds yet.
 
-        processes × threads never exceeds the cores. shard (k, K) computes the k-th of K shares into its own file
-        NAME.shard-k-of-K.csv; every run reads all of them. A cell that fails is reported and left out, and the next
-        run tries it again. `executor`: anything with `submit`, in the place of worker processes on this machine.
-        InputError: columns that do not fit, a foreign file, another process writing it, a shard that makes no sense.
+        A cell that fails is reported and left out, and the next run tries it again.
+
+        Parameters
+        ----------
+        configurations : iterable of mappings
+            What `cell` is called with, all with the same names.
+        processes, threads : int
+            Worker processes, by default as many as fit, and threads in each; their product never exceeds the cores.
+        shard : (int, int)
+            (k, K) computes the k-th of K shares into its own file NAME.shard-k-of-K.csv; every run reads all of them.
+        quiet : bool
+            Without progress on stderr.
+        executor : concurrent.futures.Executor, optional
+            Anything with `submit`, in the place of worker processes on this machine.
+
+        Returns
+        -------
+        list of dict
+            The rows there are then, in the order of `configurations`: configuration, results and `seconds`.
+
+        Raises
+        ------
+        InputError
+            Columns that do not fit, a foreign file, another process writing it, a shard that makes no sense, processes
+            or threads below 1.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> from meanfield.studies.study import Study
+        >>> def cell(a):
+        ...     return {"square": a * a}
+        >>> cells = [{"a": 2}, {"a": 3}, {"a": 4}]
+        >>> with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as executor:
+        ...     study = Study("squares", cell, folder)
+        ...     first = study.run(cells, shard=(1, 2), quiet=True, executor=executor)
+        ...     second = study.run(cells, shard=(2, 2), quiet=True, executor=executor)
+        >>> [row["square"] for row in first], [row["square"] for row in second]
+        ([4, 16], [4, 9, 16])
         """
         wanted = _checked(configurations)
         k, K = check_shard(shard)
@@ -70,7 +135,24 @@ class Study:
         return [{**wanted[key], **{name: parse(text) for name, text in row}} for key, row in results.items()]
 
     def read(self) -> list[dict[str, Value]]:
-        """All rows of all files of the study."""
+        """All rows of all files of the study.
+
+        Returns
+        -------
+        list of dict
+            Each with configuration, results and `seconds`.
+
+        Raises
+        ------
+        InputError
+            A foreign file, or one of another version.
+
+        Examples
+        --------
+        >>> from meanfield.studies.study import Study
+        >>> Study("squares", pow, "no-such-folder").read()
+        []
+        """
         rows: dict[Key, dict[str, str]] = {}
         for ledger in self._ledgers():
             rows = {**ledger.rows, **rows}
@@ -147,21 +229,75 @@ class Study:
 
 
 def software() -> str:
-    """The comment line on what computed the rows below it."""
+    """The comment line on what computed the rows below it.
+
+    Returns
+    -------
+    str
+        With its newline.
+
+    Examples
+    --------
+    >>> from meanfield.studies.study import software
+    >>> software().startswith("# computed with python ")
+    True
+    """
     from ..storage.versions import describe_versions
 
     return "# computed with " + ", ".join(f"{name} {value}" for name, value in describe_versions().items()) + "\n"
 
 
 def timed(cell: Cell, configuration: Mapping[str, Value]) -> tuple[dict[str, Any], float]:
-    """What runs in the worker: the results, and wall-clock seconds."""
+    """What runs in the worker: a cell, and the clock.
+
+    Parameters
+    ----------
+    cell : callable
+        Of a study.
+    configuration : mapping
+        What it is called with.
+
+    Returns
+    -------
+    (dict, float)
+        The results, and wall-clock seconds.
+
+    Examples
+    --------
+    >>> from meanfield.studies.study import timed
+    >>> results, seconds = timed(dict, {"a": 1})
+    >>> results, seconds < 1
+    ({'a': 1}, True)
+    """
     began = time.perf_counter()
     results = dict(cell(**configuration))
     return results, time.perf_counter() - began
 
 
 def check_shard(shard: tuple[int, int]) -> tuple[int, int]:
-    """(k, K). InputError: not 1 ≤ k ≤ K."""
+    """The shard itself, if it makes sense.
+
+    Parameters
+    ----------
+    shard : (int, int)
+        (k, K): the k-th of K shares.
+
+    Returns
+    -------
+    (int, int)
+        (k, K).
+
+    Raises
+    ------
+    InputError
+        Not 1 ≤ k ≤ K.
+
+    Examples
+    --------
+    >>> from meanfield.studies.study import check_shard
+    >>> check_shard((2, 8))
+    (2, 8)
+    """
     k, K = shard
     if not (isinstance(k, int) and isinstance(K, int) and 1 <= k <= K):
         raise InputError(f"shard {k}/{K}: must be k/K with 1 ≤ k ≤ K")
@@ -169,7 +305,29 @@ def check_shard(shard: tuple[int, int]) -> tuple[int, int]:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """(k, K) of "k/K". InputError: anything else."""
+    """A shard from its text.
+
+    Parameters
+    ----------
+    text : str
+        "k/K"; spaces do not matter.
+
+    Returns
+    -------
+    (int, int)
+        (k, K).
+
+    Raises
+    ------
+    InputError
+        Any other text, or not 1 ≤ k ≤ K.
+
+    Examples
+    --------
+    >>> from meanfield.studies.study import parse_shard
+    >>> parse_shard("2/8")
+    (2, 8)
+    """
     match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
     if match is None:
         raise InputError(f"shard {text}: must be k/K, such as 2/8")
@@ -229,11 +387,5 @@ class _Lines(progress.Lines):
             self._next = now + self._wait
             left = (now - self._began) / step * (self._until - step)
             failed = f", {shown['failed']:.0f} failed" if shown else ""
-            print(f"{step} of {self._until} cells{failed}, about {_span(left)} left", file=sys.stderr, flush=True)
-
-
-def _span(seconds: float) -> str:
-    for size, name in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {name}"
-    return f"{seconds:.0f} s"
+            line = f"{step} of {self._until} cells{failed}, about {format_duration(left)} left"
+            print(line, file=sys.stderr, flush=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meanfield.datasets.load import load_dataset, teacher_units
+from meanfield.datasets.generators import teacher_units
+from meanfield.datasets.load import load_dataset
 from meanfield.simulation.config import Data
 
 ROOT = Path(__file__).resolve().parents[2]

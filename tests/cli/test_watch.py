@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from meanfield.cli import main
-from meanfield.cli.watch import State, carried, graph, read, screen, words, writer
-from meanfield.simulation.config import load_config
-from meanfield.simulation.loop import follow
-from meanfield.simulation.run import prepare
+from meanfield.cli.watch import State, carried, graph, read, screen, writer
+from meanfield.simulation.loop import run_to_end
+from meanfield.simulation.new_run import new_run_from_config
+from meanfield.simulation.toml import load_config
 from meanfield.storage import hdf5, run_file
 
 SMALL = ("ensemble.m=256", "data.n=40", "data.d=6", "data.n_test=64", "run.steps=40", "run.record_every=10")
@@ -29,8 +29,8 @@ PROCESS = [sys.executable, "-c", "from meanfield.cli import main; main()"]
 @pytest.fixture
 def path(tmp_path):
     """A finished run."""
-    run = prepare(load_config(None, SMALL))
-    follow(run, tmp_path / "a.h5")
+    run = new_run_from_config(load_config(None, SMALL))
+    run_to_end(run, tmp_path / "a.h5")
     return tmp_path / "a.h5"
 
 
@@ -140,11 +140,6 @@ def test_measures_taken_now_and_then_share_the_time_axis():
     assert carried([math.nan]) == []
 
 
-def test_words_for_times():
-    """Seconds, minutes, hours, days."""
-    assert [words(s) for s in (5, 119, 600, 5400, 200000)] == ["5 s", "119 s", "10 min", "1.5 h", "2.3 d"]
-
-
 def test_a_writer_is_known_by_its_signature(path):
     """A process that lives, or another host; not one that is gone, and not a lock that cannot be read."""
     assert writer(path) is None
@@ -189,7 +184,7 @@ def drained(master, until, limit=60.0):
 
 def unfinished(path):
     """The run again, with steps to go."""
-    run = prepare(load_config(None, SMALL))
+    run = new_run_from_config(load_config(None, SMALL))
     run.config = run.config.model_copy(update={"run": run.config.run.model_copy(update={"steps": 80})})
     return run
 
@@ -201,7 +196,7 @@ def test_on_a_terminal_it_follows_until_the_end(path):
     sign(path)
     process, master = terminal(path, "--every", "0.2")
     assert "step 0 of 80" in drained(master, r"step 0 of 80")
-    follow(run, None)
+    run_to_end(run, None)
     run.save(path)
     assert "step 80 of 80" in drained(master, r"finished, ")
     assert process.wait(30) == 0

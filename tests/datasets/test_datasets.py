@@ -1,6 +1,8 @@
 """Laws of the data: what the generators draw, and what a file must be."""
 
+import copy
 import io
+import pickle
 import zipfile
 from types import SimpleNamespace
 
@@ -8,7 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
-from meanfield.datasets.load import GENERATORS, Dataset, checked_dataset, load_dataset, read_arrays
+from meanfield.datasets.dataset import Dataset, checked_dataset
+from meanfield.datasets.files import read_arrays
+from meanfield.datasets.generators import GENERATORS
+from meanfield.datasets.load import load_dataset
 from meanfield.errors import InputError
 from meanfield.simulation.config import Data
 
@@ -451,7 +456,7 @@ def test_bad_tables_name_the_line_and_the_column(tmp_path, content, words):
 
 def test_an_unknown_label_column_suggests_the_nearest(tmp_path):
     """`--set data.label=clas`."""
-    assert "did you mean 'class'" in failure(source=csv_file(tmp_path, "a,class,b\n1,2,3\n"), label="clas")
+    assert "did you mean class" in failure(source=csv_file(tmp_path, "a,class,b\n1,2,3\n"), label="clas")
 
 
 def test_checked_arrays_are_copied_to_one_form():
@@ -460,3 +465,13 @@ def test_checked_arrays_are_copied_to_one_form():
     assert data.X.flags.c_contiguous
     assert data.X.dtype == np.float64
     assert data.y.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda dataset: pickle.loads(pickle.dumps(dataset))])
+def test_a_dataset_can_be_copied_and_pickled(again):
+    """The same bytes, before and after its digest is known; test set and names come along."""
+    dataset = load(source="sklearn:digits", test_fraction=0.1, bias=True)
+    for _ in range(2):
+        second = again(dataset)
+        assert second.sha256 == dataset.sha256
+        assert (second.name, second.feature_names) == (dataset.name, dataset.feature_names)

@@ -570,7 +570,7 @@ def test_named_measures_do_not_depend_on_the_threads_of_the_matrix_product():
     problem = Problem(np.random.default_rng(0).standard_normal((300, 20)), np.resize([1, -1], 300))
     kept, start, ensemble = Snapshots([0]), Ensemble.sphere(4096, 20, seed=1), Ensemble.sphere(4096, 20, seed=2)
     kept.take(start, 1.0)
-    take, field = measures.taking(["kernel_movement"], kept, 2), Field(problem, ensemble.dtype)
+    take, field = measures.Taker(("kernel_movement",), kept, 2), Field(problem, ensemble.dtype)
     found = []
     for threads in (1, 2):
         with threadpool_limits(threads, "blas"):

@@ -11,7 +11,7 @@ from meanfield import exact
 from meanfield.datasets.load import load_dataset
 from meanfield.dynamics import BirthDeath, Field, GradientFlow, Langevin, PerturbedFlow, exponential_move
 from meanfield.dynamics.birth_death import exchange
-from meanfield.engine.engine import Move, Sweep
+from meanfield.engine.engine import Engine, Move
 from meanfield.engine.noise import Purpose, uniforms
 from meanfield.ensemble import Ensemble
 from meanfield.problem import Problem
@@ -88,10 +88,10 @@ class Frozen:
     def relaxed(self, m, eta, seed, time=16.0):
         """Langevin particles after `time`; the slowest mean decays like e^{−0.4 t}."""
         ensemble = Ensemble.gaussian(m, self.d, self.C, seed=seed, dtype="float64")
-        sweep, move = Sweep(self.X, self.C, "float64"), exponential_move(eta, REG, TEMPERATURE)
-        sweep.predict(ensemble.theta, m)
+        engine, move = Engine(self.X, self.C, "float64"), exponential_move(eta, REG, TEMPERATURE)
+        engine.predict(ensemble.particles)
         for k in range(round(time / eta)):
-            sweep.advance(ensemble.theta, m, self.r, move, seed + 1, k)
+            engine.advance(ensemble.particles, self.r, move, seed + 1, k)
         return ensemble
 
 
@@ -263,14 +263,14 @@ def test_perturbed_flow_at_rate_zero_is_gradient_flow(step_size):
 
 def potentials(field, ensemble, residual, reg):
     field.predict(ensemble)
-    return field.sweep.observe(ensemble.theta, ensemble.m, residual, reg, potentials=True)[1]
+    return field.engine.observe(ensemble.particles, residual, reg, potentials=True)[1]
 
 
 def test_exchange_has_its_expected_number_of_events():
     """Independent events of probability 1 − e^{−|rate|}: mean and variance over many steps."""
     rates = np.random.default_rng(0).standard_normal(2000) * 0.3
-    p, theta = -np.expm1(-np.abs(rates)), Ensemble.gaussian(2000, 3, seed=1).theta
-    counts = np.array([exchange(theta.copy(), 2000, rates, 7, step) for step in range(400)])
+    p, particles = -np.expm1(-np.abs(rates)), Ensemble.gaussian(2000, 3, seed=1).particles
+    counts = np.array([exchange(particles.copy(), rates, 7, step) for step in range(400)])
     z = (counts - p.sum()) / math.sqrt((p * (1 - p)).sum())
     assert abs(z.mean()) < 3 / math.sqrt(400)
     assert abs(np.mean(z**2) - 1) < 3 * math.sqrt(2 / 400)
@@ -329,7 +329,7 @@ def test_a_minibatch_has_an_unbiased_gradient(loss):
     def pull(field):
         moved = ensemble.copy()
         residual = field.residual(field.predict(moved))
-        field.sweep.advance(moved.theta, moved.m, residual, Move(0.0, 1.0), 0, 0)
+        field.engine.advance(moved.particles, residual, Move(0.0, 1.0), 0, 0)
         return np.hstack([ensemble.u - moved.u, ensemble.w - moved.w])
 
     full = Field(problem, ensemble.dtype, 1)

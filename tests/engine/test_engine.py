@@ -1,6 +1,8 @@
 """Laws of the compiled loops: they agree with the slow twin, and nothing but the numbers decides the bits."""
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meanfield.dynamics import exponential_move
-from meanfield.engine.engine import BLOCK, Move, Sweep, group_size
+from meanfield.engine.engine import BLOCK, Engine, Move, Particles, group_size
 from meanfield.engine.noise import Purpose, normals
 from meanfield.ensemble import Ensemble
 
@@ -44,27 +46,27 @@ def test_any_shape_agrees_with_the_twin(n, d, m, outputs, dtype):
     X = X.astype(dtype).astype(np.float64)
     r = r.astype(dtype).astype(np.float64)
     ensemble = make(m, d, outputs, dtype, seed=m)
-    u = ensemble.u
+    u = ensemble.u.copy()
     u[naive.near_kink(u, X, 1e-5)] = 0  # nobody's pattern may hang on a rounding
     w = ensemble.w.astype(np.float64)
     ensemble.fill(0, w, u)
     u = u.astype(np.float64)
-    eps, sweep = ROUNDING[dtype], Sweep(X, outputs, dtype)
+    eps, engine = ROUNDING[dtype], Engine(X, outputs, dtype)
 
-    moments = sweep.predict(ensemble.theta, m)
+    moments = engine.predict(ensemble.particles)
     assert moments.f.shape == (n, outputs)
     scale = np.abs(np.maximum(X @ u.T, 0) @ np.abs(w)).max() / m
     assert np.abs(moments.f - naive.predict(w, u, X)).max() <= eps * scale
     assert moments.second == pytest.approx(naive.second(w, u), rel=1e-12)
 
-    square, potentials = sweep.observe(ensemble.theta, m, r, 0.3, potentials=True)
+    square, potentials = engine.observe(ensemble.particles, r, 0.3, potentials=True)
     by_w, by_u = naive.drift(w, u, X, r, 0.3)
     assert square == pytest.approx((np.sum(by_w**2) + np.sum(by_u**2)) / m, rel=10 * eps)
     exact = naive.potentials(w, u, X, r, 0.3)
     assert np.abs(potentials - exact).max() <= 10 * eps * (np.abs(exact).max() + np.abs(by_w * w).sum(axis=1).max())
 
     move = exponential_move(0.7, 0.3, 0.2)
-    sweep.advance(ensemble.theta, m, r, move, 5, 6)
+    engine.advance(ensemble.particles, r, move, 5, 6)
     xi = normals(5, Purpose.LANGEVIN, 6, m, d + outputs, dtype=dtype)
     w, u = naive.step(w, u, X, r, 0.7, 0.3, 0.2, xi)
     close(ensemble.u, u, 10 * eps)
@@ -77,9 +79,9 @@ def test_more_rows_and_blocks_than_any_tile_agree_with_the_twin():
         X, r = inputs(600, 50, outputs)
         ensemble = make(2 * BLOCK + 100, 50, outputs, "float64")
         w, u = ensemble.w, ensemble.u
-        sweep = Sweep(X, outputs, "float64", threads=2)
-        close(sweep.predict(ensemble.theta, ensemble.m).f, np.maximum(X @ u.T, 0) @ w / ensemble.m, 1e-12)
-        sweep.advance(ensemble.theta, ensemble.m, r, Move(0.1, 0.2), 0, 0)
+        engine = Engine(X, outputs, "float64", threads=2)
+        close(engine.predict(ensemble.particles).f, np.maximum(X @ u.T, 0) @ w / ensemble.m, 1e-12)
+        engine.advance(ensemble.particles, r, Move(0.1, 0.2), 0, 0)
         on = (X @ u.T > 0).astype(float)
         close(ensemble.u, 0.9 * u - 0.2 * (on * (r @ w.T)).T @ X, 1e-12)
         close(ensemble.w, 0.9 * w - 0.2 * np.maximum(X @ u.T, 0).T @ r, 1e-12)
@@ -92,7 +94,7 @@ def test_a_particle_on_a_kink_feels_nothing_of_that_example(dtype, outputs):
     X = np.array([[1.0, 0, 1], [0, 1.0, 1], [-1.0, 0, -1]])
     w, u = np.ones((2, outputs)), np.array([[1.0, 0, -1], [0, 0, 0]])
     ensemble = Ensemble.from_arrays(w, u, dtype=dtype)
-    Sweep(X, outputs, dtype).advance(ensemble.theta, 2, np.ones((3, outputs)), Move(0.0, 1.0), 0, 0)
+    Engine(X, outputs, dtype).advance(ensemble.particles, np.ones((3, outputs)), Move(0.0, 1.0), 0, 0)
     assert np.array_equal(ensemble.u, u)
     assert np.array_equal(ensemble.w, w)
 
@@ -100,11 +102,11 @@ def test_a_particle_on_a_kink_feels_nothing_of_that_example(dtype, outputs):
 def history(threads, outputs, dtype, m=5 * BLOCK + 77, death=0.05):
     """Bits of everything that three noisy steps with deaths produce."""
     X, r = inputs(37, 11, outputs, seed=2)
-    ensemble, sweep = make(m, 11, outputs, dtype), Sweep(X, outputs, dtype, threads)
-    out = [sweep.predict(ensemble.theta, m)]
+    ensemble, engine = make(m, 11, outputs, dtype), Engine(X, outputs, dtype, threads)
+    out = [engine.predict(ensemble.particles)]
     for step in range(3):
-        out.append(sweep.advance(ensemble.theta, m, r, Move(0.01, 0.1, 0.01, death), 1, step))
-    square, potentials = sweep.observe(ensemble.theta, m, r, 0.1, potentials=True)
+        out.append(engine.advance(ensemble.particles, r, Move(0.01, 0.1, 0.01, death), 1, step))
+    square, potentials = engine.observe(ensemble.particles, r, 0.1, potentials=True)
     parts = [moments.f.tobytes() + np.float64(moments.second).tobytes() for moments in out]
     return b"".join([*parts, np.float64(square).tobytes(), potentials.tobytes(), ensemble.theta.tobytes()])
 
@@ -123,16 +125,14 @@ def test_predicting_alone_or_in_a_step_gives_the_same_bits(dtype, outputs):
     """What `advance` returns is what `predict` says of the moved particles, with or without kept bits."""
     X, r = inputs(37, 11, outputs)
     ensemble = make(2 * BLOCK + 5, 11, outputs, dtype)
-    sweep = Sweep(X, outputs, dtype, 2)
-    fused = sweep.advance(ensemble.theta, ensemble.m, r, Move(0.1, 0.5, 0.3, 0.1), 3, 4)
+    engine = Engine(X, outputs, dtype, 2)
+    fused = engine.advance(ensemble.particles, r, Move(0.1, 0.5, 0.3, 0.1), 3, 4)
     for keep in (True, False):
-        alone = Sweep(X, outputs, dtype, 1).predict(ensemble.theta, ensemble.m, keep=keep)
+        alone = Engine(X, outputs, dtype, 1).predict(ensemble.particles, keep=keep)
         assert np.array_equal(alone.f, fused.f)
         assert alone.second == fused.second
     for row in (0, 5, 36):  # nor do the other rows matter
-        assert np.array_equal(
-            Sweep(X[row : row + 1], outputs, dtype).predict(ensemble.theta, ensemble.m).f[0], fused.f[row]
-        )
+        assert np.array_equal(Engine(X[row : row + 1], outputs, dtype).predict(ensemble.particles).f[0], fused.f[row])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -141,9 +141,9 @@ def test_padding_stays_zero(dtype, outputs):
     """Lanes beyond m hold zeros after noise, drift and deaths, and add nothing."""
     X, r = inputs(9, 5, outputs)
     ensemble = make(101, 5, outputs, dtype)
-    sweep = Sweep(X, outputs, dtype)
+    engine = Engine(X, outputs, dtype)
     for step in range(3):
-        moments = sweep.advance(ensemble.theta, 101, r, Move(0.1, 1.0, 1.0, 0.9), 0, step)
+        moments = engine.advance(ensemble.particles, r, Move(0.1, 1.0, 1.0, 0.9), 0, step)
     assert not ensemble.theta[-1, :, 101 % group_size(dtype) :].any()
     assert moments.second == pytest.approx(naive.second(ensemble.w, ensemble.u), rel=1e-12)
 
@@ -157,7 +157,7 @@ def test_a_move_does_not_depend_on_a_particles_place(dtype, outputs):
     first = make(m, 11, outputs, dtype)
     order = np.random.default_rng(0).permutation(m)
     second = Ensemble.from_arrays(first.w[order], first.u[order], dtype=dtype)
-    f, g = (Sweep(X, outputs, dtype).advance(e.theta, m, r, Move(0.1, 0.5), 0, 0).f for e in (first, second))
+    f, g = (Engine(X, outputs, dtype).advance(e.particles, r, Move(0.1, 0.5), 0, 0).f for e in (first, second))
     assert np.array_equal(first.u[order], second.u)
     assert np.array_equal(first.w[order], second.w)
     close(g, f, ROUNDING[dtype])
@@ -170,10 +170,10 @@ def test_the_order_of_blocks_changes_no_bit(dtype, outputs):
     X, _ = inputs(37, 11, outputs)
     ensemble = make(4 * BLOCK, 11, outputs, dtype)
     blocks = ensemble.theta.reshape(4, -1, *ensemble.theta.shape[1:])
-    sweep = Sweep(X, outputs, dtype, 2)
-    moments = sweep.predict(ensemble.theta, 4 * BLOCK)
-    backwards = sweep.predict(np.concatenate(list(blocks[::-1])), 4 * BLOCK)
-    twice = sweep.predict(np.concatenate([*blocks, *blocks]), 8 * BLOCK)
+    engine = Engine(X, outputs, dtype, 2)
+    moments = engine.predict(ensemble.particles)
+    backwards = engine.predict(Particles(np.concatenate(list(blocks[::-1])), 4 * BLOCK))
+    twice = engine.predict(Particles(np.concatenate([*blocks, *blocks]), 8 * BLOCK))
     for other in (backwards, twice):
         assert np.array_equal(other.f, moments.f)
         assert other.second == moments.second
@@ -186,9 +186,9 @@ def test_blocks_that_cancel_leave_no_trace(dtype):
     small, big = make(BLOCK, 11, 1, dtype), make(BLOCK, 11, 1, dtype, seed=1)
     large, mirrored = big.theta * 300, big.theta * 300
     mirrored[:, 11:] *= -1
-    sweep = Sweep(X, 1, dtype)
-    alone = sweep.predict(small.theta, BLOCK).f * BLOCK
-    together = sweep.predict(np.concatenate([large, small.theta, mirrored]), 3 * BLOCK).f
+    engine = Engine(X, 1, dtype)
+    alone = engine.predict(small.particles).f * BLOCK
+    together = engine.predict(Particles(np.concatenate([large, small.theta, mirrored]), 3 * BLOCK)).f
     assert np.array_equal(together, alone / (3 * BLOCK))
 
 
@@ -199,21 +199,22 @@ def test_what_is_out_of_range_becomes_nan(dtype, outputs, bad):
     """NaN, infinity, or a sum beyond 2⁵⁷ anywhere makes every prediction NaN: never a wrong number."""
     X = np.abs(inputs(6, 4, outputs)[0])
     ensemble = make(2 * BLOCK, 4, outputs, dtype)
-    sweep = Sweep(X, outputs, dtype, 2)
-    assert np.isfinite(sweep.predict(ensemble.theta, ensemble.m).f).all()
-    ensemble.theta[3, :, 5] = bad
-    moments = sweep.predict(ensemble.theta, ensemble.m)
+    engine = Engine(X, outputs, dtype, 2)
+    assert np.isfinite(engine.predict(ensemble.particles).f).all()
+    with ensemble.particles.writing() as theta:
+        theta[3, :, 5] = bad
+    moments = engine.predict(ensemble.particles)
     assert np.isnan(moments.f).all()
     assert np.isnan(moments.second)
-    assert np.isnan(sweep.observe(ensemble.theta, ensemble.m, np.full((6, outputs), 1e6), 1.0)[0])
+    assert np.isnan(engine.observe(ensemble.particles, np.full((6, outputs), 1e6), 1.0)[0])
 
 
 def test_tiny_predictions_keep_an_absolute_error():
     """Fixed point ends at 2⁻⁷²: a prediction is good to 2⁻⁷³ a block and output, however small the particles are."""
     X, _ = inputs(5, 3, 1)
-    ensemble = make(BLOCK, 3, 1, "float64")
-    ensemble.theta *= 1e-9
-    f = Sweep(X, 1, "float64").predict(ensemble.theta, BLOCK).f
+    made = make(BLOCK, 3, 1, "float64")
+    ensemble = Ensemble.from_arrays(made.w * 1e-9, made.u * 1e-9)
+    f = Engine(X, 1, "float64").predict(ensemble.particles).f
     assert np.abs(f - naive.predict(ensemble.w, ensemble.u, X)).max() <= (2.0**-73 + 1e-13 * 1e-18 * 1e4) / BLOCK
     assert f.any()
 
@@ -224,7 +225,7 @@ def test_deaths_come_at_their_rate_and_births_on_the_sphere(dtype):
     m, p = 20_000, 0.3
     ensemble = make(m, 4, 2, dtype)
     before = np.hstack([ensemble.u, ensemble.w])
-    Sweep(np.ones((1, 4)), 2, dtype).advance(ensemble.theta, m, np.zeros((1, 2)), Move(0.0, 0.0, 0.0, p), 9, 1)
+    Engine(np.ones((1, 4)), 2, dtype).advance(ensemble.particles, np.zeros((1, 2)), Move(0.0, 0.0, 0.0, p), 9, 1)
     after = np.hstack([ensemble.u, ensemble.w]).astype(np.float64)
     died = (after != before).any(axis=1)
     assert abs(died.mean() - p) < 4.5 * np.sqrt(p * (1 - p) / m)
@@ -232,15 +233,71 @@ def test_deaths_come_at_their_rate_and_births_on_the_sphere(dtype):
     assert np.abs(after[died].mean(axis=0)).max() < 4.5 / np.sqrt(6 * died.sum())
 
 
-def test_a_new_array_is_predicted_before_it_is_moved():
-    """Activation bits belong to the array last seen: another one never moves by them."""
+def test_other_particles_are_predicted_before_they_are_moved():
+    """Activation bits belong to the particles last seen: others never move by them."""
     X, r = inputs(9, 5, 1)
     one, other = make(50, 5, 1, "float64"), make(50, 5, 1, "float64", seed=1)
-    sweep, fresh = Sweep(X, 1, "float64"), other.copy()
-    sweep.predict(one.theta, 50)
-    sweep.advance(other.theta, 50, r, Move(0.0, 0.5), 0, 0)
-    Sweep(X, 1, "float64").advance(fresh.theta, 50, r, Move(0.0, 0.5), 0, 0)
+    engine, fresh = Engine(X, 1, "float64"), other.copy()
+    engine.predict(one.particles)
+    engine.advance(other.particles, r, Move(0.0, 0.5), 0, 0)
+    Engine(X, 1, "float64").advance(fresh.particles, r, Move(0.0, 0.5), 0, 0)
     assert np.array_equal(other.theta, fresh.theta)
+
+
+def filled(ensemble, X):
+    ensemble.fill(0, ensemble.w, -ensemble.u)
+
+
+def written_into(ensemble, X):
+    with ensemble.particles.writing() as theta:
+        theta[:, : ensemble.d] *= -1
+
+
+def moved_by_another_engine(ensemble, X):
+    Engine(X, 1, "float64").advance(ensemble.particles, np.ones((len(X), 1)), Move(2.0, 3.0), 0, 0)
+
+
+@pytest.mark.parametrize("change", [filled, written_into, moved_by_another_engine])
+def test_particles_that_anybody_changed_are_predicted_before_they_are_moved(change):
+    """An engine that has seen them moves and observes them as one that has not."""
+    X, r = inputs(9, 5, 1)
+    ensemble, engine = make(50, 5, 1, "float64"), Engine(X, 1, "float64")
+    engine.predict(ensemble.particles)
+    change(ensemble, X)
+    assert not engine.knows(ensemble.particles)
+    fresh = ensemble.copy()
+    seen, unseen = (
+        e.observe(p.particles, r, 0.1)[0] for e, p in ((engine, ensemble), (Engine(X, 1, "float64"), fresh))
+    )
+    assert seen == unseen
+    engine.predict(ensemble.particles)
+    change(ensemble, X)
+    fresh = ensemble.copy()
+    engine.advance(ensemble.particles, r, Move(0.0, 0.5), 0, 0)
+    Engine(X, 1, "float64").advance(fresh.particles, r, Move(0.0, 0.5), 0, 0)
+    assert np.array_equal(ensemble.theta, fresh.theta)
+
+
+def test_nobody_writes_past_the_engine():
+    """Arrays that are given out are read-only, slices included."""
+    ensemble = make(50, 5, 1, "float64")
+    for array in (ensemble.theta, ensemble.theta[0], ensemble.particles.theta, ensemble.groups(0, 1)):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda engine: pickle.loads(pickle.dumps(engine))])
+def test_an_engine_can_be_copied_and_pickled(again):
+    """The copy computes the same bits, and holds none of the particles that the first one has seen."""
+    X, r = inputs(9, 5, 1)
+    ensemble, engine = make(50, 5, 1, "float32"), Engine(X, 1, "float32", 1)
+    engine.predict(ensemble.particles)
+    second = again(engine)
+    assert not second.knows(ensemble.particles)
+    moved = ensemble.copy()
+    first = engine.advance(ensemble.particles, r, Move(0.1, 0.5, 0.1), 1, 2)
+    assert np.array_equal(second.advance(moved.particles, r, Move(0.1, 0.5, 0.1), 1, 2).f, first.f)
+    assert np.array_equal(moved.theta, ensemble.theta)
 
 
 DIGEST = """

@@ -9,6 +9,7 @@ from scipy.optimize import minimize_scalar
 from meanfield import Ensemble, InputError, Langevin, Problem, exact, simulate
 from meanfield.optimality import max_margin as max_margins
 from meanfield.optimality.budget import Budget
+from meanfield.optimality.conditional_gradient import Search
 from meanfield.optimality.group_lasso import Refit
 from meanfield.optimality.sphere_ascent import climb, pull, random_starts
 
@@ -209,7 +210,7 @@ def test_more_work_never_gives_a_worse_optimum(loss):
 def test_the_best_networks_are_kept(monkeypatch):
     """Every third program and every third fit fails by giving one neuron all, or none anything: no harm is done."""
     X, y = xor(30, 6)
-    solve, fit = max_margins._program, Refit.fit
+    solve, fit = max_margins.solve_margin_program, Refit.fit
 
     def with_spoiled_programs(effort):
         calls = itertools.count(1)
@@ -218,7 +219,7 @@ def test_the_best_networks_are_kept(monkeypatch):
             c, q = solve(A, least)
             return (c, q) if next(calls) % 3 else (np.eye(len(c))[0], q)
 
-        monkeypatch.setattr(max_margins, "_program", spoiled)
+        monkeypatch.setattr(max_margins, "solve_margin_program", spoiled)
         return exact.max_margin(X, y, tolerance=1e-9, effort=effort).margin
 
     margins = [with_spoiled_programs(effort) for effort in np.linspace(1e-3, 4e-3, 8)]
@@ -231,7 +232,7 @@ def test_the_best_networks_are_kept(monkeypatch):
     assert margins[-1] > 0
     monkeypatch.setattr(Refit, "fit", spoiled_fit)
     for stop in range(1, 5):
-        search = exact.Search(Problem(X, y, reg=1e-3), 1e-3)
+        search = Search(Problem(X, y, reg=1e-3), 1e-3)
         values = []
         for _ in range(2 * stop):
             search.round(search.peaks(50))
@@ -247,7 +248,7 @@ def test_programs_of_rows_of_any_size_are_solved():
     for _ in range(10):
         A, least = rng.standard_normal((60, 15)) + 0.3, 10.0 ** -rng.uniform(0, 12, size=15)
         for corrections in (8, 0):
-            c, q = max_margins._program(A, least, corrections)
+            c, q = max_margins.solve_margin_program(A, least, corrections)
             assert c.min() >= 0
             np.testing.assert_allclose([c.sum(), q @ least], 1, rtol=1e-12)
             upper = (A @ q).max()

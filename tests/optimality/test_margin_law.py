@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from meanfield import InputError, Problem, exact
-from meanfield.optimality.max_margin import MarginLaw, margin_law, max_margin, refitted, soft_margin
+from meanfield.optimality.margin_law import MarginLaw, margin_law, soft_margin
+from meanfield.optimality.max_margin import max_margin, refitted
 from meanfield.optimality.sphere_ascent import climb
 from meanfield.studies.study import Study
 
@@ -94,7 +95,8 @@ def test_the_law_predicts_the_regularized_optimum():
 
 def test_the_refined_law_has_the_constant_as_its_slope():
     """(1 − γ/γ*) log(1/λ) → c as λ → 0."""
-    law = MarginLaw(0.3, np.ones(1), 0.2, 0.9, 1.0, 0.0, 0, 0.0)
+    numbers = {"margin": 0.3, "divergence": 0.2, "excess": 0.9, "peak": 1.0, "precision": 0.0}
+    law = MarginLaw(**numbers, dual=np.ones(1), rounds=0, seconds=0.0)
     reg = 1e-300
     np.testing.assert_allclose((1 - law.margin_at(reg) / 0.3) * np.log(1 / reg), law.deficit, rtol=1e-2)
 
@@ -168,7 +170,8 @@ def test_one_direction_cannot_separate_the_xor():
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda: max_margin(PLUS, [1, 1, -1, -1], loss="squared"), "loss = 'squared'"),
+        (lambda: max_margin(PLUS, [1, 1, -1, -1], loss="squared"), "exact.max_margin needs.*margin_rows.*'squared'"),
+        (lambda: margin_law([[1.0]], [1.0], loss="squared"), "exponential tail; loss 'squared'"),
         (lambda: margin_law([[1.0, 2], [1, 2]], [1, -1]), "no network separates"),
         (lambda: margin_law(PLUS, [1, 1, -1, -1], weight=0), "weight"),
         (lambda: refitted(PLUS, [1, 1, -1, -1], [[1.0, 0, 0]]), "must be"),

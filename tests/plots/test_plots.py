@@ -15,16 +15,16 @@ from meanfield.cli import main
 from meanfield.plots.functions import moved_to
 from meanfield.plots.particles import caption
 from meanfield.plots.plane import SHOWN, input_plane, present
-from meanfield.simulation.config import load_config
-from meanfield.simulation.loop import follow
-from meanfield.simulation.run import prepare
+from meanfield.simulation.loop import run_to_end
+from meanfield.simulation.new_run import new_run_from_config
+from meanfield.simulation.toml import load_config
 
 
 def small(*overrides):
     """A short run of the paper's problem, in memory."""
     settings = ("ensemble.m=256", "data.n=40", "data.d=6", "data.n_test=64", "run.steps=40", "run.record_every=10")
-    run = prepare(load_config(None, [*settings, *overrides]))
-    follow(run, None)
+    run = new_run_from_config(load_config(None, [*settings, *overrides]))
+    run_to_end(run, None)
     return run
 
 
@@ -208,21 +208,10 @@ def test_the_plane_of_known_data_is_that_of_their_labels(run):
     np.testing.assert_array_equal(plots.informative_plane(run).e, np.eye(2, 6))
 
 
-def given(w, u, X, y, **settings):
+def still(w, u, X, y, **settings):
     """A run in memory of particles that stand still."""
-    from meanfield.simulation.run import given as made
-
-    config = load_config(None, [f"objective.loss={settings.get('loss', 'logistic')}"])
     problem = Problem(X, y, loss=settings.get("loss", "logistic"), reg=settings.get("reg", 0.1))
-    run = made(problem, Ensemble.from_arrays(w, u, dtype="float64"), config)
-    follow_none(run)
-    return run
-
-
-def follow_none(run):
-    """Record the row of step 0."""
-    run.config = run.config.model_copy(update={"run": run.config.run.model_copy(update={"steps": 0})})
-    follow(run, None)
+    return simulate(problem, Ensemble.from_arrays(w, u, dtype="float64"), steps=0)
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +223,7 @@ def planted():
     X = rng.standard_normal((30, 5))
     X[:, -1] = 1.0
     y = np.sign(X @ axes[0] + 0.1)
-    return given(np.where(np.arange(200) % 3, 1.0, -1.0), u, X, y), axes
+    return still(np.where(np.arange(200) % 3, 1.0, -1.0), u, X, y), axes
 
 
 def test_the_plane_of_other_data_is_that_of_the_mass(planted):
@@ -285,7 +274,7 @@ def test_areas_grow_with_the_mass_of_a_particle(planted):
 def test_large_ensembles_are_thinned_by_address_and_the_figure_says_so():
     """At most SHOWN markers, the same ones each time, and their number in the caption."""
     rng = np.random.default_rng(0)
-    run = given(
+    run = still(
         rng.standard_normal(3 * SHOWN),
         rng.standard_normal((3 * SHOWN, 4)),
         rng.standard_normal((9, 4)),
@@ -372,8 +361,8 @@ def test_the_decision_of_the_network_is_its_own(rich):
 )
 def test_dashboards_of_other_problems_can_be_drawn(settings, tmp_path):
     """One dimension and noise, ten classes, three dimensions: without a warning."""
-    run = prepare(load_config(None, ["ensemble.m=64", "run.steps=10", "run.record_every=5", *settings]))
-    follow(run, None)
+    run = new_run_from_config(load_config(None, ["ensemble.m=64", "run.steps=10", "run.record_every=5", *settings]))
+    run_to_end(run, None)
     (path,) = plots.write(run, tmp_path, "a", "png", ["dashboard"])
     assert path.stat().st_size > 0
 

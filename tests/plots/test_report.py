@@ -15,17 +15,17 @@ from meanfield import Ensemble, Problem, load, report, simulate
 from meanfield.cli import main
 from meanfield.report import html as page_of
 from meanfield.report import settable
-from meanfield.simulation.config import load_config, parse_config
-from meanfield.simulation.loop import follow
-from meanfield.simulation.run import prepare
+from meanfield.simulation.loop import run_to_end
+from meanfield.simulation.new_run import new_run_from_config
+from meanfield.simulation.toml import load_config, parse_config
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SMALL = ("ensemble.m=256", "data.n=40", "data.d=6", "data.n_test=64", "run.steps=40", "run.record_every=10")
 
 
 def small(*overrides):
-    run = prepare(load_config(None, [*SMALL, *overrides]))
-    follow(run, None)
+    run = new_run_from_config(load_config(None, [*SMALL, *overrides]))
+    run_to_end(run, None)
     return run
 
 
@@ -96,11 +96,13 @@ def test_a_recipe_leaves_out_sizes_that_come_with_the_data(tmp_path):
     """`meanfield run` takes the configuration as it stands on the page, for data from a file too."""
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "data.npz", X=rng.standard_normal((30, 3)), y=np.sign(rng.standard_normal(30)))
-    run = prepare(load_config(None, [f"data.source={tmp_path / 'data.npz'}", "ensemble.m=64", "run.steps=5"]))
+    run = new_run_from_config(
+        load_config(None, [f"data.source={tmp_path / 'data.npz'}", "ensemble.m=64", "run.steps=5"])
+    )
     text = settable(run)
     assert "n" not in tomllib.loads(text)["data"]
     (tmp_path / "again.toml").write_text(text)
-    again = prepare(load_config(tmp_path / "again.toml"))
+    again = new_run_from_config(load_config(tmp_path / "again.toml"))
     assert again.config == run.config
 
 

@@ -1,6 +1,9 @@
 """Laws of the code cache: it saves time where it can, and never stops or falsifies a run where it cannot."""
 
+import hashlib
 import os
+import pickle
+import shutil
 import stat
 import subprocess
 import sys
@@ -22,6 +25,13 @@ def total(n):
 print(total(1000))
 """
 ANSWER = str(sum(i * i for i in range(1000)))
+
+
+class Odd:
+    """Divides by zero when it is loaded."""
+
+    def __reduce__(self):
+        return divmod, (1, 0)
 
 
 @pytest.fixture
@@ -61,9 +71,12 @@ def test_code_is_compiled_once(program, tmp_path):
     assert (file.read_bytes(), file.stat().st_mtime_ns) == before
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "foreign", "folder"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "foreign", "folder", "other", "raises"])
 def test_damaged_code_is_compiled_again(program, tmp_path, damage):
-    """A file emptied, cut short, with one bit flipped, of another kind, or a folder in its place."""
+    """A file emptied, cut short, with one bit flipped, of another kind, or a folder in its place.
+
+    other, raises: whole by its sum, but a tuple that is no code, or what raises something odd when it is loaded.
+    """
     cache = tmp_path / "cache"
     run(program, cache)
     (file,) = kept(cache)
@@ -74,7 +87,9 @@ def test_damaged_code_is_compiled_again(program, tmp_path, damage):
     if damage == "folder":
         file.mkdir()
     else:
-        file.write_bytes({"empty": b"", "cut": content[:middle], "flipped": flipped, "foreign": b"x" * 100}[damage])
+        other, raises = (hashlib.sha256(part).digest() + part for part in (pickle.dumps(()), pickle.dumps(Odd())))
+        damaged = {"empty": b"", "cut": content[:middle], "flipped": flipped, "foreign": b"x" * 100}
+        file.write_bytes({**damaged, "other": other, "raises": raises}[damage])
     assert "compiling" in run(program, cache)
     if damage != "folder":
         assert run(program, cache) == ""  # mended for the next one
@@ -90,6 +105,71 @@ def test_an_edit_of_the_source_makes_new_code(program, tmp_path):
     assert "compiling" in run(program, cache)
     assert len(kept(cache)) == 3
     assert run(program, cache) == ""
+
+
+@pytest.mark.parametrize("edited", ["engine/noise.py", "runtime/arithmetic.py", "kernels/relu.py"])
+def test_an_edit_in_any_folder_makes_new_code_in_all(tmp_path, edited):
+    """Functions of dynamics call into engine, those of kernels into runtime: machine code holds what it calls."""
+    for name in ("meanfield", "kernels"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "from meanfield.dynamics.birth_death import _exchange; from meanfield.kernels.gram import _map_tile;"
+        "import meanfield; print(meanfield.__file__, _exchange._cache.cache_path, _map_tile._cache.cache_path)"
+    )
+
+    def folders():
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        origin, *paths = done.stdout.split()
+        assert Path(origin).is_relative_to(tmp_path)
+        return paths
+
+    before = folders()
+    assert folders() == before
+    source = tmp_path / "meanfield" / edited
+    source.write_text(source.read_text() + "# another\n")
+    assert all(a != b for a, b in zip(before, folders(), strict=True))
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs owners of files")
+@pytest.mark.parametrize("taken", ["", "open", "link", "foreign"])
+def test_a_folder_in_a_temporary_place_is_used_only_where_it_is_the_users_alone(tmp_path, taken):
+    """Where there is no home. Made with mode 0700; one open to others, a link, or another user's is not even read."""
+    home = "import pathlib\ndef nowhere(*_): raise RuntimeError\npathlib.Path.home = nowhere\n"
+    if taken == "foreign":
+        home += "import os; os.getuid = lambda uid=os.getuid(): uid + 1\n"
+    program = tmp_path / "program.py"
+    program.write_text(home + CODE)
+    temporary, elsewhere = tmp_path / "temporary", tmp_path / "elsewhere"
+    temporary.mkdir()
+    elsewhere.mkdir(mode=0o700)
+    folder = temporary / f"meanfield-{os.getuid() + (taken == 'foreign')}"
+    environment = {"NUMBA_CACHE_DIR": "", "XDG_CACHE_HOME": "", "TMPDIR": str(temporary)}
+
+    def say():
+        return run(program, "", **environment)
+
+    if not taken:
+        say()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert len(kept(folder)) == 1
+        assert say() == ""
+        folder.chmod(0o770)
+        assert "NUMBA_CACHE_DIR" in say()  # what lies there now could be anyone's
+    elif taken == "link":
+        folder.symlink_to(elsewhere)
+    else:
+        folder.mkdir(mode=0o700)
+        folder.chmod(0o777 if taken == "open" else 0o700)
+    if taken:
+        assert "not this user's alone" in say()
+        assert kept(temporary) == kept(elsewhere) == []
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_done_without(program, tmp_path):

@@ -142,18 +142,18 @@ def test_the_profile_lists_the_parts_and_their_sum():
 def test_the_parts_of_the_profile_do_what_the_step_does():
     """On one block, gradient and then update with noise off give the particles of an advance without noise."""
     from meanfield.dynamics import exponential_move
-    from meanfield.engine.engine import Sweep
+    from meanfield.engine.engine import Engine
 
     m, n, d = 1024, 16, 3
     calls, moved = bench_step.profile_calls(m, n, d)
     calls["masked product"]()
     calls["update"]()
     task = peers_step.make_task(m, n, d)
-    theta = Ensemble.from_arrays(task.w, task.U).theta
+    particles = Ensemble.from_arrays(task.w, task.U).particles
     residual = np.where(np.arange(n)[:, None] % 2, 0.5, -0.5) / n
     move = exponential_move(peers_step.ETA, peers_step.REG, 0.0)
-    Sweep(task.X, 1, "float32", 1).advance(theta, m, residual, move, 0, 0)
-    assert np.array_equal(moved, theta)
+    Engine(task.X, 1, "float32", 1).advance(particles, residual, move, 0, 0)
+    assert np.array_equal(moved, particles.theta)
 
 
 def test_scaling_prints_time_and_memory_a_particle(tmp_path):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from meanfield.simulation.config import Config, load_config
+from meanfield.simulation.config import Config
+from meanfield.simulation.toml import load_config
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ("bash", "env", "dirname", "cat", "cksum", "mkdir", "date", "rm", "chmod")

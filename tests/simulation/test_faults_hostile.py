@@ -192,7 +192,7 @@ def test_a_file_that_means_harm_is_refused_in_one_line(tmp_path, name, make):
     assert {file.name for file in tmp_path.iterdir()} == {name}
 
 
-PICKLES = {"compiling.py", "pool.py"}  # its own code cache, under a SHA-256; pipes between its own processes
+PICKLES = {"compiling.py", "process_pool.py"}  # its own code cache, under a SHA-256; pipes between its own processes
 
 
 def test_no_file_of_the_user_s_is_ever_unpickled():

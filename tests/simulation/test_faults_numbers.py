@@ -6,7 +6,7 @@ import pytest
 from meanfield import Ensemble, Problem, load, simulate
 from meanfield.dynamics import DYNAMICS, Langevin
 from meanfield.errors import DivergenceError, InputError
-from meanfield.simulation import config
+from meanfield.simulation import toml
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((20, 4))
@@ -64,7 +64,7 @@ def test_denormal_regularization_is_refused():
     with pytest.raises(InputError, match="reg = 5e-324: must be positive, and no denormal number"):
         Problem(X, Y, reg=5e-324)
     with pytest.raises(InputError, match=r"objective\.reg.*positive, and no denormal number"):
-        config.load_config(None, ["objective.reg=1e-310"])
+        toml.load_config(None, ["objective.reg=1e-310"])
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

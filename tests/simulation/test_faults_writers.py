@@ -122,17 +122,19 @@ def sign(path, **changes):
 
 
 def test_the_lock_of_another_host_tells_when_its_last_checkpoint_came(tmp_path):
-    """What lets a user judge whether that host still runs, since a process there cannot be asked; then --force."""
+    """What lets a user judge whether that host still runs, as nobody there can be asked; then force, or `--force`."""
     path = tmp_path / "run.h5"
     sign(path)
-    with pytest.raises(RunFileError, match=r"node17, for \d+ d; it has written no checkpoint; .*--force"):
+    with pytest.raises(RunFileError, match=r"node17, for \d+ d; it has written no checkpoint; .*force=True"):
         RunLock(path).__enter__()
     simulate(problem(), ensemble(), Langevin(), steps=3, out=tmp_path / "other.h5", **SETTINGS)
     (tmp_path / "other.h5").rename(path)
     three_hours_ago = time.time() - 3 * 3600 - 5
     os.utime(path, (three_hours_ago, three_hours_ago))
-    with pytest.raises(RunFileError, match=r"its last checkpoint came 3 h ago; .*--force"):
+    with pytest.raises(RunFileError, match=r"its last checkpoint came 3 h ago; .*force=True"):
         resume(path, more=1)
+    status, _, err = in_process("resume", path, "--more", 1)
+    assert (status, "--force takes the lock over" in err, "force=True" in err) == (2, True, False)
     assert resume(path, more=1, force=True).saved
     assert leftovers(tmp_path) == []
 

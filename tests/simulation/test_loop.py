@@ -10,6 +10,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 from helpers import assert_same
+from small_run import SETTINGS, example, largest_u, start
 
 from meanfield.diagnostics import drift_norm, normalized_margin
 from meanfield.dynamics import DYNAMICS, Field, Langevin
@@ -22,29 +23,6 @@ from meanfield.simulation.loop import resume, simulate
 from meanfield.simulation.run import load
 
 K = 23  # where runs are cut: no multiple of record_every (5), checkpoint_every (7) or a schedule's length
-SCHEDULES = {
-    "reg": {"start": 0.1, "end": 0.01, "steps": 31, "shape": "geometric"},
-    "temperature": {"start": 0.02, "end": 0.0, "steps": 37, "shape": "cosine"},
-}
-
-
-def example(outputs=1, n=40, d=6, seed=0, **settings):
-    """Logistic for one output, cross-entropy for several; a small test set; every schedule running."""
-    rng = np.random.default_rng(seed)
-    X, X_test = rng.standard_normal((n, d)), rng.standard_normal((11, d))
-    if outputs == 1:
-        y, y_test, loss = np.sign(X[:, 0]), np.sign(X_test[:, 0]), "logistic"
-    else:
-        y, y_test, loss = np.arange(n) % outputs, np.arange(11) % outputs, "cross_entropy"
-    return Problem(X, y, X_test=X_test, y_test=y_test, loss=loss, **{**SCHEDULES, **settings})
-
-
-def start(outputs=1, m=1500, dtype="float32"):
-    return Ensemble.sphere(m, 6, outputs, seed=5, dtype=dtype)
-
-
-def largest_u(ensemble):
-    return np.abs(ensemble.u).max()
 
 
 def variants():
@@ -54,9 +32,6 @@ def variants():
         rates = {one.name: 0.5 for one in fields(kind) if one.name.endswith("_rate")}
         yield pytest.param(kind(**rates), id=name)
         yield pytest.param(kind(step_size=step_size, batch=16, **rates), id=f"{name}-batch")
-
-
-SETTINGS = {"record_every": 5, "checkpoint_every": 7, "measures": {"largest_u": largest_u}, "anneal": False}
 
 
 @pytest.mark.parametrize("outputs", [1, 10])
@@ -265,7 +240,9 @@ def test_what_cannot_be_resumed_is_named(tmp_path):
 CHILD = """
 import sys
 sys.path.insert(0, {tests!r})
-from helpers import *
+import time
+from meanfield import simulate
+from small_run import example, start
 def slow(ensemble):
     time.sleep(0.01)
     return 0.0
@@ -336,8 +313,9 @@ def test_a_folder_that_vanishes_is_told_and_outlived(tmp_path, capfd):
 FULL = """
 import sys
 sys.path.insert(0, {tests!r})
-from helpers import *
-import resource
+import resource, signal
+from meanfield import simulate
+from small_run import SETTINGS, example, start
 def fill_the_disk(ensemble, row):
     if row["step"] in (10, 20):
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096 if row["step"] == 10 else {after}, resource.RLIM_INFINITY))

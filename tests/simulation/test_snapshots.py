@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from meanfield import load, simulate
 from meanfield.errors import InputError, RunFileError
-from meanfield.simulation.config import check_config, parse_config, to_toml
+from meanfield.simulation.config import check_config
 from meanfield.simulation.loop import resume
-from meanfield.simulation.run import prepare
+from meanfield.simulation.new_run import new_run_from_config
 from meanfield.simulation.snapshots import spaced, subset
+from meanfield.simulation.toml import parse_config, to_toml
 from meanfield.storage import hdf5
 
 RECORD = {"snapshots": 5, "snapshot_particles": 70, "snapshot_spacing": "log"}
@@ -244,7 +245,7 @@ def test_more_than_is_held_in_memory_is_refused_before_the_run():
     """With the size, and what to ask for instead."""
     config = check_config({"record": {"snapshots": 4000, "snapshot_particles": "all"}}, "test")
     with pytest.raises(InputError, match=r"snapshots = 4000: 5\.13 GiB.*at most 4 GiB"):
-        prepare(config)
+        new_run_from_config(config)
 
 
 def test_the_configuration_survives_its_own_text():

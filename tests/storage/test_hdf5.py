@@ -198,19 +198,19 @@ def test_whenever_the_power_goes_a_good_generation_is_there(tmp_path, monkeypatc
 
 FULL_DISK = """
 import resource, signal, sys, numpy as np
-from meanfield import storage
+from meanfield.storage import hdf5
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 path, start, stop, step = sys.argv[1], *map(int, sys.argv[2:])
 for limit in range(start, stop, step):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
-        storage.write(path, {"u": np.ones(2000), "g": {f"x{k}": np.arange(k) for k in range(20)}}, keep_previous=True)
-    except storage.StorageError as error:
+        hdf5.write(path, {"u": np.ones(2000), "g": {f"x{k}": np.arange(k) for k in range(20)}}, keep_previous=True)
+    except hdf5.StorageError as error:
         assert "\\n" not in str(error) and "File too large" in str(error), str(error)
     else:
         sys.exit(f"a limit of {limit} bytes went unnoticed")
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-storage.write(path, {"step": 7}, keep_previous=True)
+hdf5.write(path, {"step": 7}, keep_previous=True)
 """
 
 
@@ -218,7 +218,7 @@ def test_a_full_disk_costs_nothing_but_the_new_generation(path):
     """At whichever byte the disk is full: the old file stays, no temporary file, and the same process can go on."""
     hdf5.write(path, content(1))
     before = path.read_bytes()
-    code = FULL_DISK.replace('storage.write(path, {"step": 7}, keep_previous=True)', "")
+    code = FULL_DISK.replace('hdf5.write(path, {"step": 7}, keep_previous=True)', "")
     subprocess.run([sys.executable, "-c", code, path, "100", "24000", "977"], check=True, timeout=60)
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == ["run.h5"]

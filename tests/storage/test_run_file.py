@@ -240,7 +240,7 @@ def test_a_run_goes_on_where_its_host_gets_another_name(path, monkeypatch):
 def test_the_lock_of_another_host_is_respected_and_yields_to_force(path):
     lock = path.with_name("run.h5.lock")
     lock.write_text(json.dumps({"host": "node17", "pid": 1, "when": "2020-01-01T00:00:00+00:00"}))
-    with pytest.raises(RunFileError, match=r"process 1 on node17, for \d+ d; .*--force takes the lock over"):
+    with pytest.raises(RunFileError, match=r"process 1 on node17, for \d+ d; .*force=True takes the lock over"):
         RunLock(path).__enter__()
     with RunLock(path, force=True):
         assert json.loads(lock.read_text())["host"] == socket.gethostname()
@@ -307,9 +307,9 @@ def test_an_output_that_cannot_be_written_is_refused_with_the_way_out(path):
     (path.parent / "text").write_text("mine")
     run_file.save(path.parent / "unfinished", content(step=7, steps=100))
     for name, message in {
-        "run.h5": "exists already; overwrite it with --force",
-        "text": "exists already; overwrite it with --force",
-        "unfinished": r"step 7 of 100.*meanfield resume .*unfinished`",
+        "run.h5": "exists already; overwrite it with force=True",
+        "text": "exists already; overwrite it with force=True",
+        "unfinished": r"step 7 of 100.*resume\(.*unfinished\'\)",
         "gone/run.h5": "gone does not exist",
         "text/run.h5": "is not a folder",
         ".": "is a folder",

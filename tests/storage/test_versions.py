@@ -48,7 +48,7 @@ def rewritten(path, **attributes):
 
 def described_by(code, **environment):
     """`describe` in a new process that first runs `code`."""
-    code += "; import json; from meanfield import versions; print(json.dumps(versions.describe()))"
+    code += "; import json; from meanfield.storage import versions; print(json.dumps(versions.describe()))"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=True
     )
@@ -104,7 +104,7 @@ def test_what_is_not_found_is_unknown(monkeypatch, tmp_path):
     monkeypatch.setattr("numpy.show_config", fail)
     monkeypatch.setattr("importlib.metadata.version", fail)
     found = versions.describe()
-    assert {name for name, value in found.items() if value == "unknown"} == NAMES - {"python", "bits"}
+    assert {name for name, value in found.items() if value == "unknown"} == NAMES - {"python", "meanfield", "bits"}
 
 
 @pytest.mark.usefixtures("afresh")

@@ -13,8 +13,8 @@ from meanfield.cli import main
 from meanfield.datasets.load import load_dataset
 from meanfield.errors import InputError
 from meanfield.kernels import relu_ntk
-from meanfield.simulation.config import load_config
 from meanfield.simulation.run import problem_of
+from meanfield.simulation.toml import load_config
 from meanfield.studies.comparison import (
     cell,
     kernel_baseline,

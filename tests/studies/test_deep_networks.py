@@ -46,9 +46,13 @@ def test_gradients_are_those_of_finite_differences(depth, classes):
     problem = gaussian(classes=classes)
     network = Network.random((4, *[5] * (depth - 1), problem.outputs), seed=depth)
     theta = network.vector()
-    for function, parameter in ((value, 0.1), (soft_margin, 3.0)):
-        slope = function(problem, network, theta, parameter)[1]
-        expected = differences(lambda v, f=function, p=parameter: f(problem, network.at(v), v, p)[0], theta)
+    rows = problem.loss.margin_rows(problem.targets, problem.outputs)
+    for function in (
+        lambda v: value(problem, network.at(v), v, 0.1),
+        lambda v: soft_margin(problem.X, rows, network.at(v), v, 3.0),
+    ):
+        slope = function(theta)[1]
+        expected = differences(lambda v, f=function: f(v)[0], theta)
         np.testing.assert_allclose(slope, expected, rtol=1e-5, atol=1e-7)
 
 

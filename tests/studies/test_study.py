@@ -1,6 +1,8 @@
 """Laws of studies: cells are computed once, whatever stops the run, wherever they run, however they are shared out."""
 
+import copy
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -339,3 +341,25 @@ def test_what_a_pool_returns_is_what_the_function_returns_and_it_can_be_cut_shor
         time.sleep(0.2)
         pool.shutdown(cancel_futures=True)
         assert isinstance(sleeping.exception(), WorkerError)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda study: pickle.loads(pickle.dumps(study))])
+def test_a_copy_of_a_study_is_the_same_study(tmp_path, duplicate):
+    """Same file, same cells; its failures are its own from then on."""
+    study = Study("copied", troubled, tmp_path)
+    study.run([{"x": 2, "marks": str(tmp_path)}], 1, quiet=True)
+    again = duplicate(study)
+    assert [configuration for configuration, _ in again.failures] == [{"x": 2, "marks": str(tmp_path)}]
+    (tmp_path / "well").touch()
+    assert again.run([{"x": 2, "marks": str(tmp_path)}], 1, quiet=True) == study.read()
+    assert again.failures == [] != study.failures
+
+
+def test_a_study_can_be_read_in_another_process(tmp_path):
+    """It travels to a worker, as do what a worker failed with and its traceback."""
+    study = Study("far", uneven, tmp_path)
+    study.run([{"x": 1}], 1, quiet=True)
+    with Pool(1) as pool:
+        assert pool.submit(study.read).result() == study.read()
+    failure = pickle.loads(pickle.dumps(WorkerError("no", "a traceback")))
+    assert (str(failure), failure.details) == ("no", "a traceback")

@@ -1,0 +1,451 @@
+"""The compiled passes over blocks of particles: predict, advance, observe, draw. Arrays in, arrays out.
+
+Particles are held as theta (groups, d + C, GROUP): GROUP = 64 float32 or 32 float64 particles lie side by side in
+memory, component by component (u first, then w); what does not fill the last group is zero. Threads take blocks of
+BLOCK particles in any order. A block is read once a step: its gradient from the activation bits that the last pass
+left, its move, and the predictions of the moved particles with their new bits, all while it stays in cache. No array
+of (particles × examples) numbers exists, only their bits (n/8 bytes a particle).
+
+Sums over particles do not depend on threads, since each block is summed alone in a fixed order, and the blocks' sums
+are added in fixed point, where no order matters: a float64 is split into three integers, multiples of 2⁸, 2⁻³² and
+2⁻⁷² (`limbs`).
+Whatever does not fit (NaN, or a block's sum beyond 2⁵⁷) is counted in the last limb, for the caller to look at.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba.extending import register_jitable
+
+from ..runtime.compiling import compiled
+from . import noise
+from .microkernels import (
+    VECTORS,
+    dense_product,
+    forward,
+    gated,
+    lane_sum,
+    masked_product,
+    place,
+    readout,
+    rectified,
+    take_ticket,
+)
+
+BLOCK = 1024  # particles; also where an ensemble may be cut between processes
+_MASKED_ROWS = 256  # rows summed in one go: part of the order of summation, hence of the bits
+_DENSE_ROWS = 64
+
+
+class Part(NamedTuple):
+    """The particles of one process: theta (groups, d + C, GROUP), the number of the first, and how many they are."""
+
+    theta: np.ndarray
+    first: int
+    m: int
+
+
+class Block(NamedTuple):
+    """The groups start … stop − 1 of theta."""
+
+    theta: np.ndarray
+    start: int
+    stop: int
+
+
+class Data(NamedTuple):
+    """Inputs X (tiles, d, ROWS), n of whose rows are examples and the others zero, and the number C of outputs."""
+
+    X: np.ndarray
+    n: int
+    outputs: int
+
+
+class Activity(NamedTuple):
+    """Activation bits (groups, rows·VECTORS), a word of as many bits as lanes each, of all groups or of one at a time.
+
+    For C = 1 only: for more outputs activations are computed again, and nothing is kept.
+    """
+
+    bits: np.ndarray
+    all_groups: bool
+
+
+class Residual(NamedTuple):
+    """The residual r (n, C) and X, cut for products over the rows; what a number of outputs does not need is empty.
+
+    X (tiles, rows, K): columns of the inputs, for C = 1 those of even number times r.
+    r (rows,) for C = 1; by_row (tiles, C, ROWS) and by_column (tiles, rows, K') for C > 1.
+    """
+
+    X: np.ndarray
+    r: np.ndarray
+    by_row: np.ndarray
+    by_column: np.ndarray
+
+
+class Move(NamedTuple):
+    """One step for each particle: θ ← θ − (shrink·θ + drift·∇⟨r, Φ⟩) + noise·ξ, and death with probability `death`."""
+
+    shrink: float
+    drift: float
+    noise: float = 0.0
+    death: float = 0.0
+
+
+class Address(NamedTuple):
+    """Where a step's noise is found, next to the particle and the component."""
+
+    seed: np.uint64
+    step: np.uint64
+
+
+class Slope(NamedTuple):
+    """∇⟨r, Φ⟩ of one group, G (rows, GROUP): by u from row 0 on, by w from row d + gap on."""
+
+    G: np.ndarray
+    d: int
+    gap: int
+
+
+class Work(NamedTuple):
+    """What a thread computes in: Z and S (rows, GROUP), G (groups of a block, rows, GROUP) for the gradient; words and
+    normals (4, GROUP), and a group of new points (1, d + C, GROUP), for the move."""
+
+    Z: np.ndarray
+    S: np.ndarray
+    G: np.ndarray
+    words: np.ndarray
+    normals: np.ndarray
+    points: np.ndarray
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# parts of a pass
+
+
+@register_jitable
+def _add_exactly(value: Any, i: Any, limbs: Any) -> None:
+    """limbs[i] += value in fixed point; limbs[-1, 0] counts values that did not fit."""
+    if not abs(value) < 2.0**57:
+        limbs[-1, 0] += 1
+        return
+    high = np.rint(value * 2.0**-8)
+    value -= high * 2.0**8
+    middle = np.rint(value * 2.0**32)
+    value -= middle * 2.0**-32
+    limbs[i, 0] += np.int64(high)
+    limbs[i, 1] += np.int64(middle)
+    limbs[i, 2] += np.int64(np.rint(value * 2.0**72))
+
+
+@register_jitable
+def _next_block(part: Any, ticket: Any) -> Any:
+    """The next block that nobody has taken; empty when all are done."""
+    group = part.theta.shape[2]
+    start = take_ticket(ticket) * (BLOCK // group)
+    return Block(part.theta, start, min(start + BLOCK // group, -(-part.m // group)))
+
+
+@register_jitable
+def forward_buffers(part: Any, data: Any) -> Any:
+    """(sums (rows, C, L), Z (ROWS, GROUP)) for `forward_block`."""
+    tiles, _, rows = data.X.shape
+    group, dtype = part.theta.shape[2], part.theta.dtype
+    return np.empty((tiles * rows, data.outputs, group // VECTORS), dtype), np.empty((rows, group), dtype)
+
+
+@register_jitable
+def forward_block(block: Any, data: Any, activity: Any, sums: Any, Z: Any) -> None:
+    """Sums over the particles of a block for each row, output and lane; their bits if C = 1."""
+    theta, X, C, bits = block.theta, data.X, data.outputs, activity.bits
+    tiles, d, rows = X.shape
+    L, D, group = sums.shape[2], theta.shape[1], theta.shape[2]
+    chunk = max(1, 1024 // d)  # tiles of X that stay in the first-level cache
+    sums[:] = 0
+    for first in range(0, tiles, chunk):
+        for g in range(block.start, block.stop):
+            u = place(theta, g * D * group)
+            for t in range(first, min(first + chunk, tiles)):
+                if C == 1:
+                    on = ((g * tiles if activity.all_groups else 0) + t) * rows * VECTORS
+                    forward(place(X, t * d * rows), u, d, place(bits, on), place(sums, t * rows * L))
+                else:
+                    w = place(theta, (g * D + d) * group)
+                    rectified(place(X, t * d * rows), u, d, place(Z, 0))
+                    readout(place(Z, 0), w, C, place(sums, t * rows * C * L))
+
+
+@register_jitable
+def reduce_block(block: Any, data: Any, sums: Any, limbs: Any) -> None:
+    """limbs += the block's sums for each row and output, and its Σ ‖θ‖²."""
+    theta, count = block.theta, data.n * data.outputs
+    L = sums.shape[2]
+    for i in range(count):
+        _add_exactly(lane_sum(place(sums, i * L)), i, limbs)
+    squares = np.zeros(theta.shape[2])
+    for g in range(block.start, block.stop):
+        for k in range(theta.shape[1]):
+            for lane in range(theta.shape[2]):
+                squares[lane] += np.float64(theta[g, k, lane]) * np.float64(theta[g, k, lane])
+    for lane in range(theta.shape[2]):
+        _add_exactly(squares[lane], count, limbs)
+
+
+@register_jitable
+def gradient_one(block: Any, residual: Any, bits: Any, G: Any) -> None:
+    """G (groups, U + 1, GROUP) ← ∇⟨r, Φ⟩ of the block's groups for C = 1; U = d, padded to whole tiles."""
+    theta, X, r = block.theta, residual.X, residual.r
+    tiles, rows, K = X.shape
+    group, d, U = theta.shape[2], theta.shape[1] - 1, tiles * K
+    G[:] = 0
+    for start in range(0, rows, _MASKED_ROWS):
+        count = min(_MASKED_ROWS, rows - start)
+        for j in range(tiles):
+            x = place(X, (j * rows + start) * K)
+            for g in range(block.start, block.stop):
+                for v in range(VECTORS):
+                    on = place(bits, (g * rows + start) * VECTORS + v)
+                    out = ((g - block.start) * (U + 1) + j * K) * group + v * (group // VECTORS)
+                    masked_product(K, x, on, place(r, start), count, place(G, out))
+    for g in range(block.start, block.stop):
+        i = g - block.start
+        for k in range(d):
+            for lane in range(group):
+                slope = G[i, k, lane]
+                G[i, U, lane] += theta[g, k, lane] * slope
+                G[i, k, lane] = theta[g, d, lane] * slope
+
+
+@register_jitable
+def _gate_rows(theta: Any, g: Any, data: Any, residual: Any, start: Any, count: Any, work: Any) -> None:
+    """Z ← relu(u·x) and S ← 1[u·x > 0] Σ_c r_c w_c of a group for the rows start … start + count − 1."""
+    X, R, (_, d, rows) = data.X, residual.by_row, data.X.shape
+    C, D, group = data.outputs, theta.shape[1], theta.shape[2]
+    for t in range(start // rows, (start + count) // rows):
+        z = place(work.Z, (t * rows - start) * group)
+        s = place(work.S, (t * rows - start) * group)
+        rectified(place(X, t * d * rows), place(theta, g * D * group), d, z)
+        gated(place(R, t * C * rows), place(theta, (g * D + d) * group), C, z, s)
+
+
+@register_jitable
+def _multiply_rows(A: Any, start: Any, count: Any, values: Any, G: Any, first: Any) -> None:
+    """G's rows from `first` (flat) on += Σ_i A_i values_i over the rows start … of A (tiles, rows, K)."""
+    tiles, rows, K = A.shape
+    group = values.shape[1]
+    L = group // VECTORS
+    for v in range(VECTORS):
+        for j in range(tiles):
+            a, s = place(A, (j * rows + start) * K), place(values, v * L)
+            dense_product(K, a, s, count, place(G, (first + j * K) * group + v * L))
+
+
+@register_jitable
+def gradient_many(block: Any, data: Any, residual: Any, work: Any) -> None:
+    """G (groups, U + W, GROUP) ← ∇⟨r, Φ⟩ for C > 1, activations computed again; U, W = d, C padded to whole tiles."""
+    (tiles, _, rows), (ju, _, K), (jw, _, Kc) = data.X.shape, residual.X.shape, residual.by_column.shape
+    G, n, total = work.G, tiles * rows, ju * K + jw * Kc
+    G[:] = 0
+    for g in range(block.start, block.stop):
+        first = (g - block.start) * total
+        for start in range(0, n, _DENSE_ROWS):
+            count = min(_DENSE_ROWS, n - start)
+            _gate_rows(block.theta, g, data, residual, start, count, work)
+            _multiply_rows(residual.X, start, count, work.S, G, first)
+            _multiply_rows(residual.by_column, start, count, work.Z, G, first + ju * K)
+
+
+@register_jitable
+def _gradient(block: Any, data: Any, activity: Any, residual: Any, work: Any) -> None:
+    if data.outputs == 1:
+        gradient_one(block, residual, activity.bits, work.G)
+    else:
+        gradient_many(block, data, residual, work)
+
+
+@register_jitable
+def _slope(block: Any, g: Any, data: Any, residual: Any, work: Any) -> Any:
+    d = data.X.shape[1]
+    return Slope(work.G[g - block.start], d, residual.X.shape[0] * residual.X.shape[2] - d)
+
+
+@register_jitable
+def _work(part: Any, data: Any, residual: Any) -> Any:
+    theta = part.theta
+    D, group, dtype = theta.shape[1], theta.shape[2], theta.dtype
+    of_w = 1 if data.outputs == 1 else residual.by_column.shape[0] * residual.by_column.shape[2]
+    return Work(
+        np.empty((_DENSE_ROWS, group), dtype),
+        np.empty((_DENSE_ROWS, group), dtype),
+        np.empty((BLOCK // group, residual.X.shape[0] * residual.X.shape[2] + of_w, group), dtype),
+        np.empty((4, group), np.uint32),
+        np.empty((4, group), dtype),
+        np.empty((1, D, group), dtype),
+    )
+
+
+@register_jitable
+def _project(theta: Any, g: Any, radius: Any) -> None:
+    """Scale every particle of the group to the given norm; Gaussian ones are then uniform on the sphere."""
+    D, group = theta.shape[1], theta.shape[2]
+    squares = np.zeros(group, theta.dtype)
+    for k in range(D):
+        for lane in range(group):
+            squares[lane] += theta[g, k, lane] * theta[g, k, lane]
+    for lane in range(group):
+        squares[lane] = radius / np.sqrt(squares[lane])
+    for k in range(D):
+        for lane in range(group):
+            theta[g, k, lane] *= squares[lane]
+
+
+@register_jitable
+def move_group(part: Any, g: Any, slope: Any, move: Any, address: Any, work: Any) -> None:
+    """θ ← θ − (shrink θ + drift G) + noise ξ for one group, the difference first: near equilibrium its parts cancel."""
+    theta, G, z = part.theta, slope.G, work.normals
+    shrink, drift, spread = move.shrink, move.drift, move.noise
+    D, group = theta.shape[1], theta.shape[2]
+    each, first, purpose = noise.per_block(z), part.first + g * group, noise.Purpose.LANGEVIN.value
+    for block in range(-(-D // each)):
+        if spread > 0:
+            noise.words(address.seed, purpose, address.step, first, block, work.words)
+            noise.from_words(work.words, z)
+        for j in range(min(each, D - block * each)):
+            k = block * each + j
+            row = k if k < slope.d else k + slope.gap
+            if spread > 0:
+                for lane in range(group):
+                    down = shrink * theta[g, k, lane] + drift * G[row, lane]
+                    theta[g, k, lane] = theta[g, k, lane] - down + spread * z[j, lane]
+            else:
+                for lane in range(group):
+                    theta[g, k, lane] -= shrink * theta[g, k, lane] + drift * G[row, lane]
+
+
+@register_jitable
+def _draw_deaths(first: Any, death: Any, address: Any, words: Any, dies: Any) -> int:
+    """dies (GROUP,) ← who of the group dies, each with probability `death`; how many."""
+    noise.words(address.seed, noise.Purpose.DEATH.value, address.step, first, 0, words)
+    threshold, deaths = np.uint64(death * 2.0**53), 0
+    for lane in range(len(dies)):
+        drawn = (np.uint64(words[0, lane]) << np.uint64(21)) | (np.uint64(words[1, lane]) >> np.uint64(11))
+        dies[lane] = drawn < threshold
+        deaths += dies[lane]
+    return deaths
+
+
+@register_jitable
+def _rebear_group(part: Any, g: Any, death: Any, address: Any, work: Any) -> None:
+    """Each particle of the group dies with probability `death` and is reborn uniform on the unit sphere of R^(d+C)."""
+    theta, points, z = part.theta, work.points, work.normals
+    D, group, each = theta.shape[1], theta.shape[2], noise.per_block(z)
+    first, dies = part.first + g * group, np.zeros(group, np.bool_)
+    if _draw_deaths(first, death, address, work.words, dies) == 0:
+        return
+    for block in range(-(-D // each)):
+        noise.words(address.seed, noise.Purpose.REBIRTH.value, address.step, first, block, work.words)
+        noise.from_words(work.words, z)
+        for j in range(min(each, D - block * each)):
+            for lane in range(group):
+                points[0, block * each + j, lane] = z[j, lane]
+    _project(points, 0, theta.dtype.type(1))
+    for k in range(D):
+        for lane in range(group):
+            if dies[lane]:
+                theta[g, k, lane] = points[0, k, lane]
+
+
+@register_jitable
+def _clear_tail(part: Any, g: Any) -> None:
+    """Zero what lies in the group beyond the last particle."""
+    theta = part.theta
+    for lane in range(max(0, part.m - g * theta.shape[2]), theta.shape[2]):
+        for k in range(theta.shape[1]):
+            theta[g, k, lane] = 0
+
+
+@register_jitable
+def _observe_group(theta: Any, g: Any, slope: Any, reg: Any, potential: Any, limbs: Any) -> None:
+    """limbs[0] += Σ ‖∇L'‖² over the group, potential ← L' of each particle if there is room."""
+    group, d = theta.shape[2], slope.d
+    squares, value = np.zeros(group), np.zeros(group)
+    for k in range(theta.shape[1]):
+        for lane in range(group):
+            t, s = np.float64(theta[g, k, lane]), np.float64(slope.G[k if k < d else k + slope.gap, lane])
+            squares[lane] += (s + 2 * reg * t) ** 2
+            value[lane] += (s * t if k >= d else 0.0) + reg * t * t
+    for lane in range(group):
+        _add_exactly(squares[lane], 0, limbs)
+        if g * group + lane < potential.shape[0]:
+            potential[g * group + lane] = value[lane]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# passes: each takes blocks by its ticket until none is left, and adds what it sums to its limbs
+
+
+@compiled
+def predict(part, data, activity, ticket, limbs):  # type: ignore[no-untyped-def]
+    """Sums of the predictions and of ‖θ‖², and the activation bits."""
+    sums, Z = forward_buffers(part, data)
+    block = _next_block(part, ticket)
+    while block.start < block.stop:
+        forward_block(block, data, activity, sums, Z)
+        reduce_block(block, data, sums, limbs)
+        block = _next_block(part, ticket)
+
+
+@compiled
+def advance(part, data, activity, residual, move, address, ticket, limbs):  # type: ignore[no-untyped-def]
+    """Move every particle under the residual, then as `predict` of the moved ones."""
+    sums, Z = forward_buffers(part, data)
+    work = _work(part, data, residual)
+    block = _next_block(part, ticket)
+    while block.start < block.stop:
+        _gradient(block, data, activity, residual, work)
+        for g in range(block.start, block.stop):
+            move_group(part, g, _slope(block, g, data, residual, work), move, address, work)
+            if move.death > 0:
+                _rebear_group(part, g, np.float64(move.death), address, work)
+            _clear_tail(part, g)
+        forward_block(block, data, activity, sums, Z)
+        reduce_block(block, data, sums, limbs)
+        block = _next_block(part, ticket)
+
+
+@compiled
+def observe(part, data, activity, residual, reg, potential, ticket, limbs):  # type: ignore[no-untyped-def]
+    """Σ ‖∇L'‖², and the potential of each particle for which there is room."""
+    work = _work(part, data, residual)
+    block = _next_block(part, ticket)
+    while block.start < block.stop:
+        _gradient(block, data, activity, residual, work)
+        for g in range(block.start, block.stop):
+            slope = _slope(block, g, data, residual, work)
+            _observe_group(part.theta, g, slope, reg, potential, limbs)
+        block = _next_block(part, ticket)
+
+
+@compiled
+def draw(part, normalize, scale, seed, ticket, limbs):  # type: ignore[no-untyped-def]
+    """Initial places: normals times `scale`, or, normalized, uniform on the sphere of that radius."""
+    theta = part.theta
+    D, group = theta.shape[1], theta.shape[2]
+    words, z = np.empty((4, group), np.uint32), np.empty((4, group), theta.dtype)
+    each, purpose = noise.per_block(z), noise.Purpose.INITIAL.value
+    block = _next_block(part, ticket)
+    while block.start < block.stop:
+        for g in range(block.start, block.stop):
+            for q in range(-(-D // each)):
+                noise.words(seed, purpose, 0, part.first + g * group, q, words)
+                noise.from_words(words, z)
+                for j in range(min(each, D - q * each)):
+                    for lane in range(group):
+                        theta[g, q * each + j, lane] = scale * z[j, lane]
+            if normalize:
+                _project(theta, g, scale)
+            _clear_tail(part, g)
+        block = _next_block(part, ticket)
