@@ -20,6 +20,8 @@ peers), or normals,COUNT: nanoseconds for each normal number.
 --profile: where the time of one step goes, on one thread, each part timed alone over the same blocks.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import functools
@@ -29,11 +31,16 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from peers_step import ETA, PEERS, REG, TAU, make_task, make_turn, repeated, serve, useful_flops
+from peers_step import ETA, PEERS, REG, TAU, Turn, make_task, make_turn, repeated, serve, useful_flops
+
+if TYPE_CHECKING:
+    from meanfield.engine import loops
 
 ROWS = (
     "65536,512,20",
@@ -61,7 +68,7 @@ class Row:
     variant: str = ""
 
     @classmethod
-    def of(cls, text):
+    def of(cls, text: str) -> Row:
         sizes, _, variant = text.partition(":")
         words = sizes.split(",")
         numbers = tuple(int(word) for word in words if word.isdigit() and int(word) > 0)
@@ -71,7 +78,7 @@ class Row:
             return cls(text, numbers, variant)
         raise argparse.ArgumentTypeError(f"{text!r}: must be m,n,d[,C][:float64 | :threads] or normals,COUNT")
 
-    def spec(self, threads, dtype="float32"):
+    def spec(self, threads: int, dtype: str = "float32") -> dict[str, Any]:
         """What a contestant is asked for."""
         if self.variant == "normals":
             return {"task": "normals", "count": self.numbers[0], "dtype": dtype, "threads": threads}
@@ -79,10 +86,10 @@ class Row:
         return {"task": "step", **sizes, "dtype": dtype, "threads": threads}
 
     @property
-    def operations(self):
+    def operations(self) -> int:
         return 0 if self.variant == "normals" else useful_flops(*self.numbers)
 
-    def contestants(self, threads, peers):
+    def contestants(self, threads: int, peers: Sequence[str]) -> list[tuple[str, str, dict[str, Any]]]:
         """(name, who, spec) of everyone that this row times."""
         dtype = "float64" if self.variant == "float64" else "float32"
         listed = [(name, name, self.spec(threads, dtype)) for name in peers if self.variant != "threads"]
@@ -100,22 +107,22 @@ class Row:
 # the project as a contestant
 
 
-def our_turn(spec):
+def our_turn(spec: dict[str, Any]) -> Turn:
     """The project's own part of a row, as a turn (see peers_step.repeated)."""
     if spec["task"] == "product":
         return make_turn("numpy", spec)
     return (our_normals if spec["task"] == "normals" else our_steps)(spec)
 
 
-def our_steps(spec):
+def our_steps(spec: dict[str, Any]) -> Turn:
     from meanfield import Ensemble, Langevin, Problem, simulate
     from meanfield.simulation.progress import Silent
 
     class Stamps(Silent):
-        def __init__(self):
-            self.times = []
+        def __init__(self) -> None:
+            self.times: list[float] = []
 
-        def update(self, step, shown):
+        def update(self, step: int, shown: dict[str, float]) -> None:
             self.times.append(time.perf_counter())
 
     task = make_task(*(spec[name] for name in ("m", "n", "d", "outputs", "dtype")))
@@ -123,7 +130,7 @@ def our_steps(spec):
     problem = Problem(task.X, task.y, loss=loss, reg=REG, temperature=TAU)
     ensemble = Ensemble.from_arrays(task.w, task.U)
 
-    def turn(count):
+    def turn(count: int) -> list[float]:
         stamps = Stamps()
         simulate(
             problem,
@@ -139,7 +146,7 @@ def our_steps(spec):
     return turn
 
 
-def our_normals(spec):
+def our_normals(spec: dict[str, Any]) -> Turn:
     """The engine's own way to fill an array with normals, that of a Gaussian initial law; no memory is allocated."""
     from meanfield.engine import engine, loops
 
@@ -158,34 +165,38 @@ def our_normals(spec):
 class Contestant:
     """A process that is asked for turns."""
 
-    def __init__(self, command, threads):
+    def __init__(self, command: Sequence[str | Path], threads: int) -> None:
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC", "MEANFIELD_NUM_THREADS")
         environment = {**os.environ, **{name: str(threads) for name in names}}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._answers = self._process.stdin, self._process.stdout
 
-    def ask(self, **request):
+    def ask(self, **request: Any) -> dict[str, Any]:
         try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
+            self._requests.write(json.dumps(request) + "\n")
+            self._requests.flush()
+            line = self._answers.readline()
         except BrokenPipeError:
             line = ""
         return json.loads(line) if line else {"missing": f"ended with exit status {self._process.wait()}"}
 
-    def close(self):
+    def close(self) -> None:
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
+            self._requests.close()
         self._process.wait()
 
 
 class Contest:
     """All contestants, started when first needed."""
 
-    def __init__(self, options):
-        self._options, self._known = options, {}
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._known: dict[str, Contestant] = {}
 
-    def __getitem__(self, who):
+    def __getitem__(self, who: str) -> Contestant:
         if who not in self._known:
             if who in PEERS:
                 command = [self._options.peer_python, Path(__file__).with_name("peers_step.py"), "--serve", who]
@@ -194,21 +205,23 @@ class Contest:
             self._known[who] = Contestant(command, self._options.threads)
         return self._known[who]
 
-    def product_rate(self, dtype):
+    def product_rate(self, dtype: str) -> float:
         """GFLOP/s of the matrix product, warm, the best of a turn."""
         size = self._options.product
         self[PRODUCT].ask(make={"task": "product", "size": size, "dtype": dtype})
         return 2 * size**3 / min(self[PRODUCT].ask(turn=5)["seconds"]) / 1e9
 
-    def close(self):
+    def close(self) -> None:
         for contestant in self._known.values():
             contestant.close()
 
 
-def measure(row, contest, options):
+def measure(row: Row, contest: Contest, options: argparse.Namespace) -> list[dict[str, Any]]:
     """One row: a list of results, one for each contestant, in the order of row.contestants."""
     listed = row.contestants(options.threads, options.peers)
-    missing, counts, turns = {}, {}, {name: [] for name, _, _ in listed}
+    missing: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    turns: dict[str, list[float]] = {name: [] for name, _, _ in listed}
     rates = {spec["dtype"]: contest.product_rate(spec["dtype"]) for _, _, spec in listed if row.operations}
     for name, who, spec in listed:
         answer = contest[who].ask(make=spec)
@@ -231,7 +244,13 @@ def measure(row, contest, options):
     return summary(row, listed, missing, turns, rates)
 
 
-def summary(row, listed, missing, turns, rates):
+def summary(
+    row: Row,
+    listed: list[tuple[str, str, dict[str, Any]]],
+    missing: dict[str, str],
+    turns: dict[str, list[float]],
+    rates: dict[str, float],
+) -> list[dict[str, Any]]:
     medians = {name: float(np.median(seconds)) for name, seconds in turns.items() if seconds}
     peers = {name: medians[name] for name, who, _ in listed if who in PEERS and name in medians}
     results = []
@@ -258,7 +277,7 @@ def summary(row, listed, missing, turns, rates):
     return results
 
 
-def shown(row, results):
+def shown(row: Row, results: list[dict[str, Any]]) -> str:
     """The table of one row."""
     rates = {r["dtype"]: r["product_gflops"] for r in results if r.get("product_gflops")}
     products = ", ".join(f"{dtype} matrix product {rate:.0f} GFLOP/s" for dtype, rate in rates.items())
@@ -285,7 +304,7 @@ def shown(row, results):
 
 
 @functools.cache
-def part_drivers():
+def part_drivers() -> tuple[Callable, ...]:
     """Compiled loops over all blocks, one part of a step each. Not cached on disk: they hold code of the engine's."""
     import numba
 
@@ -295,17 +314,17 @@ def part_drivers():
     purpose = int(noise.Purpose.LANGEVIN)
 
     @compiled
-    def forward(theta, per, data, activity, sums, Z):
+    def forward(theta: np.ndarray, per: int, data: Any, activity: Any, sums: np.ndarray, Z: np.ndarray) -> None:
         for g in range(0, theta.shape[0], per):
             loops.forward_block(loops.Block(theta, g, min(g + per, theta.shape[0])), data, activity, sums, Z)
 
     @compiled
-    def product(theta, per, residual, bits, G):
+    def product(theta: np.ndarray, per: int, residual: Any, bits: np.ndarray, G: np.ndarray) -> None:
         for g in range(0, theta.shape[0], per):
             loops.gradient_one(loops.Block(theta, g, min(g + per, theta.shape[0])), residual, bits, G)
 
     @compiled
-    def normals(theta, seed, words, z):
+    def normals(theta: np.ndarray, seed: int, words: np.ndarray, z: np.ndarray) -> None:
         each = noise.per_block(z)
         for g in range(theta.shape[0]):
             for block in range(-(-theta.shape[1] // each)):
@@ -313,19 +332,19 @@ def part_drivers():
                 noise.from_words(words, z)
 
     @compiled
-    def update(part, per, d, gap, move, address, work):
+    def update(part: Any, per: int, d: int, gap: int, move: Any, address: Any, work: Any) -> None:
         for g in range(part.theta.shape[0]):
             loops.move_group(part, g, loops.Slope(work.G[g % per], d, gap), move, address, work)
 
     @compiled
-    def reduction(theta, per, data, sums, limbs):
+    def reduction(theta: np.ndarray, per: int, data: Any, sums: np.ndarray, limbs: np.ndarray) -> None:
         for g in range(0, theta.shape[0], per):
             loops.reduce_block(loops.Block(theta, g, min(g + per, theta.shape[0])), data, sums, limbs)
 
     return forward, product, normals, update, reduction
 
 
-def work_space(theta, residual):
+def work_space(theta: np.ndarray, residual: loops.Residual) -> tuple[np.ndarray, np.ndarray, loops.Work]:
     """(sums, Z, work): what a thread computes in, for one output."""
     from meanfield.engine import engine, loops
 
@@ -337,7 +356,7 @@ def work_space(theta, residual):
     return sums, Z, loops.Work(Z, S, G, np.empty((4, group), np.uint32), z, np.zeros((1, D, group), dtype))
 
 
-def profile_calls(m, n, d):
+def profile_calls(m: int, n: int, d: int) -> tuple[dict[str, Callable[[], object]], np.ndarray]:
     """(calls, moved): name -> the five parts of a step on one thread and the whole of it, and what "update" moves."""
     from meanfield import Ensemble
     from meanfield.dynamics import exponential_move
@@ -368,10 +387,10 @@ def profile_calls(m, n, d):
     return calls, moved
 
 
-def profile(row, reps):
+def profile(row: Row, reps: int) -> tuple[str, dict[str, float]]:
     """The table of the parts of a step, and its numbers in milliseconds."""
     calls, _ = profile_calls(*row.numbers)
-    times = {name: [] for name in calls}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for k in range(reps):
@@ -395,7 +414,7 @@ def profile(row, reps):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def parse(arguments=None):
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", type=Row.of, metavar="ROW", help=f"default: {' '.join(ROWS)}")
@@ -420,7 +439,7 @@ def parse(arguments=None):
     return options
 
 
-def machine(options):
+def machine(options: argparse.Namespace) -> dict[str, Any]:
     """What the figures were taken on."""
     import numba
 
@@ -440,12 +459,13 @@ def machine(options):
     }
 
 
-def main():
+def main() -> None:
     options = parse()
     if options.serve:
         serve(our_turn)
         return
-    facts, rows, contest = machine(options), {}, Contest(options)
+    facts, contest = machine(options), Contest(options)
+    rows: dict[str, Any] = {}
     if hasattr(os, "sched_setaffinity"):  # inherited by every contestant: JAX has no other limit on its threads
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     print(f"{facts['processor']}, {options.threads} threads, medians of {options.reps} rounds")

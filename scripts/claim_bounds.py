@@ -16,6 +16,9 @@ most 2C/√n and √(mean K(x, x)/n), C the root mean square of ‖x‖; so with
 --fast: minutes; --full (d to 80, 50 trials): hours.
 """
 
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import claims
 import numpy as np
 
@@ -26,14 +29,15 @@ from meanfield.kernels import SVM, ReluKernel, RidgePath, margin_cap_limit
 from meanfield.simulation.config import Data
 
 SPHERE = ReluKernel(train="last")  # E relu(u·x) relu(u·x'), u ~ N(0, I); over d it is the mean over the unit sphere
+Task = Literal["classification", "regression"]
 
 
-def size(X):
+def size(X: np.ndarray) -> float:
     """C, the root mean square of ‖x‖."""
     return float(np.sqrt(np.mean(np.sum(X * X, axis=1))))
 
 
-def network_cell(d, n, seed):
+def network_cell(d: int, n: int, seed: int) -> dict[str, Any]:
     """γ_ℓ1 and its upper bound (an estimate), and the test error of the network that attains γ_ℓ1."""
     data = load_dataset(Data(source="xor", n=n, d=d, n_test=4096, seed=seed))
     found = exact.max_margin(data.X, data.y, tolerance=5e-3, effort=1000.0, threads=1)
@@ -41,10 +45,11 @@ def network_cell(d, n, seed):
     return {"margin": 2 * found.margin, "upper": 2 * found.upper, "test_error": float(np.mean(f * data.y_test <= 0))}
 
 
-def kernel_cell(d, n, seed):
+def kernel_cell(d: int, n: int, seed: int) -> dict[str, Any]:
     """γ_ℓ2 of the NTK and of the features relu(u·x), u on the unit sphere; their SVM's test errors."""
     data = load_dataset(Data(source="xor", n=n, d=d, n_test=4096, seed=seed))
-    out = {}
+    assert data.X_test is not None
+    out: dict[str, Any] = {}
     for name, kernel, scale in (("ntk", ReluKernel(), 1.0), ("sphere", SPHERE, 1 / d)):
         svm = SVM().fit(scale * kernel.gram(data.X), data.y.astype(float))
         f = kernel.dot(data.X_test, data.X, svm.coef)
@@ -52,7 +57,7 @@ def kernel_cell(d, n, seed):
     return out
 
 
-def teacher_cell(task, n, seed, reg, m, steps, dynamics):
+def teacher_cell(task: Task, n: int, seed: int, reg: float, m: int, steps: int, dynamics: str) -> dict[str, Any]:
     """Network at λ = reg and kernel on a teacher's data, d = 20: test errors, complexities of both, and the fit.
 
     For classes complexity is C/γ and √K/γ; for regression C Σ|w_j|‖u_j‖ and √K ‖f‖. `excess`: objective/λ over what
@@ -60,6 +65,7 @@ def teacher_cell(task, n, seed, reg, m, steps, dynamics):
     """
     classes = task == "classification"
     data = load_dataset(Data(source="teacher", task=task, n=n, d=20, n_test=4000, seed=seed))
+    assert data.X_test is not None
     problem = Problem(data.X, data.y, loss="logistic" if classes else "squared", reg=reg)
     flow = {"langevin": Langevin, "perturbed_flow": PerturbedFlow}[dynamics]()
     result = simulate(problem, Ensemble.sphere(m, 20, seed=seed), flow, steps=steps, record_every=steps, threads=1)
@@ -82,31 +88,31 @@ def teacher_cell(task, n, seed, reg, m, steps, dynamics):
             "risk": objective.risk,
             "excess": 1 - margin / star,
         }
-    fit = RidgePath(loss="squared").fit(K, y)
-    g = kernel.dot(data.X_test, data.X, fit.coef)
+    ridge = RidgePath(loss="squared").fit(K, y)
+    g = kernel.dot(data.X_test, data.X, ridge.coef)
     return {
         "error": float(np.mean((f - data.y_test) ** 2)),
         "kernel_error": float(np.mean((g - data.y_test) ** 2)),
         "complexity": C * objective.penalty / reg / 2,
-        "kernel_complexity": root * fit.norm,
+        "kernel_complexity": root * ridge.norm,
         "risk": objective.risk,
         "excess": objective.value / reg / teacher_size(seed) - 1,
     }
 
 
-def teacher_size(seed, d=20, hidden=6):
+def teacher_size(seed: int, d: int = 20, hidden: int = 6) -> float:
     """2 Σ|w_j|‖u_j‖ of the teacher of that seed: the least ∫‖θ‖² with which its own neurons represent it."""
     u, w = teacher_units(seed, d, hidden)
     return 2 * float(np.abs(w) @ np.linalg.norm(u, axis=1))
 
 
-def ticks(ax, values):
+def ticks(ax: Any, values: Sequence[int]) -> None:
     """Plain numbers at these places of a logarithmic axis, and nothing between."""
     ax.set_xticks(values, [str(value) for value in values])
     ax.minorticks_off()
 
 
-def margins(options):
+def margins(options: claims.Options) -> None:
     dims = (10, 20, 40, 80) if options.full else (8, 16, 32)
     seeds = range(10 if options.full else 3)
     ratios = (2, 3, 4, 6, 8, 12, 16) if options.full else (2, 4, 6, 8)
@@ -138,7 +144,9 @@ def margins(options):
     _nonvacuous(dims)
 
 
-def _margins_of(axes, i, d, networks, kernels):
+def _margins_of(
+    axes: np.ndarray, i: int, d: int, networks: list[dict[str, Any]], kernels: list[dict[str, Any]]
+) -> None:
     """Draws one d and prints its table: network with lines, kernel dashed with open markers."""
     colour, marker, C = claims.COLOURS[i], claims.MARKERS[i], np.sqrt(d - 1)
     lines = []
@@ -180,7 +188,7 @@ def _margins_of(axes, i, d, networks, kernels):
     print(f"lifted features relu(u·x), u on the sphere: γ_ℓ2 {sphere[0]:.4f} at n = 2 d, {sphere[1]:.4f} at 8 d")
 
 
-def _nonvacuous(dims):
+def _nonvacuous(dims: Sequence[int]) -> None:
     """The n from which the bounds with their constants, s left out, fall below 1; for the kernel at the earliest."""
     lines = [(d, (8 * 4) ** 2 * (d - 1), 16 * (d - 1) / margin_cap_limit(ReluKernel(), d) ** 2) for d in dims]
     claims.table(("d", "network: n >", "kernel: n >"), lines)
@@ -188,11 +196,11 @@ def _nonvacuous(dims):
     print(f"exponents in d: network 1, kernel {np.polyfit(x, kernel, 1)[0]:.2f}")
 
 
-def classification(options):
+def classification(options: claims.Options) -> None:
     _teacher(options, "classification", {"reg": 1e-8, "m": 1024, "steps": 4000, "dynamics": "langevin"})
 
 
-def regression(options):
+def regression(options: claims.Options) -> None:
     slow = {"reg": 1e-3, "m": 512, "steps": 16000}
     _teacher(
         options,
@@ -213,7 +221,7 @@ def regression(options):
         )
 
 
-def _teacher(options, task, *networks):
+def _teacher(options: claims.Options, task: str, *networks: dict[str, Any]) -> None:
     """The figure of one task: test errors, and complexity/√n, over n; several networks where several are asked for."""
     sizes = (20, 40, 80, 160, 320, 640, 1280) if options.full else (20, 40, 80, 160, 320, 640)
     trials = range(50 if options.full else 6)

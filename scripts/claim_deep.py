@@ -12,6 +12,9 @@ K = 2 the linear program gives the best itself, γ*. The kernel: hard-margin SVM
 by leave-one-out. --fast: minutes; --full (wider, more seeds and starts, λ to 10⁻³⁰): half a day.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import claims
 import numpy as np
 
@@ -19,13 +22,14 @@ from meanfield import Problem, exact
 from meanfield.datasets.load import load_dataset
 from meanfield.kernels import SVM, ReluKernel, RidgePath, class_targets
 from meanfield.simulation.config import Data
-from meanfield.studies.deep_networks import Network, ascend, lower_reg, normalized_margin
+from meanfield.studies.deep_networks import Network, Stage, ascend, lower_reg, normalized_margin
 
 DEPTHS = (2, 3, 4)
 N_TEST = 4096
+Margins = dict[int, tuple[np.ndarray, np.ndarray]]  # depth -> (margins over λ, (seeds, λ); best, (seeds,))
 
 
-def problem_of(source, n, d, seed):
+def problem_of(source: str, n: int, d: int, seed: int) -> Problem:
     """The paper's data, or n of the digits, pixels scaled to [0, 1], with all the others as test set."""
     if source == "xor":
         data = load_dataset(Data(source="xor", n=n, d=d, n_test=N_TEST, seed=seed))
@@ -38,15 +42,17 @@ def problem_of(source, n, d, seed):
     return Problem(X[train] / 16, y[train], loss="cross_entropy", X_test=X[test] / 16, y_test=y[test])
 
 
-def network_of(problem, depth, width, seed):
+def network_of(problem: Problem, depth: int, width: int, seed: int) -> Network:
     return Network.random((problem.d, *[width] * (depth - 1), problem.outputs), seed)
 
 
-def test_error(problem, network):
+def test_error(problem: Problem, network: Network) -> float:
     return problem.loss.error(network.outputs(problem.X_test), problem.test_targets)
 
 
-def margin_cell(source, depth, width, n, d, last, climbs, seed):
+def margin_cell(
+    source: str, depth: int, width: int, n: int, d: int, last: int, climbs: int, seed: int
+) -> dict[str, Any]:
     """Margins and test errors at λ = 10⁻², 10⁻⁴, …, 10^−last, and the best margin of 2 + climbs ascents."""
     problem = problem_of(source, n, d, seed)
     exponents = range(2, last + 1, 2)
@@ -65,21 +71,21 @@ def margin_cell(source, depth, width, n, d, last, climbs, seed):
     }
 
 
-def program_cell(n, d, seed):
+def program_cell(n: int, d: int, seed: int) -> dict[str, Any]:
     """γ* of two layers of infinite width, and a bound from above (an estimate, see exact.max_margin)."""
     problem = problem_of("xor", n, d, seed)
     found = exact.max_margin(problem.X, problem.y, tolerance=1e-3, effort=1000.0, threads=1)
     return {"margin": found.margin, "upper": found.upper}
 
 
-def kernel_cell(source, depth, n, d, seed):
+def kernel_cell(source: str, depth: int, n: int, d: int, seed: int) -> dict[str, Any]:
     """SVM margin over the root of the mean K(x, x), and test errors of SVM and ridge; one against the rest."""
     problem, kernel = problem_of(source, n, d, seed), ReluKernel(depth)
     K, K_test = kernel.gram(problem.X), kernel.gram(problem.X_test, problem.X)
     targets = class_targets(problem.targets)[1]
     svm, ridge = SVM().fit(K, targets), RidgePath(loss="error").fit(K, targets)
 
-    def error(f):
+    def error(f: np.ndarray) -> float:
         return problem.loss.error(f.reshape(len(f), -1), problem.test_targets)
 
     return {
@@ -89,18 +95,20 @@ def kernel_cell(source, depth, n, d, seed):
     }
 
 
-def error_cell(depth, width, n, d, exponent, starts, seed):
+def error_cell(depth: int, width: int, n: int, d: int, exponent: int, starts: int, seed: int) -> dict[str, Any]:
     """The network of least objective of some starts at λ = 10^−exponent: test error, margin, objective over λ."""
-    problem, best = problem_of("xor", n, d, seed), None
+    problem = problem_of("xor", n, d, seed)
+    best: Stage | None = None
     for k in range(starts):
         network = network_of(problem, depth, width, 1000 * seed + k)
         stage = lower_reg(problem, network, [10.0**-e for e in range(2, exponent + 1, 2)])[-1]
         best = min(best or stage, stage, key=lambda one: one.objective.value)
+    assert best is not None
     scaled = best.objective.value / best.reg
     return {"test_error": test_error(problem, best.network), "margin": best.margin, "scaled": scaled}
 
 
-def optimum_cell(n, d, exponent, seed):
+def optimum_cell(n: int, d: int, exponent: int, seed: int) -> dict[str, Any]:
     """The global minimum over all two-layer networks at the same λ."""
     problem, reg = problem_of("xor", n, d, seed), 10.0**-exponent
     found = exact.optimum(problem, reg=reg, tolerance=1e-3, effort=1000.0, threads=1)
@@ -108,17 +116,17 @@ def optimum_cell(n, d, exponent, seed):
     return {"test_error": error, "scaled": found.value / reg, "relative_gap": found.relative_gap}
 
 
-def in_bound(depth, margin, radius):
+def in_bound(depth: int, margin: float, radius: float) -> float:
     """γ K^((K−1)/2) / C, C = ‖x‖: what the paper's bound on the test error divides 1/√n by, comparable over depths."""
     return margin * depth ** ((depth - 1) / 2) / radius
 
 
-def floor(depth):
+def floor(depth: int) -> float:
     """Margin of |x₁| − |x₂| made of four neurons, then two, all layers of equal norm: there for every n and d."""
     return depth ** (-depth / 2) / (4 * 2 ** ((depth - 2) / 2))
 
 
-def margin(options):
+def margin(options: claims.Options) -> None:
     n, d, seeds, last = (120, 20, range(10), 30) if options.full else (60, 10, range(3), 12)
     shape = {
         "source": "xor",
@@ -147,7 +155,7 @@ def margin(options):
     _figure("deep_margin", options, rows, last, lines, mean)
 
 
-def digits(options):
+def digits(options: claims.Options) -> None:
     n, seeds, last = (200, range(5), 30) if options.full else (100, range(2), 8)
     shape = {
         "source": "digits",
@@ -167,9 +175,12 @@ def digits(options):
     _figure("deep_digits", options, rows, last, _table(rows, last, kernel, radius, {}), None)
 
 
-def _table(rows, last, kernel, radius, floors):
+def _table(
+    rows: list[dict[str, Any]], last: int, kernel: list[dict[str, Any]], radius: float, floors: dict[int, float]
+) -> Margins:
     """Prints a line a depth; depth -> (margins over λ, (seeds, λ); best, (seeds,))."""
-    lines, shown = {}, []
+    lines: Margins = {}
+    shown = []
     for K in DEPTHS:
         mine = [row for row in rows if row["depth"] == K]
         other = [row for row in kernel if row["depth"] == K and row["source"] == mine[0]["source"]]
@@ -213,12 +224,19 @@ def _table(rows, last, kernel, radius, floors):
     return lines
 
 
-def _pm(values, digits=3):
+def _pm(values: Iterable[float], digits: int = 3) -> str:
     mean, error = claims.mean_and_error(values)
     return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 
-def _figure(name, options, rows, last, lines, star):
+def _figure(
+    name: str,
+    options: claims.Options,
+    rows: list[dict[str, Any]],
+    last: int,
+    lines: Margins,
+    star: float | None,
+) -> None:
     """(a) margins in the units of the bound; (b) their deficit. Bands: all seeds; markers: means."""
     figure, (left, right) = claims.page(2)
     x = 1 / (np.arange(2, last + 1, 2) * np.log(10))
@@ -256,7 +274,7 @@ def _figure(name, options, rows, last, lines, star):
     claims.save(figure, name, options)
 
 
-def errors(options):
+def errors(options: claims.Options) -> None:
     d, seeds = (20, range(10)) if options.full else (10, range(3))
     fractions = (2, 3, 4, 5, 6, 8, 12, 16) if options.full else (2, 3, 4, 6, 8)
     shape = {"d": d, "width": 200 if options.full else 32, "exponent": 6, "starts": 4 if options.full else 2}

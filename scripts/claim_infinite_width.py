@@ -13,8 +13,10 @@ cores, `--full` hours: more seeds, longer averages, more particles.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import islice
+from typing import Any
 
 import claims
 import numpy as np
@@ -22,6 +24,7 @@ import numpy as np
 from meanfield import Ensemble, Langevin, Problem, exact
 from meanfield.datasets.load import load_dataset
 from meanfield.dynamics import Field
+from meanfield.engine.engine import Moments
 from meanfield.optimality.free_energy_gap import certify_free_energy
 from meanfield.optimality.sphere_ascent import climb, random_starts
 from meanfield.simulation.config import Data
@@ -40,7 +43,7 @@ MEASURED = ("objective", "along", "virial", "predictions")  # by `averages`
 TEMPERATURES = (3e-3, 3e-2, 1e-1)
 
 
-def plane(n, temperature):
+def plane(n: int, temperature: float) -> Problem:
     """The problem in the plane with n examples."""
     X = np.random.default_rng(0).standard_normal((n, 2))
     y = np.array([1, -1, 1, -1, -1, 1, 1, -1]) if n == 8 else np.sign(X[:, 0] * X[:, 1])
@@ -48,7 +51,7 @@ def plane(n, temperature):
 
 
 @cache
-def reference(n, temperature):
+def reference(n: int, temperature: float) -> tuple[np.ndarray, float, float, float]:
     """(predictions (n, 1), objective, free energy, min q) of the exact minimizer.
 
     Its ∫‖θ‖² follows from the virial: Φ is homogeneous of degree 2, so ⟨a, f⟩ + λ∫‖θ‖² = τ(d + C)/2.
@@ -56,6 +59,8 @@ def reference(n, temperature):
     problem = plane(n, temperature)
     found = exact.gibbs(problem)
     assert found.attained
+    assert found.f is not None
+    assert found.free_energy is not None
     risk = problem.loss.value(found.f, problem.targets)
     penalty = temperature * (problem.d + problem.outputs) / 2 - float(np.sum(found.a * found.f))
     return found.f, risk + penalty, found.free_energy, found.min_q
@@ -64,29 +69,29 @@ def reference(n, temperature):
 class Simulation:
     """Particles of a problem, run to given times; `moments` are those of the present state."""
 
-    def __init__(self, problem, m, step_size, seed, dtype="float32"):
+    def __init__(self, problem: Problem, m: int, step_size: float, seed: int, dtype: str = "float32") -> None:
         self.problem, self.rate = problem, 2 * problem.reg.end
         self.ensemble = Ensemble.sphere(m, problem.d, seed=seed, dtype=dtype)
         self.field, self.dynamics = Field(problem, self.ensemble.dtype), Langevin(step_size=step_size)
         self.moments = self.field.predict(self.ensemble)
 
-    def until(self, time):
+    def until(self, time: float) -> Iterator[Moments]:
         """Yield the moments of every state until 2λt has reached `time`."""
         while self.ensemble.time * self.rate < time * (1 - 1e-9):
             self.moments = self.dynamics.step(self.field, self.ensemble, self.moments)
             yield self.moments
 
-    def advance(self, time):
+    def advance(self, time: float) -> None:
         for _ in self.until(time):
             pass
 
 
-def relative(f, limit):
+def relative(f: np.ndarray, limit: np.ndarray) -> float:
     """‖f − f*‖/‖f*‖."""
     return float(np.linalg.norm(f - limit) / np.linalg.norm(limit))
 
 
-def relaxation_cell(n, temperature, m, seed):
+def relaxation_cell(n: int, temperature: float, m: int, seed: int) -> dict[str, Any]:
     """Relative error of the predictions at 2λt = 0, 1, … 16, from the unit sphere."""
     limit, *_ = reference(n, temperature)
     run = Simulation(plane(n, temperature), m, 0.5, seed)
@@ -97,7 +102,7 @@ def relaxation_cell(n, temperature, m, seed):
     return errors
 
 
-def snapshot_cell(n, temperature, m, seed, snapshots=10):
+def snapshot_cell(n: int, temperature: float, m: int, seed: int, snapshots: int = 10) -> dict[str, Any]:
     """Root mean squared errors of single states, two relaxation times apart, and the bracket of the free energy.
 
     below = F* − D(a) and above = F[Gibbs measure of a] − F*, for the residual a of a state: neither can be negative.
@@ -110,6 +115,8 @@ def snapshot_cell(n, temperature, m, seed, snapshots=10):
         run.advance(BURN + 2 * k)
         squares.append(relative(run.moments.f, limit) ** 2)
         found = certify_free_energy(problem, run.ensemble)
+        assert found.lower_bound is not None
+        assert found.gap is not None
         below.append(energy - found.lower_bound)
         above.append(found.lower_bound + found.gap - energy)
     return {
@@ -120,7 +127,7 @@ def snapshot_cell(n, temperature, m, seed, snapshots=10):
     }
 
 
-def average_cell(n, temperature, m, step_size, span, seed):
+def average_cell(n: int, temperature: float, m: int, step_size: float, span: float, seed: int) -> dict[str, Any]:
     """Averages over `span` relaxation times after the burn-in, against the limit.
 
     objective: mean of L less that of the limit; predictions: relative error of their mean; along: its component along
@@ -144,7 +151,7 @@ def average_cell(n, temperature, m, step_size, span, seed):
     }
 
 
-def boundary_cell(data, temperature, m, step_size, seed):
+def boundary_cell(data: str, temperature: float, m: int, step_size: float, seed: int) -> dict[str, Any]:
     """At each of TIMES: the share of ∫‖θ‖² of the heaviest particle, 0.1 % and 1 % of them; and min q of the mean
     residual since the time before."""
     if data == "plane":
@@ -167,19 +174,19 @@ def boundary_cell(data, temperature, m, step_size, seed):
     return results
 
 
-def grouped(rows, *names):
+def grouped(rows: list[dict[str, Any]], *names: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
     """Rows by the values of the columns `names`, in the order met."""
-    groups = {}
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in names), []).append(row)
     return groups
 
 
-def statistics(rows, name):
+def statistics(rows: list[dict[str, Any]], name: str) -> tuple[float, float]:
     return claims.mean_and_error(row[name] for row in rows)
 
 
-def relaxation(options):
+def relaxation(options: claims.Options) -> None:
     """Errors against time: exponential, then a floor of the size 1/√m; this is what the burn-in stands on."""
     seeds, widths = range(16 if options.full else 4), (1000, 100_000)
     rows = options.study("infinite_width_relaxation", relaxation_cell).run(
@@ -210,7 +217,7 @@ def relaxation(options):
     claims.save(figure, "infinite_width_relaxation", options)
 
 
-def snapshots(options):
+def snapshots(options: claims.Options) -> None:
     """Error of single states and the free-energy bracket against m."""
     seeds, widths = range(32 if options.full else 4), (100, 1000, 10_000, 100_000)
     rows = options.study("infinite_width_snapshots", snapshot_cell).run(
@@ -267,7 +274,7 @@ def snapshots(options):
     claims.save(figure, "infinite_width_snapshots", options)
 
 
-def averages(options):
+def averages(options: claims.Options) -> None:
     """Biases of time averages against m at two step sizes, and extrapolated to step size zero."""
     seeds, steps, more = range(32 if options.full else 8), (0.8, 0.4), 20 if options.full else 1
     spans = {10: 200, 32: 200, 100: 200, 320: 200, 1000: 200, 10_000: 60, 100_000: 10}
@@ -296,17 +303,17 @@ def averages(options):
     claims.save(figure, "infinite_width_averages", options)
 
 
-def at_step(rows, eta):
+def at_step(rows: list[dict[str, Any]], eta: float) -> list[dict[str, Any]]:
     return [row for row in rows if row["step_size"] == eta]
 
 
-def extrapolated(rows, steps):
+def extrapolated(rows: list[dict[str, Any]], steps: Sequence[float]) -> list[dict[str, Any]]:
     """2 e(η/2) − e(η), seed by seed: free of the part of the bias that is linear in η. Norms cannot be treated so."""
     coarse, fine = (at_step(rows, eta) for eta in steps)
     return [{name: 2 * b[name] - a[name] for name in MEASURED[:3]} for a, b in zip(coarse, fine, strict=True)]
 
 
-def fitted(m, mean, error):
+def fitted(m: np.ndarray, mean: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, int]:
     """(A, b), their standard errors, χ² and degrees of freedom of e = A/m + b_η, weighted, means (η, m)."""
     k = len(mean)
     design = np.column_stack([np.tile(1 / m, k), np.kron(np.eye(k), np.ones((len(m), 1)))]) / error.reshape(-1, 1)
@@ -316,7 +323,7 @@ def fitted(m, mean, error):
     return solution, np.sqrt(np.diag(covariance)), chi2, design.shape[0] - k - 1
 
 
-def _draw_biases(ax, rows, name, steps):
+def _draw_biases(ax: Any, rows: list[dict[str, Any]], name: str, steps: Sequence[float]) -> None:
     """Means over seeds against m, the fit of 1/m and a constant for each step size, and the extrapolation to η = 0;
     means within two standard errors of zero as upper limits."""
     by_width = grouped(rows, "m")
@@ -351,7 +358,7 @@ def _draw_biases(ax, rows, name, steps):
     ax.set(xscale="log", yscale="log")
 
 
-def boundary(options):
+def boundary(options: claims.Options) -> None:
     """Share of ∫‖θ‖² of few particles against time, where a minimizer exists and where none does."""
     m, seeds = (100_000, range(4)) if options.full else (10_000, range(3))
     rows = options.study("infinite_width_boundary", boundary_cell).run(

@@ -15,6 +15,9 @@ by the test points themselves ("oracle": the kernel at its luckiest), and logist
 3 d²: hours.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import claims
 import numpy as np
 
@@ -36,9 +39,10 @@ from meanfield.kernels.solve import score
 N_TEST, TARGET = 4000, 0.1
 STEPS = (0, 20, 40, 80, 120, 160, 240, 320, 480, 640, 960, 1280, 1920, 2560, 3200, 4000)
 NETWORK = {"reg": 5e-3, "m": 4096, "steps": STEPS[-1]}
+Curves = dict[tuple[str, str], tuple[list[dict[str, Any]], str]]  # (method, choice) -> rows, and the column of errors
 
 
-def ridge_cell(d, n, seed):
+def ridge_cell(d: int, n: int, seed: int) -> dict[str, Any]:
     """Ridge on n points: test errors by both choices, the signal and noise of leave-one-out's and of reg → 0."""
     (X, y), (Z, z), kernel = paper_data(n, d, seed), paper_data(N_TEST, d, 10_000 + seed), ReluKernel()
     path = RidgePath(loss="error").fit(kernel.gram(X), y)
@@ -57,7 +61,7 @@ def ridge_cell(d, n, seed):
     }
 
 
-def oracle_cell(method, d, n, seed):
+def oracle_cell(method: str, d: int, n: int, seed: int) -> dict[str, Any]:
     """Least test error of logistic regression or the ν-SVM (ν = 0: hard margin) over its path."""
     (X, y), (Z, z), kernel = paper_data(n, d, seed), paper_data(N_TEST, d, 10_000 + seed), ReluKernel()
     scale = kernel.diagonal(X[:1])[0]
@@ -66,7 +70,7 @@ def oracle_cell(method, d, n, seed):
     return {"oracle_error": found.score, "setting": found.setting}
 
 
-def network_cell(d, n, seed, reg, m, steps):
+def network_cell(d: int, n: int, seed: int, reg: float, m: int, steps: int) -> dict[str, Any]:
     """The default run on n points: test error, signal and noise, and the particles' alignment at STEPS."""
     (X, y), (Z, z) = paper_data(n, d, seed), paper_data(N_TEST, d, 10_000 + seed)
     aligned = {}
@@ -89,7 +93,7 @@ def network_cell(d, n, seed, reg, m, steps):
     }
 
 
-def margin_cell(d, n, seed):
+def margin_cell(d: int, n: int, seed: int) -> dict[str, Any]:
     """Margin of the hard-margin SVM and its caps, all over √K(x, x), which is the same at every point of D.
 
     cap weighs the points so that each of the four (x₁, x₂) that occurs has the same share; cap_limit is that of n → ∞.
@@ -108,12 +112,12 @@ def margin_cell(d, n, seed):
     }
 
 
-def margins_of(scores, y):
+def margins_of(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(k, r) margins of r predictors at once."""
     return np.stack([margins(f, y) for f in scores.T], axis=1)
 
 
-def alignment(ensemble):
+def alignment(ensemble: Ensemble) -> float:
     """Σ |w| ‖u‖ ‖P s‖² / Σ |w| ‖u‖, s = u/‖u‖, P onto (x₁, x₂): 2/d for uniform particles, 1 for focused ones."""
     w, u = np.abs(ensemble.w[:, 0].astype(float)), ensemble.u.astype(float)
     norm = np.linalg.norm(u, axis=1)
@@ -121,11 +125,11 @@ def alignment(ensemble):
     return float(w @ inside / (w @ norm))
 
 
-def ridge_cells(ratios, seeds):
+def ridge_cells(ratios: Callable[[int], list[float]], seeds: dict[int, int]) -> list[dict[str, Any]]:
     return [{"d": d, "n": round(r * d**2), "seed": s} for d in seeds for r in ratios(d) for s in range(seeds[d])]
 
 
-def threshold(options, dims=(10, 20, 40)):
+def threshold(options: claims.Options, dims: tuple[int, ...] = (10, 20, 40)) -> None:
     seeds = {10: 48, 20: 16, 40: 8, 80: 4} if options.full else {10: 24, 20: 8, 40: 3, 80: 2}
     grid = [0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4]
     cells = ridge_cells(lambda d: grid if d < 80 or options.full else [1.0, 1.1], {d: seeds[d] for d in dims})
@@ -158,16 +162,16 @@ def threshold(options, dims=(10, 20, 40)):
     threshold_figure(rows, curves, found, options)
 
 
-def large(options):
+def large(options: claims.Options) -> None:
     threshold(options, (10, 20, 40, 80))
 
 
-def crossing(rows, column, d):
+def crossing(rows: list[dict[str, Any]], column: str, d: int) -> tuple[float, float]:
     """n/d² at which the mean error over the seeds falls through TARGET, and its jackknife standard error."""
     rows = [row for row in rows if row["d"] == d]
     seeds = sorted({row["seed"] for row in rows})
 
-    def where(kept):
+    def where(kept: set[int]) -> float:
         ns = sorted({row["n"] for row in rows})
         errors = [np.mean([r[column] for r in rows if r["n"] == n and r["seed"] in kept]) for n in ns]
         return np.interp(-TARGET, -np.array(errors), np.array(ns) / d**2, left=np.nan, right=np.nan)
@@ -177,7 +181,12 @@ def crossing(rows, column, d):
     return float(where(set(seeds))), float(np.sqrt((k - 1) * without.var())) if k > 1 else float("nan")
 
 
-def threshold_figure(rows, curves, found, options):
+def threshold_figure(
+    rows: list[dict[str, Any]],
+    curves: Curves,
+    found: dict[tuple[str, str, int], tuple[float, float]],
+    options: claims.Options,
+) -> None:
     figure, (left, right) = claims.page(2)
     for i, d in enumerate(sorted({row["d"] for row in rows})):
         for column, line in (("loo_error", "-"), ("oracle_error", "--")):
@@ -216,19 +225,19 @@ def threshold_figure(rows, curves, found, options):
     claims.save(figure, "kernel_threshold", options)
 
 
-def averaged(rows, column):
+def averaged(rows: list[dict[str, Any]], column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """n/d², mean and standard error of a column over the seeds, for one d."""
     ns = sorted({row["n"] for row in rows})
     values = [claims.mean_and_error(row[column] for row in rows if row["n"] == n) for n in ns]
     return np.array(ns) / rows[0]["d"] ** 2, *np.array(values).T
 
 
-def ticks(axis, values):
+def ticks(axis: Any, values: Sequence[int]) -> None:
     axis.set_xticks(values, [str(value) for value in values])
     axis.minorticks_off()
 
 
-def focus(options):
+def focus(options: claims.Options) -> None:
     ratios = [0.1, 0.2, 0.4, 0.8, 1.4] + ([2.0, 3.0] if options.full else [])
     seeds = {10: 24, 20: 8, 40: 3, **({80: 2} if options.full else {})}
     rows = options.study("kernel_ridge", ridge_cell).run(
@@ -259,14 +268,14 @@ def focus(options):
     claims.save(figure, "kernel_focus", options)
 
 
-def network_cells(options):
+def network_cells(options: claims.Options) -> list[dict[str, Any]]:
     seeds = {10: 16, 20: 8, 40: 8, 80: 4} if options.full else {10: 8, 20: 5, 40: 3}
     return [
         {"d": d, "n": k * d, "seed": s, **NETWORK} for d in seeds for k in (1, 2, 4, 6, 8, 12) for s in range(seeds[d])
     ]
 
 
-def ratio_over(rows, d, signal, noise):
+def ratio_over(rows: list[dict[str, Any]], d: int, signal: str, noise: str) -> list[tuple[int, float, float]]:
     """(n, ratio, factor): mean signal over the root of the mean noise, over the seeds, uncertain by × or ÷ factor.
 
     log factor is the jackknife's standard error of the ratio's logarithm.
@@ -282,13 +291,13 @@ def ratio_over(rows, d, signal, noise):
     return out
 
 
-def bars(mine):
+def bars(mine: list[tuple[int, float, float]]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """n, ratio and the ends of its error bars, as `errorbar` takes them."""
     n, ratio, factor = np.array(mine).T
     return n, ratio, [ratio - ratio / factor, ratio * factor - ratio]
 
 
-def align(options):
+def align(options: claims.Options) -> None:
     nets = options.study("kernel_network", network_cell).run(network_cells(options))
     rows = [row for row in nets if row["n"] == 6 * row["d"]]
     figure, (ax,) = claims.page(1)
@@ -310,7 +319,7 @@ def align(options):
     claims.save(figure, "kernel_align", options)
 
 
-def margin(options):
+def margin(options: claims.Options) -> None:
     seeds = range(8 if options.full else 3)
     over_n = [{"d": 20, "n": n, "seed": s} for n in (25, 50, 100, 200, 400, 800, 1600) for s in seeds]
     dims = (10, 14, 20, 28, 40, *((56,) if options.full else ()))

@@ -8,9 +8,13 @@
 
 γ* comes from a linear program with column generation, c of γ = γ*(1 − c/log(1/λ) + …) from its dual solution of least
 KL (meanfield/optimality/margin_law.py). `optimum` columns are exact.optimum's, the neurons of the global minimum found
-one by one; `gap` is (L − its lower bound)/L of the trained ensemble, an estimate from above of how far that is from the minimum.
-Fast mode is meant for a quarter of an hour on two idle cores (not measured: they were shared), full mode for hours.
+one by one; `gap` is (L − its lower bound)/L of the trained ensemble, an estimate from above of how far that is from the
+minimum. Fast mode is meant for a quarter of an hour on two idle cores (not measured: they were shared), full mode for
+hours.
 """
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import claims
 import numpy as np
@@ -18,30 +22,33 @@ import numpy as np
 from meanfield import Ensemble, Problem, Schedule, exact, simulate
 from meanfield.datasets.load import load_dataset
 from meanfield.optimality.margin_law import margin_law
-from meanfield.optimality.max_margin import max_margin, refitted
+from meanfield.optimality.max_margin import MaxMargin, max_margin, refitted
 from meanfield.simulation.config import Data
 
 PATIENCE = 1e4  # effort: searches stop by their tolerance, and long before this
 GRID = np.linspace(-1, 1, 401)
+BySeed = dict[int, list[dict[str, Any]]]  # the rows of a seed, by falling λ
 
 
-def dataset(source, n, d, seed):
+def dataset(source: str, n: int, d: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """X, y, X_test, y_test; "corners" is the paper's distribution with its four corners as four classes."""
     data = load_dataset(Data(source="xor" if source == "corners" else source, n=n, d=d, n_test=4096, seed=seed))
+    assert data.X_test is not None
+    assert data.y_test is not None
     if source != "corners":
         return data.X, data.y, data.X_test, data.y_test
     return data.X, corner(data.X), data.X_test, corner(data.X_test)
 
 
-def corner(X):
+def corner(X: np.ndarray) -> np.ndarray:
     return np.argmax(X[:, :2] @ np.array([[1, -1, 0, 0], [0, 0, 1, -1]]), axis=1)
 
 
-def loss_of(source):
+def loss_of(source: str) -> str:
     return "cross_entropy" if source == "corners" else "logistic"
 
 
-def limit(source, n, d, seed, tolerance):
+def limit(source: str, n: int, d: int, seed: int, tolerance: float) -> dict[str, Any]:
     """γ* and the law of its approach."""
     X, y, _, _ = dataset(source, n, d, seed)
     found = max_margin(X, y, loss=loss_of(source), tolerance=tolerance, effort=PATIENCE, threads=1)
@@ -60,7 +67,9 @@ def limit(source, n, d, seed, tolerance):
     return {**results, "curve": curve(found)} if source == "line" else results
 
 
-def trained(source, n, d, seed, reg, m, steps, noise=0.0):
+def trained(
+    source: str, n: int, d: int, seed: int, reg: float, m: int, steps: int, noise: float = 0.0
+) -> dict[str, Any]:
     """An ensemble annealed to λ = reg, beside the global minimum; τ falls from `noise`, if any, to 1e-11 of it."""
     X, y, X_test, y_test = dataset(source, n, d, seed)
     temperature = Schedule("geometric", noise, 1e-11 * noise, round(0.8 * steps)) if noise else 0.0
@@ -83,13 +92,13 @@ def trained(source, n, d, seed, reg, m, steps, noise=0.0):
     return {**results, "curve": curve(run.ensemble, norm=penalty / reg)} if source == "line" else results
 
 
-def curve(network, norm=1.0):
+def curve(network: Ensemble | MaxMargin, norm: float = 1.0) -> str:
     """f/∫‖θ‖² on the grid, as text."""
     f = network.predict(np.column_stack([GRID, np.ones_like(GRID)])).reshape(-1) / norm
     return " ".join(f"{value:.6g}" for value in f)
 
 
-def width(n, d, seed, m, start, reg, steps):
+def width(n: int, d: int, seed: int, m: int, start: int, reg: float, steps: int) -> dict[str, Any]:
     """m particles annealed to λ = reg; then the output weights that are best for their directions."""
     X, y, X_test, y_test = dataset("xor", n, d, seed)
     problem = Problem(X, y, reg=reg, X_test=X_test, y_test=y_test)
@@ -106,7 +115,7 @@ def width(n, d, seed, m, start, reg, steps):
     }
 
 
-def program(n, d, seed, tolerance):
+def program(n: int, d: int, seed: int, tolerance: float) -> dict[str, Any]:
     """The network of the linear program: its width, margin and test error."""
     X, y, X_test, y_test = dataset("xor", n, d, seed)
     found = max_margin(X, y, tolerance=tolerance, effort=PATIENCE, threads=1)
@@ -114,24 +123,36 @@ def program(n, d, seed, tolerance):
     return {"m": len(found.u), "margin": found.margin, "test_error": error}
 
 
-def extrapolated(x, ratio):
+def extrapolated(x: np.ndarray, ratio: np.ndarray) -> tuple[float, float]:
     """γ/γ* at x = 0 and c, of γ/γ* = a − c x + b x², by least squares."""
     a, slope, _ = np.polynomial.polynomial.polyfit(x, ratio, 2)
     return a, -slope
 
 
-def fitted(x, ratio):
+def fitted(x: np.ndarray, ratio: np.ndarray) -> float:
     """c of γ/γ* = 1 − c x + b x², by least squares."""
     return -np.linalg.lstsq(np.stack([x, x**2], axis=1), ratio - 1, rcond=None)[0][0]
 
 
-def left_out(fit, x, ratio):
+def left_out(fit: Callable[[np.ndarray, np.ndarray], float], x: np.ndarray, ratio: np.ndarray) -> tuple[float, float]:
     """What `fit` returns, and the most that it changes when one point is left out."""
     value = fit(x, ratio)
     return value, max(abs(fit(np.delete(x, k), np.delete(ratio, k)) - value) for k in range(len(x)))
 
 
-def approach(options, name, source, n, d, seeds, regs, m, tolerance, steps=None, **more):
+def approach(
+    options: claims.Options,
+    name: str,
+    source: str,
+    n: int,
+    d: int,
+    seeds: Sequence[int],
+    regs: Sequence[float],
+    m: int,
+    tolerance: float,
+    steps: int | None = None,
+    **more: Any,
+) -> tuple[list[dict[str, Any]], BySeed]:
     """Both studies of a part, the tables, and (limits, {seed: rows by falling λ}).
 
     steps: 4000 down to λ = 1e-5 and 8000 below, unless given. more: columns of the configurations of `trained`.
@@ -153,12 +174,12 @@ def approach(options, name, source, n, d, seeds, regs, m, tolerance, steps=None,
         for s in seeds
         for reg in regs
     )
-    rows = {s: [row for row in rows if row["seed"] == s] for s in seeds}
-    tabulate(limits, rows)
-    return limits, rows
+    by_seed = {s: [row for row in rows if row["seed"] == s] for s in seeds}
+    tabulate(limits, by_seed)
+    return limits, by_seed
 
 
-def tabulate(limits, rows):
+def tabulate(limits: list[dict[str, Any]], rows: BySeed) -> None:
     """Means over the draws for each λ; then the constants of each draw."""
     head = ["λ", "γ/γ*", "±", "optimum", "law", "1 − c/log(1/λ)", "γ*∫‖θ‖² − min y f", "c", "largest gap", "test error"]
     lines = []
@@ -198,12 +219,12 @@ def tabulate(limits, rows):
     claims.table(head, [constants(one, own) for one, own in zip(limits, rows.values(), strict=True)])
 
 
-def local(row, one):
+def local(row: dict[str, Any], one: dict[str, Any]) -> float:
     """γ* ∫‖θ‖² − min y f, which tends to c."""
     return row["norm"] * (one["margin"] - row["margin"])
 
 
-def constants(one, rows):
+def constants(one: dict[str, Any], rows: list[dict[str, Any]]) -> list[float]:
     """γ* and c of one draw from the dual, and as the runs have them; ± is what leaving one λ out changes at most."""
     reg, star = np.array([r["reg"] for r in rows]), one["margin"]
     x, scaled, ratio = 1 / np.log(1 / reg), 1 / np.log(star / reg), np.array([r["margin"] for r in rows]) / star
@@ -219,13 +240,13 @@ def constants(one, rows):
     ]
 
 
-def predicted(reg, one):
+def predicted(reg: Any, one: dict[str, Any]) -> Any:
     """γ(ρ_λ)/γ* by the dual solution of least KL."""
     size = np.log(one["margin"] / reg)
     return (size - one["excess"]) / (size - one["kl"])
 
 
-def draw_approach(ax, limits, rows):
+def draw_approach(ax: Any, limits: list[dict[str, Any]], rows: BySeed) -> None:
     """γ/γ* of every seed against 1/log(1/λ), with the law from the dual solution and the extrapolation."""
     regs = [row["reg"] for row in next(iter(rows.values()))]
     x = 1 / np.log(1 / np.array(regs))
@@ -247,7 +268,7 @@ def draw_approach(ax, limits, rows):
     ax.grid(axis="x", visible=False)
 
 
-def draw_constants(ax, limits, rows):
+def draw_constants(ax: Any, limits: list[dict[str, Any]], rows: BySeed) -> None:
     """γ*∫‖θ‖² − min y f, which tends to c, against 1/log(1/λ)."""
     for k, (one, own) in enumerate(zip(limits, rows.values(), strict=True)):
         x = [1 / np.log(1 / row["reg"]) for row in own]
@@ -269,7 +290,7 @@ def draw_constants(ax, limits, rows):
     ax.set_ylim(0, None)
 
 
-def paper(options):
+def paper(options: claims.Options) -> None:
     seeds = range(5 if options.full else 3)
     regs = [10.0 ** -(k / 2) for k in range(6, 17)] if options.full else [10.0**-k for k in range(3, 9)]
     found = approach(options, "paper", "xor", 160, 20, seeds, regs, 8192 if options.full else 1024, 5e-3)
@@ -279,7 +300,7 @@ def paper(options):
     claims.save(figure, "margin_paper", options)
 
 
-def line(options):
+def line(options: claims.Options) -> None:
     regs = [10.0**-k for k in range(5, 13 if options.full else 11)]
     m, steps = (1024, 300_000) if options.full else (256, 100_000)
     limits, rows = approach(options, "line", "line", 12, 2, [0], regs, m, 1e-5, steps, noise=1e-3)
@@ -289,7 +310,7 @@ def line(options):
     claims.save(figure, "margin_line", options)
 
 
-def draw_functions(ax, one, rows):
+def draw_functions(ax: Any, one: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """f/(γ* ∫‖θ‖²): the maximum-margin network, and those of a large and a small λ."""
     X, y, _, _ = dataset("line", one["n"], 2, 0)
     shown = [next(row for row in rows if row["reg"] == reg) for reg in (1e-5, 1e-8)]
@@ -307,7 +328,7 @@ def draw_functions(ax, one, rows):
     ax.legend(fontsize=7, ncols=2, loc="upper right")
 
 
-def multiclass(options):
+def multiclass(options: claims.Options) -> None:
     seeds = range(5 if options.full else 2)
     regs = [10.0**-k for k in range(3, 9)]
     n, d, m = (80, 10, 4096) if options.full else (40, 5, 1024)
@@ -318,7 +339,7 @@ def multiclass(options):
     claims.save(figure, "margin_multiclass", options)
 
 
-def width_part(options):
+def width_part(options: claims.Options) -> None:
     n, d, seeds, starts = (32, 10, range(5), 64) if options.full else (24, 8, range(3), 24)
     widths = [2**k for k in range(11)]
     limits = options.study("margin_width_limit", limit).run(
@@ -356,7 +377,9 @@ def width_part(options):
     draw_width(options, rows, widths, star, best, alone, errors, n)
 
 
-def envelopes(rows, seeds, widths, star):
+def envelopes(
+    rows: list[dict[str, Any]], seeds: Sequence[int], widths: Sequence[int], star: dict[int, float]
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Best margin/γ* and its network's test error (seeds, widths); how often a width found less than a narrower one.
 
     A network of width m is one of any larger width (split a neuron in two halves), so all rows up to m count for m.
@@ -374,7 +397,16 @@ def envelopes(rows, seeds, widths, star):
     return best, errors, drops
 
 
-def draw_width(options, rows, widths, star, best, alone, errors, n):
+def draw_width(
+    options: claims.Options,
+    rows: list[dict[str, Any]],
+    widths: Sequence[int],
+    star: dict[int, float],
+    best: np.ndarray,
+    alone: np.ndarray,
+    errors: np.ndarray,
+    n: int,
+) -> None:
     figure, axes = claims.page(2)
     axes[0].plot(
         [r["m"] for r in rows],

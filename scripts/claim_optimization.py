@@ -46,6 +46,7 @@ def minimum(problem: Problem) -> tuple[Optimum, dict[str, float]]:
 def minimum_cell(d: int, n: int, seed: int, reg: float) -> dict[str, Any]:
     problem = paper_problem(n, d, seed, reg=reg)
     found, known = minimum(problem)
+    assert problem.X_test is not None
     return {**known, "minimum_error": problem.loss.error(found.predict(problem.X_test), problem.test_targets)}
 
 

@@ -10,6 +10,9 @@ features), `lazy` (the same network without regularization, initialized where it
 takes all three. Data are the paper's distribution D; each error is over 4096 new points.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import claims
 import numpy as np
 
@@ -28,17 +31,19 @@ NAMES = {
     "features_best_error": "random features",
     "lazy_error": "network, lazy",
 }
+Curves = dict[int, tuple[np.ndarray, np.ndarray]]  # d -> (sizes (k,), errors (k, seeds))
+Fit = tuple[dict[int, list[float]], tuple[float, float, float]]  # what `exponent` returns
 
 
-def network_cell(d, n, seed, reg, m, steps):
+def network_cell(d: int, n: int, seed: int, reg: float, m: int, steps: int) -> dict[str, Any]:
     return comparison.network(comparison.paper_problem(n, d, seed, reg=reg), m=m, steps=steps, seed=seed)
 
 
-def kernel_cell(d, n, seed, features):
+def kernel_cell(d: int, n: int, seed: int, features: int) -> dict[str, Any]:
     return comparison.kernel_choices(comparison.paper_problem(n, d, seed), features=features, seed=seed)
 
 
-def lazy_cell(d, n, seed, m, alpha, steps):
+def lazy_cell(d: int, n: int, seed: int, m: int, alpha: float, steps: int) -> dict[str, Any]:
     """Gradient flow without regularization, from N(0, α²) with a mirrored second half: f = 0 at the start.
 
     The tangent kernel grows like α² and so the particles need to move only by a fraction of order α⁻² (`moved`) until
@@ -70,7 +75,7 @@ def lazy_cell(d, n, seed, m, alpha, steps):
     }
 
 
-def network_rows(options):
+def network_rows(options: claims.Options) -> list[dict[str, Any]]:
     dims, seeds = ((10, 14, 20, 28, 40, 56, 80, 113, 160), 10) if options.full else ((10, 14, 20, 28, 40), 5)
     m, steps = (4096, 12000) if options.full else (1024, 4000)
     cells = [
@@ -82,7 +87,7 @@ def network_rows(options):
     return options.study("sample_complexity_network", network_cell).run(cells)
 
 
-def kernel_rows(options):
+def kernel_rows(options: claims.Options) -> list[dict[str, Any]]:
     dims, seeds = ((10, 14, 20, 28, 40, 56, 80), 10) if options.full else ((10, 14, 20, 28, 40), 5)
     cells = [
         {"d": d, "n": round(r * d * d), "seed": seed, "features": 8192 if d < 50 else 16384}
@@ -93,7 +98,7 @@ def kernel_rows(options):
     return options.study("sample_complexity_kernel", kernel_cell).run(cells)
 
 
-def lazy_rows(options):
+def lazy_rows(options: claims.Options) -> list[dict[str, Any]]:
     dims, seeds = ((10, 14, 20, 28), 10) if options.full else ((10, 14, 20), 3)
     cells = [
         {"d": d, "n": round(r * d * d), "seed": seed, "m": 2048, "alpha": 100.0, "steps": 20000}
@@ -104,7 +109,7 @@ def lazy_rows(options):
     return options.study("sample_complexity_lazy", lazy_cell).run(cells)
 
 
-def crossing(sizes, errors, level=LEVEL):
+def crossing(sizes: np.ndarray, errors: np.ndarray, level: float = LEVEL) -> float:
     """The n from which the error stays at most `level`, interpolated linearly in log n; NaN if it does not get there.
 
     sizes (k,) increasing, errors (k,); NaN too where the first size is already enough.
@@ -117,7 +122,7 @@ def crossing(sizes, errors, level=LEVEL):
     return float(np.exp((1 - part) * np.log(sizes[i]) + part * np.log(sizes[i + 1])))
 
 
-def curves(rows, column):
+def curves(rows: list[dict[str, Any]], column: str) -> Curves:
     """d -> (sizes (k,), errors (k, seeds))."""
     found = {}
     for d in sorted({row["d"] for row in rows}):
@@ -127,15 +132,15 @@ def curves(rows, column):
     return found
 
 
-def exponent(found, draws=2000, seed=0):
+def exponent(found: Curves, draws: int = 2000, seed: int = 0) -> Fit:
     """(n at 10 % error {d: (n, low, high)}, (slope, low, high)): seeds resampled within each d, 95 % percentiles."""
     rng = np.random.default_rng(seed)
     dims = np.array(sorted(found))
 
-    def thresholds(pick):
+    def thresholds(pick: Callable[[int], np.ndarray]) -> np.ndarray:
         return np.array([crossing(found[d][0], found[d][1][:, pick(found[d][1].shape[1])].mean(axis=1)) for d in dims])
 
-    def slope(n):
+    def slope(n: np.ndarray) -> float:
         good = np.isfinite(n)
         return np.polyfit(np.log(dims[good]), np.log(n[good]), 1)[0] if good.sum() > 2 else np.nan
 
@@ -147,7 +152,7 @@ def exponent(found, draws=2000, seed=0):
     return {int(d): values for d, *values in zip(dims, point, low, high, strict=True)}, (slope(point), *ends)
 
 
-def show(rows, columns, unit):
+def show(rows: list[dict[str, Any]], columns: Sequence[str], unit: str) -> None:
     """Mean and standard error over the draws at every d and n; the largest value of what measures quality."""
     head = ["d", "n", f"n/{unit}", *(NAMES.get(name, name) for name in columns)]
     lines = []
@@ -158,7 +163,7 @@ def show(rows, columns, unit):
     claims.table(head, lines)
 
 
-def network(options):
+def network(options: claims.Options) -> None:
     rows = network_rows(options)
     show(rows, ["network_error", "network_refit_error", "relative_gap", "refit_gap"], "d")
     largest = max(rows, key=lambda row: row["relative_gap"])
@@ -167,32 +172,32 @@ def network(options):
     print(f"n = 6d: {sum(row['network_error'] > 0 for row in at_six)} of {len(at_six)} cells with a test error above 0")
 
 
-def kernel(options):
+def kernel(options: claims.Options) -> None:
     rows = kernel_rows(options)
     show(rows, ["kernel_best_error", "kernel_error", "features_best_error"], "d²")
     methods = [row["kernel_best_method"] for row in rows]
     print("best of all:", ", ".join(f"{name} {methods.count(name)}" for name in sorted(set(methods))))
 
 
-def lazy(options):
+def lazy(options: claims.Options) -> None:
     rows = lazy_rows(options)
     show(rows, ["lazy_error", "lazy_risk", "moved"], "d²")
     print(f"not at risk 10⁻³ after the last step: {sum(row['lazy_risk'] > 1e-3 for row in rows)} of {len(rows)}")
 
 
-def figure(options):
+def figure(options: claims.Options) -> None:
     nets, kernels, lazies = network_rows(options), kernel_rows(options), lazy_rows(options)
     page, axes = claims.page(3, height=2.7)
     for ax, power in ((axes[0], 1), (axes[1], 2)):
         draw_errors(ax, nets, kernels, power)
-    fits = {
+    rows = {
         "network_error": nets,
         "kernel_best_error": kernels,
         "kernel_error": kernels,
         "features_best_error": kernels,
         "lazy_error": lazies,
     }
-    fits = {name: exponent(curves(rows, name)) for name, rows in fits.items()}
+    fits = {name: exponent(curves(own, name)) for name, own in rows.items()}
     refit = exponent(curves(nets, "network_refit_error"))
     claims.table(
         ["n at 10 % error", "exponent", "95 %", "n at each d"],
@@ -207,7 +212,7 @@ def figure(options):
     claims.save(page, "sample_complexity", options)
 
 
-def draw_errors(ax, nets, kernels, power):
+def draw_errors(ax: Any, nets: list[dict[str, Any]], kernels: list[dict[str, Any]], power: int) -> None:
     """Test error against n/d^power: the network filled and solid, the best kernel open and dashed."""
     import matplotlib
     from matplotlib.lines import Line2D
@@ -243,7 +248,7 @@ def draw_errors(ax, nets, kernels, power):
     if power == 1:
         ax.legend(handles=handles, loc="upper right")
     else:
-        black = {"color": "k", "marker": "o", "ms": 3.2, "lw": 0.9}
+        black: dict[str, Any] = {"color": "k", "marker": "o", "ms": 3.2, "lw": 0.9}
         styles = [
             Line2D([], [], **black, label="regularized network"),
             Line2D([], [], **black, mfc="white", ls="--", label="NTK, best of all"),
@@ -251,7 +256,7 @@ def draw_errors(ax, nets, kernels, power):
         ax.legend(handles=styles, loc="upper right", bbox_to_anchor=(1.0, 1.08))
 
 
-def draw_thresholds(ax, fits):
+def draw_thresholds(ax: Any, fits: dict[str, Fit]) -> None:
     styles = zip(claims.COLOURS, claims.MARKERS, ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1))), strict=False)
     for (name, (sizes, (slope, low, high))), (colour, marker, line) in zip(fits.items(), styles, strict=False):
         d = np.array([d for d, n in sizes.items() if np.isfinite(n[0])])

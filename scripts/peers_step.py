@@ -26,13 +26,18 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 ETA, REG, TAU = 0.05, 5e-3, 1e-4
 TILE, JAX_TILE = 2048, 1024
+
+Peer = tuple[Callable[[], None], Callable[[], tuple[np.ndarray, np.ndarray]]]  # (step, state), see below
+Turn = Callable[[int], list[float]]  # a number of calls -> the seconds of each
 
 
 @dataclass
@@ -46,11 +51,11 @@ class Task:
     tau: float = TAU
 
     @property
-    def noise(self):
+    def noise(self) -> float:
         return math.sqrt(2 * ETA * self.tau)
 
 
-def make_task(m, n, d, outputs=1, dtype="float32", seed=0):
+def make_task(m: int, n: int, d: int, outputs: int = 1, dtype: str = "float32", seed: int = 0) -> Task:
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, d)).astype(dtype)
     signs = rng.standard_normal(n)
@@ -59,7 +64,7 @@ def make_task(m, n, d, outputs=1, dtype="float32", seed=0):
     return Task(X, y, U, rng.standard_normal((m, outputs)).astype(dtype))
 
 
-def useful_flops(m, n, d, outputs=1):
+def useful_flops(m: int, n: int, d: int, outputs: int = 1) -> int:
     """Operations of a step that computes nothing twice; what is done more counts for nothing."""
     return 4 * m * n * d + (6 * m * n * outputs if outputs > 1 else 0)
 
@@ -67,12 +72,12 @@ def useful_flops(m, n, d, outputs=1):
 # Each peer takes a Task and returns (step, state): step() moves the particles once, state() gives (U, w) as arrays.
 
 
-def numpy_one(task):
+def numpy_one(task: Task) -> Peer:
     X, y, U, w = task.X, task.y, task.U.copy(), task.w[:, 0].copy()
     rng, m, n = np.random.default_rng(1), len(U), len(X)
     kind, noise = U.dtype.type, U.dtype.type(task.noise)
 
-    def step():
+    def step() -> None:
         f = np.zeros(n, kind)
         for k in range(0, m, TILE):
             f += w[k : k + TILE] @ np.maximum(U[k : k + TILE] @ X.T, 0)
@@ -89,13 +94,13 @@ def numpy_one(task):
     return step, lambda: (U, w[:, None])
 
 
-def numpy_many(task):
+def numpy_many(task: Task) -> Peer:
     X, U, w = task.X, task.U.copy(), task.w.copy()
     rng, m, n = np.random.default_rng(1), len(U), len(X)
     kind, noise = U.dtype.type, U.dtype.type(task.noise)
     target = np.eye(w.shape[1], dtype=kind)[task.y]
 
-    def step():
+    def step() -> None:
         f = np.zeros_like(target)
         for k in range(0, m, TILE):
             f += np.maximum(U[k : k + TILE] @ X.T, 0).T @ w[k : k + TILE]
@@ -115,7 +120,7 @@ def numpy_many(task):
     return step, lambda: (U, w)
 
 
-def torch_one(task, tile=None):
+def torch_one(task: Task, tile: int | None = None) -> Peer:
     import torch
 
     X, y, U, w = (torch.from_numpy(a.copy()) for a in (task.X, task.y, task.U, task.w[:, 0]))
@@ -123,7 +128,7 @@ def torch_one(task, tile=None):
     whole, tile = tile is None, tile or m
 
     @torch.no_grad()
-    def step():
+    def step() -> None:
         f = torch.zeros_like(y)
         for k in range(0, m, tile):
             Z = U[k : k + tile] @ X.T
@@ -139,7 +144,7 @@ def torch_one(task, tile=None):
     return step, lambda: (U.numpy(), w[:, None].numpy())
 
 
-def torch_many(task, tile=None):
+def torch_many(task: Task, tile: int | None = None) -> Peer:
     import torch
 
     X, U, w = (torch.from_numpy(a.copy()) for a in (task.X, task.U, task.w))
@@ -148,7 +153,7 @@ def torch_many(task, tile=None):
     whole, tile = tile is None, tile or m
 
     @torch.no_grad()
-    def step():
+    def step() -> None:
         f = torch.zeros_like(target)
         for k in range(0, m, tile):
             A = torch.relu(U[k : k + tile] @ X.T)
@@ -166,7 +171,7 @@ def torch_many(task, tile=None):
     return step, lambda: (U.numpy(), w.numpy())
 
 
-def jax_step(task, tile=None, bits="threefry2x32"):
+def jax_step(task: Task, tile: int | None = None, bits: str = "threefry2x32") -> Peer:
     """One or many outputs: the outer loop and the noise are the same, the two halves differ."""
     import jax
     import jax.numpy as jnp
@@ -180,7 +185,7 @@ def jax_step(task, tile=None, bits="threefry2x32"):
     halves = (_jax_one if C == 1 else _jax_many)(jax, X, jnp.asarray(task.y), C, m, n)
 
     @partial(jax.jit, donate_argnums=(0, 1))
-    def one(U, w, key):
+    def one(U: Any, w: Any, key: Any) -> tuple[Any, Any]:
         Ut, wt = U.reshape(m // tile, tile, d), w.reshape(m // tile, tile, *w.shape[1:])
         zero = jnp.zeros(n if C == 1 else (n, C), kind)
         f = jax.lax.fori_loop(0, m // tile, lambda k, a: a + halves[0](Ut[k], wt[k]), zero)
@@ -193,7 +198,7 @@ def jax_step(task, tile=None, bits="threefry2x32"):
     held = [jnp.array(task.U), jnp.array(task.w[:, 0] if C == 1 else task.w)]
     key = [jax.random.key(0, impl=bits)]
 
-    def step():
+    def step() -> None:
         key[0], used = jax.random.split(key[0])
         held[:] = one(*held, used)
         held[0].block_until_ready()
@@ -201,21 +206,21 @@ def jax_step(task, tile=None, bits="threefry2x32"):
     return step, lambda: (np.asarray(held[0]), np.asarray(held[1]).reshape(m, C))
 
 
-def _jax_one(jax, X, y, C, m, n):
+def _jax_one(jax: Any, X: Any, y: Any, C: int, m: int, n: int) -> tuple[Callable, Callable, Callable]:
     jnp = jax.numpy
 
-    def move(r, Ub, wb):
+    def move(r: Any, Ub: Any, wb: Any) -> tuple[Any, Any]:
         G = jnp.where(Ub @ X.T > 0, r, 0.0) @ X
         return Ub - ETA * (wb[:, None] * G + 2 * REG * Ub), wb - ETA * ((G * Ub).sum(1) + 2 * REG * wb)
 
     return lambda U, w: w @ jnp.maximum(U @ X.T, 0), lambda f: -y * jax.nn.sigmoid(-y * f / m) / n, move
 
 
-def _jax_many(jax, X, y, C, m, n):
+def _jax_many(jax: Any, X: Any, y: Any, C: int, m: int, n: int) -> tuple[Callable, Callable, Callable]:
     jnp = jax.numpy
     target = jax.nn.one_hot(y, C, dtype=X.dtype)
 
-    def move(r, Ub, wb):
+    def move(r: Any, Ub: Any, wb: Any) -> tuple[Any, Any]:
         A = jnp.maximum(Ub @ X.T, 0)
         S = jnp.where(A > 0, wb @ r.T, 0.0)
         return Ub - ETA * (S @ X + 2 * REG * Ub), wb - ETA * (A @ r + 2 * REG * wb)
@@ -223,11 +228,11 @@ def _jax_many(jax, X, y, C, m, n):
     return lambda U, w: jnp.maximum(U @ X.T, 0).T @ w, lambda f: (jax.nn.softmax(f / m) - target) / n, move
 
 
-def _by_outputs(one, many, **options):
+def _by_outputs(one: Callable[..., Peer], many: Callable[..., Peer], **options: Any) -> Callable[[Task], Peer]:
     return lambda task: (one if task.w.shape[1] == 1 else many)(task, **options)
 
 
-PEERS = {
+PEERS: dict[str, Callable[..., Peer]] = {
     "numpy-tiled": _by_outputs(numpy_one, numpy_many),
     "torch": _by_outputs(torch_one, torch_many),
     "torch-tiled": _by_outputs(torch_one, torch_many, tile=TILE),
@@ -237,7 +242,7 @@ PEERS = {
 }
 
 
-def normals(name, count, dtype="float32"):
+def normals(name: str, count: int, dtype: str = "float32") -> Callable[[], object]:
     """A function that fills `count` standard normals by the generator of this peer."""
     if name.startswith("torch"):
         import torch
@@ -251,20 +256,21 @@ def normals(name, count, dtype="float32"):
         key = jax.random.key(0, impl="rbg" if name.endswith("rbg") else "threefry2x32")
         draw = jax.jit(lambda key: jax.random.normal(key, (count,), dtype))
         return lambda: draw(key).block_until_ready()
-    out, rng = np.empty(count, dtype), np.random.default_rng(1)
+    out = np.empty(count, dtype)
+    rng: Any = np.random.default_rng(1)  # whose stubs take the name of a dtype only as a literal
     return lambda: rng.standard_normal(out=out, dtype=dtype)
 
 
-def matrix_product(size, dtype="float32"):
+def matrix_product(size: int, dtype: str = "float32") -> Callable[[], object]:
     a = np.random.default_rng(0).random((size, size)).astype(dtype)
     out = np.empty_like(a)
     return lambda: np.matmul(a, a, out=out)
 
 
-def repeated(step):
+def repeated(step: Callable[[], object]) -> Turn:
     """A turn: `count` timed calls of `step` after one that warms up; seconds of each call."""
 
-    def turn(count):
+    def turn(count: int) -> list[float]:
         step()
         stamps = [time.perf_counter()]
         for _ in range(count):
@@ -275,7 +281,7 @@ def repeated(step):
     return turn
 
 
-def make_turn(name, spec):
+def make_turn(name: str, spec: dict[str, Any]) -> Turn:
     """What a peer is asked to do, as a turn; `spec` is {"task": "step" | "normals" | "product", …}."""
     sizes = {key: value for key, value in spec.items() if key not in ("task", "threads")}
     if name.startswith("torch"):
@@ -287,19 +293,19 @@ def make_turn(name, spec):
     return repeated(normals(name, **sizes) if spec["task"] == "normals" else matrix_product(**sizes))
 
 
-def serve(make):
+def serve(make: Callable[[dict[str, Any]], Turn]) -> None:
     """Answer requests, one JSON object a line, until the input ends: {"make": spec} by {} or {"missing": why}, and
     {"turn": count} by {"seconds": […]}. Whatever a library prints goes to stderr."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    turn = None
+    turn: Any = None
     for line in sys.stdin:
         request = json.loads(line)
         try:
             if "make" in request:
                 turn = None  # frees the memory of the one before
                 turn = make(request["make"])
-                answer = {}
+                answer: dict[str, Any] = {}
             else:
                 answer = {"seconds": [float(s) for s in turn(request["turn"])]}
         except Exception as error:  # whatever goes wrong there is the asker's to judge
@@ -307,7 +313,7 @@ def serve(make):
         print(json.dumps(answer), file=answers)
 
 
-def check(options):
+def check(options: argparse.Namespace) -> None:
     """Largest difference of any weight from NumPy's, after three steps without noise."""
     for outputs in (1, 10):
         task = replace(make_task(4096, 64, 7, outputs, options.dtype), tau=0.0)
@@ -326,7 +332,7 @@ def check(options):
             print(f"{outputs:2d} outputs  {name:14s} differs from NumPy by at most {worst:.1e}")
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("m", 65536), ("n", 512), ("d", 20), ("outputs", 1), ("reps", 7)):
         parser.add_argument(f"--{name}", type=int, default=default)
