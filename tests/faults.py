@@ -16,6 +16,7 @@ from meanfield.cli import main
 from meanfield.dynamics import Langevin
 from meanfield.ensemble import Ensemble
 from meanfield.problem import Problem
+from meanfield.simulation import loop
 from meanfield.simulation import run as runs
 from meanfield.simulation.loop import resume
 from meanfield.simulation.trace import Trace
@@ -136,7 +137,7 @@ class Phases:
         """To be called in the process to be killed: nothing is put back."""
         self._numbers[0] = 0
         for owner, name, phase in (
-            (runs, "load", "load"),
+            (loop, "load", "load"),
             (Langevin, "step", "step"),
             (Trace, "record", "record"),
             (blocks, "_write", "write"),
