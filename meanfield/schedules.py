@@ -10,11 +10,21 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from types import ModuleType
 from typing import Any
 
 from .errors import InputError, did_you_mean
 
 SHAPES = ("constant", "linear", "geometric", "cosine", "c_over_log_t")
+
+
+@cache
+def _exact_math() -> ModuleType:
+    """Loaded when the first value is computed: reading a configuration needs no compiler."""
+    from .engine import exact_math
+
+    return exact_math
 
 
 @dataclass(frozen=True)
@@ -125,21 +135,24 @@ class Schedule:
             raise InputError(f"a {shape} schedule needs steps: the step at which it reaches its end")
         return cls(shape, start, end, table.get("steps", 0))  # type: ignore[arg-type]
 
+    @cached_property
+    def _log_ratio(self) -> float:
+        """log(end/start) of a geometric schedule."""
+        return _exact_math().log(self.end) - _exact_math().log(self.start)
+
     def __call__(self, k: int) -> float:
         """The value at step k ≥ 0; exactly `end` from step `steps` on (c_over_log_t: once the floor is reached)."""
-        from .engine import exact_math  # here, since reading a configuration loads no compiler
-
         if self.shape == "c_over_log_t":
-            return max(self.end, self.start / exact_math.log(math.e + k))
+            return max(self.end, self.start / _exact_math().log(math.e + k))
         if k >= self.steps:
             return self.end
         s = k / self.steps
         if self.shape == "linear":
             return self.start + (self.end - self.start) * s
         if self.shape == "geometric":
-            return self.start * exact_math.exp(s * (exact_math.log(self.end) - exact_math.log(self.start)))
+            return self.start * _exact_math().exp(s * self._log_ratio)
         if self.shape == "cosine":
-            value = self.end + (self.start - self.end) * 0.5 * (1.0 + exact_math.cospi(s))
+            value = self.end + (self.start - self.end) * 0.5 * (1.0 + _exact_math().cospi(s))
             return min(max(value, min(self.start, self.end)), max(self.start, self.end))  # rounding leaves the interval
         return self.end
 
