@@ -112,24 +112,22 @@ def interface(module: str) -> str:
 
 
 def module_names(package: str) -> list[str]:
-    """The modules of a package, those of its packages included, but for the command line."""
+    """The modules of a package and of its folders, but for the command line, figures and, seen from outside, kernels."""
     held = importlib.import_module(package)
-    names = [f"{package}.{one.name}" for one in pkgutil.iter_modules(held.__path__)]
-    return [name for name in names if name not in ("meanfield.cli", "meanfield.kernels", "meanfield.plots")]
+    names = [found.name for found in pkgutil.walk_packages(held.__path__, f"{package}.")]
+    apart = ("meanfield.cli", "meanfield.plots", "meanfield.kernels")
+    return [name for name in names if not any((name + ".").startswith(f"{one}.") for one in apart if one != package)]
 
 
 def modules(package: str) -> str:
-    """autodoc's directives for every module of a package.
+    """autodoc's directives for every module of a package; of a folder only what it is for.
 
-    What the page on Python has under the same name is not indexed again: the members of `meanfield.exact`, and the
-    module that shares its name with the function `simulate`.
+    The members of `meanfield.exact` are on the page on Python.
     """
     parts = []
     for name in module_names(package):
         lines = [f".. automodule:: {name}"]
-        if name.removeprefix("meanfield.") in public_names("meanfield"):
-            lines.append("   :no-index:")
-        if name != "meanfield.exact":
+        if not hasattr(importlib.import_module(name), "__path__") and name != "meanfield.exact":
             lines.append("   :members:")
         parts.append(f"## {name.removeprefix('meanfield.')}\n\n```{{eval-rst}}\n" + "\n".join(lines) + "\n```")
     return "\n\n".join(parts)
