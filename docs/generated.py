@@ -112,7 +112,7 @@ def interface(module: str) -> str:
 
 
 def module_names(package: str) -> list[str]:
-    """The modules of a package and of its folders, but for the command line, figures and, seen from outside, kernels."""
+    """The modules of a package and of its folders, but for the command line, figures and, from outside, kernels."""
     held = importlib.import_module(package)
     names = [found.name for found in pkgutil.walk_packages(held.__path__, f"{package}.")]
     apart = ("meanfield.cli", "meanfield.plots", "meanfield.kernels")
