@@ -20,6 +20,7 @@ _HOME = {
     "GradientFlow": "dynamics",
     "PerturbedFlow": "dynamics",
     "BirthDeath": "dynamics",
+    "Implicit": "dynamics",
     "Schedule": "schedules",
     "simulate": "simulation.loop",
     "resume": "simulation.loop",
@@ -31,6 +32,7 @@ _HOME = {
     "InputError": "errors",
     "RunFileError": "errors",
     "DivergenceError": "errors",
+    "RunWarning": "errors",
 }
 _MODULES = {
     "exact": "exact",

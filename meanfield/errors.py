@@ -70,6 +70,29 @@ class RunFileError(InputError):
     """
 
 
+class RunWarning(UserWarning):
+    """A run ended as it hardly was meant to; the message is one line naming what, and what to try.
+
+    Parameters
+    ----------
+    message : str
+        The line.
+
+    Examples
+    --------
+    Steps that are too large by far, and still end at finite numbers.
+
+    >>> import warnings
+    >>> from meanfield import Ensemble, GradientFlow, Problem, RunWarning, simulate
+    >>> problem = Problem([[1.0]], [1.0], loss="squared", reg=0.1)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     _ = simulate(problem, Ensemble.sphere(64, 1, scale=3.0), GradientFlow(step_size=11.0), steps=2)
+    >>> caught[0].category is RunWarning, str(caught[0].message).split(" is")[0]
+    (True, 'step 2: the objective')
+    """
+
+
 class DivergenceError(ArithmeticError):
     """The simulation left the finite numbers; the message names the step and the quantity.
 

@@ -37,6 +37,7 @@ def prepared(m: int, d: int) -> Run:
                 "data": {"source": "xor", "n": 64, "d": d, "n_test": 0},
                 "objective": {"reg": 5e-3},
                 "ensemble": {"m": m},
+                "dynamics": {"method": "langevin"},
                 "run": {"steps": 10},
             }
         )

@@ -21,7 +21,7 @@ from typing import Any
 import claims
 import numpy as np
 
-from meanfield import Ensemble, Problem, simulate
+from meanfield import Ensemble, Langevin, Problem, simulate
 from meanfield.kernels import (
     SVM,
     ReluKernel,
@@ -71,12 +71,13 @@ def oracle_cell(method: str, d: int, n: int, seed: int) -> dict[str, Any]:
 
 
 def network_cell(d: int, n: int, seed: int, reg: float, m: int, steps: int) -> dict[str, Any]:
-    """The default run on n points: test error, signal and noise, and the particles' alignment at STEPS."""
+    """Annealed Langevin on n points: test error, signal and noise, and the particles' alignment at STEPS."""
     (X, y), (Z, z) = paper_data(n, d, seed), paper_data(N_TEST, d, 10_000 + seed)
     aligned = {}
     result = simulate(
         Problem(X, y, reg=reg),
         Ensemble.sphere(m, d, seed=seed),
+        Langevin(),
         steps=steps,
         record_every=20,
         callback=lambda ensemble, row: aligned.update({int(row["step"]): alignment(ensemble)}),

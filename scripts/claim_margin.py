@@ -19,7 +19,7 @@ from typing import Any
 import claims
 import numpy as np
 
-from meanfield import Ensemble, Problem, Schedule, exact, simulate
+from meanfield import Ensemble, Langevin, Problem, Schedule, exact, simulate
 from meanfield.datasets.load import load_dataset
 from meanfield.optimality.margin_law import margin_law
 from meanfield.optimality.max_margin import MaxMargin, max_margin, refitted
@@ -75,7 +75,7 @@ def trained(
     temperature = Schedule("geometric", noise, 1e-11 * noise, round(0.8 * steps)) if noise else 0.0
     problem = Problem(X, y, loss=loss_of(source), reg=reg, temperature=temperature, X_test=X_test, y_test=y_test)
     start = Ensemble.sphere(m, problem.d, problem.outputs, seed=seed, dtype="float64")
-    run = simulate(problem, start, steps=steps, record_every=steps, threads=1)
+    run = simulate(problem, start, Langevin(), steps=steps, record_every=steps, threads=1)
     best = exact.optimum(problem, tolerance=1e-5, effort=PATIENCE, threads=1)
     value, _, penalty = problem.objective(run.ensemble, threads=1)
     norm = float(np.sum(best.w**2) + np.sum(best.u**2))
@@ -102,9 +102,8 @@ def width(n: int, d: int, seed: int, m: int, start: int, reg: float, steps: int)
     """m particles annealed to λ = reg; then the output weights that are best for their directions."""
     X, y, X_test, y_test = dataset("xor", n, d, seed)
     problem = Problem(X, y, reg=reg, X_test=X_test, y_test=y_test)
-    run = simulate(
-        problem, Ensemble.sphere(m, d, seed=start, dtype="float64"), steps=steps, record_every=steps, threads=1
-    )
+    particles = Ensemble.sphere(m, d, seed=start, dtype="float64")
+    run = simulate(problem, particles, Langevin(), steps=steps, record_every=steps, threads=1)
     margin, w, u = refitted(X, y, run.ensemble.u)
     f = np.maximum(X_test @ u.T, 0.0) @ w
     return {

@@ -51,9 +51,10 @@ def minimum_cell(d: int, n: int, seed: int, reg: float) -> dict[str, Any]:
 
 
 def run_cell(d: int, n: int, seed: int, reg: float, m: int, steps: int) -> dict[str, Any]:
-    """The default run: dynamics, annealing and step size as they come."""
+    """Langevin at τ = 0, annealing and step size as they come."""
     problem = paper_problem(n, d, seed, reg=reg)
-    result = simulate(problem, Ensemble.sphere(m, d, seed=seed), steps=steps, record_every=steps, test_every=steps)
+    start = Ensemble.sphere(m, d, seed=seed)
+    result = simulate(problem, start, Langevin(), steps=steps, record_every=steps, test_every=steps)
     return {
         "objective": problem.objective(result.ensemble).value,
         "test_error": error_on_test_set(problem, result.ensemble),

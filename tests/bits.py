@@ -46,13 +46,16 @@ def falling(shape: str, start: float, end: float, steps: int) -> dict[str, Any]:
     return {"shape": shape, "start": start, "end": end, "steps": steps}
 
 
-# Name -> configuration, as in a TOML file; what it leaves out has its default (logistic loss, Langevin, automatic step
-# size, annealing, float32). `source = "arrays"`: see `arrays`.
+LANGEVIN = {"method": "langevin"}
+
+# Name -> configuration, as in a TOML file; what it leaves out has its default (logistic loss, implicit steps at
+# τ = 0, automatic step size, float32). `source = "arrays"`: see `arrays`.
 CASES: dict[str, dict[str, Any]] = {
     "xor": {
         "data": XOR,
         "objective": {"reg": 1e-3},
         "ensemble": {"m": 2100},
+        "dynamics": LANGEVIN,
         "run": run(60, 5),
         "record": gap(20),
     },
@@ -90,6 +93,7 @@ CASES: dict[str, dict[str, Any]] = {
         "data": {**TEACHER, "task": "regression", "standardize": True},
         "objective": {"loss": "squared", "reg": 1e-3},
         "ensemble": {"m": 800, "dtype": "float64"},
+        "dynamics": LANGEVIN,
         "run": run(100, 10),
         "record": gap(50),
     },
@@ -109,6 +113,33 @@ CASES: dict[str, dict[str, Any]] = {
         "run": run(70, 10),
         "record": gap(70),
     },
+    "xor_implicit": {
+        "data": XOR,
+        "objective": {"reg": 1e-3},
+        "ensemble": {"m": 2100},
+        "run": run(30, 5),
+        "record": gap(15),
+    },
+    "teacher_implicit": {
+        "data": {**TEACHER, "task": "regression", "bias": True},
+        "objective": {"loss": "squared", "reg": 1e-3},
+        "ensemble": {"m": 800, "dtype": "float64"},
+        "dynamics": {"method": "implicit", "cooled_at": 24},
+        "run": run(30, 5),
+    },
+    "digits_implicit": {
+        "data": {"source": "sklearn:digits", "test_fraction": 0.97, "standardize": True, "bias": True},
+        "objective": {"loss": "cross_entropy", "reg": 1e-3},
+        "ensemble": {"m": 200},
+        "run": run(4, 2),
+    },
+    "implicit_noise": {
+        "data": TEACHER,
+        "objective": {"reg": 1e-2, "temperature": 1e-3},
+        "ensemble": {"m": 700},
+        "dynamics": {"method": "implicit"},
+        "run": run(20, 5),
+    },
     "line": {
         "data": {"source": "line", "n": 40, "n_test": 60},
         "objective": {"loss": "squared", "reg": 1e-3, "temperature": falling("geometric", 1e-2, 1e-6, 90)},
@@ -120,6 +151,7 @@ CASES: dict[str, dict[str, Any]] = {
         "data": {"source": "sklearn:digits", "test_fraction": 0.96, "standardize": True, "bias": True},
         "objective": {"loss": "cross_entropy", "reg": 1e-3},
         "ensemble": {"m": 400},
+        "dynamics": LANGEVIN,
         "run": run(40, 10),
         "record": {"test_every": 20},
     },
@@ -143,6 +175,7 @@ CASES: dict[str, dict[str, Any]] = {
         "data": {"source": "arrays"},
         "objective": {"loss": "squared", "reg": 1e-3},
         "ensemble": {"m": 1400},
+        "dynamics": LANGEVIN,
         "run": run(60, 10),
         "record": gap(30),
     },
@@ -266,7 +299,7 @@ def starts() -> dict[str, np.ndarray]:
         runs = []
         for seed in range(12):
             data = {"source": source, "n": 50, "d": 3 + seed, "n_test": 0, "seed": seed}
-            config = {"data": data, "ensemble": {"m": 64, "dtype": "float64"}, "run": run(1, 1)}
+            config = {"data": data, "ensemble": {"m": 64, "dtype": "float64"}, "dynamics": LANGEVIN, "run": run(1, 1)}
             runs.append(new_run_from_config(check_config(config, source)))
         found[source] = np.array([[one.problem.critical_reg(), *first_step(one)] for one in runs])
     return found

@@ -28,8 +28,8 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def result_keys(run: Any, out: Path | None, threads: int | None = None) -> dict[str, Any]:
-    """The keys of `run` and `resume --json`, computed from the state."""
+def result_keys(run: Any, out: Path | None, threads: int | None = None, final: Any = None) -> dict[str, Any]:
+    """The keys of `run` and `resume --json`, computed from the state; `final`: the run's `FinalGap`, if it has one."""
     from .. import diagnostics
     from ..dynamics import Field
     from ..simulation.trace import occasional_gap
@@ -38,7 +38,11 @@ def result_keys(run: Any, out: Path | None, threads: int | None = None) -> dict[
     field = Field(problem, ensemble.dtype, threads)
     moments = field.engine.predict(ensemble.particles, keep=False)
     value, risk, penalty = problem.evaluate(moments.f, moments.second, problem.reg(ensemble.step))
-    gap = occasional_gap(1).take(field, ensemble, moments) if run.config.record.gap else (None, None)
+    gap: tuple[Any, ...] = (None, None)
+    if final is not None:
+        gap = final.lower_bound, final.relative_gap
+    elif run.config.record.gap:
+        gap = occasional_gap(1).take(field, ensemble, moments)
     return {
         "step": ensemble.step,
         "time": ensemble.time,
@@ -61,7 +65,7 @@ def check_rows(run: Any, path: Path) -> None:
         raise InputError(f"{path}: has no rows of trace yet; resume it first")
 
 
-def network_table(run: Any, keys: Mapping[str, Any], baseline: Any = None) -> str:
+def network_table(run: Any, keys: Mapping[str, Any], baseline: Any = None, gap: str = "relative gap (estimate)") -> str:
     """The measures of a run, with the kernel's beside them if there are any."""
     classes = run.problem.classes is not None
     unit = "" if classes else " (mean square)"
@@ -69,11 +73,7 @@ def network_table(run: Any, keys: Mapping[str, Any], baseline: Any = None) -> st
         (f"objective L at λ = {run.problem.reg(run.ensemble.step):.3g}", number(keys["objective"]), ""),
         ("  risk R", number(keys["risk"]), ""),
         ("  penalty λ∫‖θ‖²dρ", number(keys["penalty"]), ""),
-        *(
-            [("relative gap, estimated", f"{100 * keys['relative_gap']:.3f} %", "")]
-            if keys["relative_gap"] is not None
-            else []
-        ),
+        *([(gap, percent(keys["relative_gap"]), "")] if percent(keys["relative_gap"]) else []),
         ("normalized margin", number(keys["margin"]), ""),
         (f"train error{unit}", rate(keys["train_error"], classes), baseline and rate(baseline.train_error, classes)),
         (f"test error{unit}", rate(keys["test_error"], classes), baseline and rate(baseline.test_error, classes)),
@@ -91,6 +91,11 @@ def table(rows: Iterable[tuple[str, ...]]) -> str:
         for row in rows
     ]
     return "\n".join([lines[0].rstrip(), "-" * len(lines[0].rstrip()), *(line.rstrip() for line in lines[1:])])
+
+
+def percent(value: float | None) -> str:
+    """Three digits; empty for what was not computed."""
+    return "" if value is None or not math.isfinite(value) else f"{100 * value:.3g} %"
 
 
 def number(value: float | None) -> str:

@@ -17,7 +17,9 @@ from ..errors import InputError, printable
 from ..runtime.communicator import Alone, world
 from ..runtime.durations import parse_duration
 from ..simulation.toml import load_config
-from ._tables import network_table, print_json, result_keys
+from ._tables import network_table, percent, print_json, result_keys
+
+_ESTIMATE = "relative gap (estimate)"  # what a run's trace has recorded
 
 
 class Duration(click.ParamType):
@@ -38,7 +40,8 @@ _shared = [
     click.option("--threads", type=click.IntRange(1, 4096), help="Threads (default: the cores this process may use)."),
     click.option("--max-time", type=Duration(), help="Save and stop with status 75 after this long: 30s, 10min, 2h."),
     click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there."),
-    click.option("--quiet", is_flag=True, help="No progress on stderr."),
+    click.option("--quiet", is_flag=True, help="No progress on stderr, only warnings."),
+    click.option("--no-gap", is_flag=True, help="Do not estimate at the end how far from the minimum the run is."),
 ]
 
 
@@ -68,6 +71,7 @@ def run(
     max_time: float | None,
     as_json: bool,
     quiet: bool,
+    no_gap: bool,
 ) -> int:
     """Simulate what CONFIG.toml describes; without it, the paper's problem.
 
@@ -90,8 +94,9 @@ def run(
     _check_alike(ranks)
     begun = new_run_from_config(loaded, ranks=ranks)
     left = None if max_time is None else max(0.0, max_time - (time.monotonic() - began))
-    result = run_to_end(begun, out, threads=threads, max_time=left, progress=_progress(quiet, as_json))
-    return _finish(begun, out, result, threads, as_json, ntk=ntk, plot=plot)
+    progress = _progress(quiet, as_json)
+    result = run_to_end(begun, out, threads=threads, max_time=left, progress=progress, final_gap=not no_gap)
+    return _finish(out, result, as_json, quiet, ntk=ntk, plot=plot)
 
 
 def _check_output(path: Path, force: bool) -> None:
@@ -125,9 +130,11 @@ def resume(
     max_time: float | None,
     as_json: bool,
     quiet: bool,
+    no_gap: bool,
 ) -> int:
     """Go on with a run exactly where it stopped: same bits as if it never had."""
     began = time.monotonic()
+    from ..simulation.final_gap import final_gap
     from ..simulation.loop import run_to_end
     from ..simulation.run import load
     from ..storage.lock import locked
@@ -145,7 +152,8 @@ def resume(
             raise InputError(f"--until {until}: the run is at step {loaded.ensemble.step} already")
         loaded.end_at(until, more)
         if loaded.ensemble.step >= loaded.config.run.steps:
-            keys = result_keys(loaded, path, threads) if as_json else {}
+            gap = None if no_gap or not as_json else final_gap(loaded, "done", threads)
+            keys = result_keys(loaded, path, threads, gap) if as_json else {}
             print(
                 f"{path}: finished at step {loaded.ensemble.step}; go further with --more N or --until STEP",
                 file=sys.stderr if as_json else sys.stdout,
@@ -154,10 +162,11 @@ def resume(
                 print_json(keys)
             return 0
         left = None if max_time is None else max(0.0, max_time - (time.monotonic() - began))
+        progress = _progress(quiet, as_json)
         result = run_to_end(
-            loaded, path, lock=False, threads=threads, max_time=left, progress=_progress(quiet, as_json)
+            loaded, path, lock=False, threads=threads, max_time=left, progress=progress, final_gap=not no_gap
         )
-    return _finish(loaded, path, result, threads, as_json)
+    return _finish(path, result, as_json, quiet)
 
 
 def _progress(quiet: bool, as_json: bool) -> Any:
@@ -185,22 +194,15 @@ def _check_alike(ranks: Alone) -> None:
     ranks.once(compare)
 
 
-def _finish(
-    run: Any, out: Path, result: Any, threads: int | None, as_json: bool, *, ntk: bool = False, plot: bool = False
-) -> int:
+def _finish(out: Path, result: Any, as_json: bool, quiet: bool, *, ntk: bool = False, plot: bool = False) -> int:
     """Show what came out, say how to go on, and turn the reason for stopping into an exit status."""
-    from ..simulation.output import quoted
-
-    status = {"done": 0, "objective_change": 0, "relative_gap": 0, "callback": 0, "max_time": 75}.get(result.stopped)
-    if status is None:
-        status = 128 + int(signal.Signals[result.stopped])
-    if not result.saved and world().leads:
-        print(f"meanfield: error: the last state could not be saved to {out}", file=sys.stderr)
-    if not result.saved:
-        status = 1
-    keys, baseline, figures = result_keys(run, out, threads), None, []
+    status, run = _status(result), result.run
+    gap = result.final_gap if result.wants_gap and status == 0 else None
+    keys, baseline, figures = result_keys(run, out, result.threads, gap), None, []
     if not world().leads:
         return status
+    if not result.saved:
+        print(f"meanfield: error: the last state could not be saved to {out}", file=sys.stderr)
     if ntk:
         from ..studies.comparison import kernel_baseline
 
@@ -215,9 +217,28 @@ def _finish(
     if as_json:
         kernel = {"ntk": baseline and vars(baseline)} if ntk else {}
         print_json({**keys, **kernel, **({"figures": figures} if plot else {})})
-        return status
+    else:
+        _show(out, result, network_table(run, keys, baseline, gap.words if gap else _ESTIMATE), figures)
+    if gap is not None:
+        _judge(gap, run, out, quiet)
+    return status
+
+
+def _status(result: Any) -> int:
+    """The exit status that a run ends with."""
+    if not result.saved:
+        return 1
+    status = {"done": 0, "objective_change": 0, "relative_gap": 0, "callback": 0, "max_time": 75}.get(result.stopped)
+    return 128 + int(signal.Signals[result.stopped]) if status is None else status
+
+
+def _show(out: Path, result: Any, shown: str, figures: list[Path]) -> None:
+    """The results as a table, where they are kept, and how to go on."""
+    from ..simulation.output import quoted
+
+    run = result.run
     finished = run.ensemble.step >= run.config.run.steps
-    print(network_table(run, keys, baseline))
+    print(shown)
     kept = result.saved or out.exists()
     print((f"\nrun file  {printable(str(out))}" if kept else "") + "".join(f"\nfigure    {one}" for one in figures))
     if kept:
@@ -225,7 +246,24 @@ def _finish(
         print(f"go on     {_program()} resume {printable(quoted(out))}{more}")
     if result.stopped not in ("done", "callback"):
         print(f"stopped   at step {run.ensemble.step} of {run.config.run.steps}: {result.stopped}", file=sys.stderr)
-    return status
+
+
+def _judge(gap: Any, run: Any, out: Path, quiet: bool) -> None:
+    """One line on stderr on a gap that is large, or that could not be had."""
+    from ..simulation.final_gap import LARGE
+    from ..simulation.output import quoted
+
+    if gap.missing and not quiet:
+        print(f"meanfield: the distance from the minimum is not known: {printable(gap.missing)}", file=sys.stderr)
+    elif gap.relative_gap > LARGE:
+        what, of = ("free energy", " of L") if gap.kind == "free energy" else ("objective", "")
+        sure = "proven: at most that" if gap.rigorous else "an estimate"
+        more = max(1000, run.ensemble.step // 2)
+        print(
+            f"meanfield: warning: the {what} may be above its minimum by {percent(gap.relative_gap)}{of} ({sure}): go "
+            f"on with `{_program()} resume {printable(quoted(out))} --more {more}`, or look closer with `certify`",
+            file=sys.stderr,
+        )
 
 
 def _program() -> str:

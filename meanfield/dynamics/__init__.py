@@ -6,11 +6,13 @@ May import: what is minimized (problem, ensemble, losses, schedules) and the eng
 from .base import Dynamics, exponential_move
 from .birth_death import BirthDeath
 from .field import Field
+from .implicit import Implicit
 from .langevin import GradientFlow, Langevin
 from .perturbed_flow import PerturbedFlow
 
 # By name, for configurations; whoever has the class needs no name.
-DYNAMICS: dict[str, type[Dynamics]] = {law.name: law for law in (Langevin, GradientFlow, PerturbedFlow, BirthDeath)}
+_LAWS = (Langevin, GradientFlow, PerturbedFlow, BirthDeath, Implicit)
+DYNAMICS: dict[str, type[Dynamics]] = {law.name: law for law in _LAWS}
 
 __all__ = [
     "DYNAMICS",
@@ -18,6 +20,7 @@ __all__ = [
     "Dynamics",
     "Field",
     "GradientFlow",
+    "Implicit",
     "Langevin",
     "PerturbedFlow",
     "exponential_move",

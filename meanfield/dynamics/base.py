@@ -64,6 +64,12 @@ class Dynamics:
     batch: int | None = None
 
     name: ClassVar[str]
+    passes: ClassVar[int] = 1  # what a step costs, in explicit steps, roughly
+
+    @property
+    def anneals(self) -> bool:
+        """Whether a run lowers a constant λ to its value from above, unless it is told otherwise."""
+        return self.step_size == "auto"
 
     def __post_init__(self) -> None:
         if self.step_size != "auto":

@@ -10,6 +10,7 @@ from ..engine import exact_algebra, exact_math, noise
 from ..engine.engine import Engine, Moments, Workers
 from ..ensemble import Ensemble
 from ..problem import Problem
+from .frame import Frame
 
 
 class Field:
@@ -69,6 +70,16 @@ class Field:
     def residual(self, moments: Moments) -> np.ndarray:
         """r = ∂R/∂f (n, C), float64."""
         return self.problem.loss.residual(moments.f, self.problem.targets)
+
+    @cached_property
+    def plain(self) -> Frame:
+        """The problem's own coordinates, for an implicit step."""
+        return Frame(self.engine, self.problem.X, whiten=False)
+
+    @cached_property
+    def whitened(self) -> Frame:
+        """Coordinates in which the inputs are of one scale."""
+        return Frame(self.engine, self.problem.X, whiten=True)
 
     @cached_property
     def norms(self) -> tuple[np.ndarray, float]:

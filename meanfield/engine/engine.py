@@ -137,7 +137,7 @@ class Engine:
         potential = np.empty(particles.span.count if potentials else 0)
         activity, packed = self._activity(particles), self.inputs.residual(residual)
         limbs = self._run(loops.observe, particles, activity, packed, float(reg), potential)
-        return float(self._value(limbs)[0]) / particles.span.total, potential
+        return float(self.value(limbs)[0]) / particles.span.total, potential
 
     def _activity(self, particles: Particles) -> loops.Activity:
         """The bits of all the particles, predicted again if they are not those of the particles as they are."""
@@ -152,11 +152,11 @@ class Engine:
         return particles.span.ranks.sum(self.workers.run(compiled, blocks, arguments, self.inputs.n * self.C + 1))
 
     def _moments(self, limbs: np.ndarray, particles: Particles) -> Moments:
-        value = self._value(limbs) / particles.span.total
+        value = self.value(limbs) / particles.span.total
         return Moments(value[:-1].reshape(self.inputs.n, self.C), float(value[-1]))
 
     @staticmethod
-    def _value(limbs: np.ndarray) -> np.ndarray:
+    def value(limbs: np.ndarray) -> np.ndarray:
         """Fixed point to float64; all NaN if anything did not fit."""
         value = (limbs[:-1, 0] * _LIMBS[0] + limbs[:-1, 1] * _LIMBS[1]) + limbs[:-1, 2] * _LIMBS[2]
         return np.full_like(value, np.nan) if limbs[-1, 0] else value

@@ -13,8 +13,9 @@ from numba.extending import register_jitable
 
 from ..runtime.arithmetic import fma
 from ..runtime.compiling import compiled
+from ..runtime.threads import Workers
 from .exact_math import norm, plain
-from .microkernels import ROWS, VECTORS, dots, lanes, place
+from .microkernels import ROWS, VECTORS, dots, lanes, place, take_ticket
 
 _GROUP = VECTORS * lanes(np.dtype(np.float64))
 
@@ -54,6 +55,53 @@ def product(A: Any, B: Any) -> np.ndarray:
     return np.ascontiguousarray(out.swapaxes(0, 1).reshape(len(left) * ROWS, -1)[: A.shape[0], : B.shape[1]])
 
 
+@compiled
+def _gram(A, weight, rows, columns, out, ticket, limbs):  # type: ignore[no-untyped-def]
+    """Lines of out (n, n) ← Aᵀ diag(weight) A, the lower half of GROUPs by ROWS at a time, and their mirror."""
+    J, n = A.shape
+    strip, wide = rows.shape[2], columns.shape[2]
+    tile = np.empty((strip, wide))
+    taken = take_ticket(ticket)
+    while taken < columns.shape[0]:
+        g = taken
+        for t in range(g * wide // strip, rows.shape[0]):
+            dots(place(rows, t * J * strip), place(columns, g * J * wide), J, place(tile, 0))
+            for a in range(min(strip, n - t * strip)):
+                i = t * strip + a
+                for b in range(min(wide, i + 1 - g * wide)):
+                    out[i, g * wide + b] = tile[a, b]
+                    out[g * wide + b, i] = tile[a, b]
+        taken = take_ticket(ticket)
+
+
+@compiled
+def _pack(A, weight, packed):  # type: ignore[no-untyped-def]
+    """packed (tiles, J, width) ← the columns of diag(weight) A (J, n) side by side, padded with zeros."""
+    J, n = A.shape
+    width = packed.shape[2]
+    for t in range(packed.shape[0]):
+        last = min(width, n - t * width)
+        for j in range(J):
+            for b in range(last):
+                packed[t, j, b] = weight[j] * A[j, t * width + b]
+            for b in range(last, width):
+                packed[t, j, b] = 0.0
+
+
+def gram(A: np.ndarray, weight: np.ndarray, workers: Workers | None = None) -> np.ndarray:
+    """Aᵀ diag(weight) A (n, n) of A (J, n) and weight (J,), float64: each element one chain of fma over J.
+
+    Symmetric to the last bit; the bits do not depend on how many threads there are.
+    """
+    A, (J, n) = plain(A), A.shape
+    rows, columns = np.empty((-(-n // ROWS), J, ROWS)), np.empty((-(-n // _GROUP), J, _GROUP))
+    _pack(A, weight, rows)
+    _pack(A, np.ones(J), columns)
+    out = np.empty((n, n))
+    (workers or Workers(1)).run(_gram, len(columns), (A, weight, rows, columns, out), 0)
+    return out
+
+
 @register_jitable
 def _combined(rows: Any, weights: Any, out: Any) -> None:
     """out[j] = Σ_i weights[i] rows[i, j], over i in turn."""
@@ -61,6 +109,18 @@ def _combined(rows: Any, weights: Any, out: Any) -> None:
     for i in range(rows.shape[0]):
         for j in range(rows.shape[1]):
             out[j] = fma(weights[i], rows[i, j], out[j])
+
+
+@compiled
+def _combine(rows, weights, out):  # type: ignore[no-untyped-def]
+    _combined(rows, weights, out)
+
+
+def combined(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Σ_i weights_i rows_i (p,) of rows (n, p): each element one chain of fma over i; nothing is copied."""
+    out = np.empty(rows.shape[1])
+    _combine(rows, weights, out)
+    return out
 
 
 @compiled

@@ -345,3 +345,128 @@ def take_ticket(typingctx, counter):  # type: ignore[no-untyped-def]
         return builder.atomic_rmw("add", data, _I64(1), "monotonic")
 
     return types.int64(counter), generate
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the implicit step: shares of the kinks
+
+
+def _subtract(e: _Emit, x: Any, d: Any, shares: list[list[Any]], v: Any, vectors: range) -> None:
+    """v[k, lane] −= Σ_row x[k, row] shares[row][lane]; x points at (d, ROWS), v at (d, GROUP)."""
+    minus = ir.Constant(e.vector, [ir.Constant(e.scalar, -1.0)] * e.lanes)
+    negative = [[e.b.fmul(share, minus) for share in row] for row in shares]
+
+    def body(k: Any, _: list[Any]) -> list[Any]:
+        xs = [e.broadcast(e.at(x, (k, ROWS), row)) for row in range(ROWS)]
+        for j, vector in enumerate(vectors):
+            place = e.at(v, (k, e.group), vector * e.lanes)
+            value = e.load(place)
+            for row in range(ROWS):
+                value = e.fma(xs[row], negative[row][j], value)
+            e.store(value, place)
+        return []
+
+    e.loop(d, [], body)
+
+
+@intrinsic
+def start_shares(typingctx, x, theta, d, S, alpha, v):  # type: ignore[no-untyped-def]
+    """alpha[row] ← 1[u·x > 0] and v −= Σ_row S[row] alpha[row] x_row for ROWS rows; S, alpha (ROWS, GROUP)."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        e = _Emit(context, builder, signature.args[1].dtype)
+        x, theta, d, S, alpha, v = args
+        one = ir.Constant(e.vector, [ir.Constant(e.scalar, 1.0)] * e.lanes)
+        for vectors in _subtiles():
+            z, shares = _dots(e, x, theta, d, vectors), []
+            for row in range(ROWS):
+                places = [(row * e.group + vector * e.lanes) for vector in vectors]
+                on = [builder.fcmp_ordered(">", value, e.zero) for value in z[row]]
+                for at, mask in zip(places, on, strict=True):
+                    e.store(builder.select(mask, one, e.zero), e.at(alpha, at))
+                kept = [e.load(e.at(S, at)) for at in places]
+                shares.append([builder.select(mask, k, e.zero) for mask, k in zip(on, kept, strict=True)])
+            _subtract(e, x, d, shares, v, vectors)
+        return e.nothing()
+
+    return types.void(x, theta, d, S, alpha, v), generate
+
+
+def _settled(e: _Emit, z: Any, s: Any, square: Any, before: Any, awake: Any) -> tuple[Any, Any]:
+    """(the share, what it changes of Σ s α x) of one example, whose v·x is z, where s‖x‖² > 0 and the lane is awake."""
+    one = ir.Constant(e.vector, [ir.Constant(e.scalar, 1.0)] * e.lanes)
+    kappa = e.b.fmul(s, square)
+    valley = e.b.and_(e.b.fcmp_ordered(">", kappa, e.zero), awake)
+    after = e.b.fadd(before, e.b.fdiv(z, e.b.select(valley, kappa, one)))
+    after = e.b.select(e.b.fcmp_ordered(">", after, e.zero), after, e.zero)
+    after = e.b.select(e.b.fcmp_ordered("<", after, one), after, one)
+    after = e.b.select(valley, after, before)
+    return after, e.b.fmul(s, e.b.fsub(after, before))
+
+
+def _settle_vector(e: _Emit, z: list[Any], at: Any, gram: Any, S: Any, alpha: Any, mask: Any) -> tuple[Any, list[Any]]:
+    """(bits of the lanes that changed, the changes of s α) of the ROWS rows for one vector, `at` its place in a row."""
+    minus = ir.Constant(e.vector, [ir.Constant(e.scalar, -1.0)] * e.lanes)
+    changed, shares, column = e.bits(0), [], list(z)
+    for row in range(ROWS):
+        place = row * e.group + at
+        before, square = e.load(e.at(alpha, place)), e.broadcast(e.at(gram, row * ROWS + row))
+        after, share = _settled(e, column[row], e.load(e.at(S, place)), square, before, mask)
+        e.store(after, e.at(alpha, place))
+        shares.append(share)
+        changed = e.b.or_(changed, e.b.bitcast(e.b.fcmp_unordered("!=", after, before), e.bits))
+        negative = e.b.fmul(share, minus)
+        for other in range(row + 1, ROWS):
+            column[other] = e.fma(e.broadcast(e.at(gram, row * ROWS + other)), negative, column[other])
+    return changed, shares
+
+
+@intrinsic
+def settle_shares(typingctx, x, gram, S, alpha, awake, d, v):  # type: ignore[no-untyped-def]
+    """One turn of coordinate descent over the shares of ROWS rows; 0 if nothing changed.
+
+    v (d, GROUP) is the particle's place with the present shares; gram (ROWS, ROWS) of the rows; S, alpha (ROWS, GROUP);
+    awake (VECTORS,), L bits each: the lanes that take part, then those in which something changed.
+    """
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        e = _Emit(context, builder, signature.args[6].dtype)
+        x, gram, S, alpha, awake, d, v = args
+        flags = builder.bitcast(awake, e.bits.as_pointer())
+        any_of: Any = _I64(0)
+        for vectors in _subtiles():
+            z = _dots(e, x, v, d, vectors)
+            shares: list[list[Any]] = [[] for _ in range(ROWS)]
+            some: Any = _I64(0)
+            for j, vector in enumerate(vectors):
+                mask, column = e.mask(e.load(e.at(flags, vector), e.bits)), [z[row][j] for row in range(ROWS)]
+                changed, steps = _settle_vector(e, column, vector * e.lanes, gram, S, alpha, mask)
+                for row in range(ROWS):
+                    shares[row].append(steps[row])
+                e.store(changed, e.at(flags, vector))
+                some = builder.or_(some, builder.zext(changed, _I64))
+            any_of = builder.or_(any_of, some)
+            with builder.if_then(builder.icmp_unsigned("!=", some, _I64(0))):
+                _subtract(e, x, d, shares, v, vectors)
+        return any_of
+
+    return types.int64(x, gram, S, alpha, awake, d, v), generate
+
+
+@intrinsic
+def shared_slope(typingctx, x, r, alpha, d, G):  # type: ignore[no-untyped-def]
+    """G[k, lane] −= Σ_row r_row alpha[row, lane] x_row,k for ROWS rows; r (ROWS,), G (d, GROUP)."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        e = _Emit(context, builder, signature.args[4].dtype)
+        x, r, alpha, d, G = args
+        for vectors in _subtiles():
+            shares = []
+            for row in range(ROWS):
+                one = e.broadcast(e.at(r, row))
+                values = [e.load(e.at(alpha, row * e.group + vector * e.lanes)) for vector in vectors]
+                shares.append([builder.fmul(one, value) for value in values])
+            _subtract(e, x, d, shares, G, vectors)
+        return e.nothing()
+
+    return types.void(x, r, alpha, d, G), generate

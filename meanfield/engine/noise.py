@@ -36,6 +36,7 @@ class Purpose(enum.IntEnum):
     SUBSET = 7  # which particles a snapshot keeps
     SEARCH = 8  # where the search for a peak of ‖G‖ begins
     DATA = 9  # inputs and units of a generated data set
+    BIRTH = 10  # where a newborn particle climbs from
 
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)

@@ -246,7 +246,7 @@ def _estimated_bound(
     primal = problem.evaluate(moments.f, moments.second, reg).value
     search = Search(problem, reg, threads=threads)
     search.residual = problem.loss.residual(moments.f, problem.targets)
-    pulled, heavy = _notable(search, w, u)
+    pulled, heavy = notable_directions(search, w, u)
     starts = np.concatenate([pulled[:12], heavy[:12]])
     for refits in range(3):
         climbed = np.concatenate([starts, search.starts(24)])
@@ -270,7 +270,7 @@ def _directions(w: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return u[moved] / size[moved, None], (size * row_norms(w))[moved]
 
 
-def _notable(search: Search, w: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def notable_directions(search: Search, w: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Unit directions (k, d) of these particles, the most pulled first, and of the heaviest 250 among them."""
     u, weight = _directions(w, u)
     order = np.argsort(-pull(search.X, search.residual, u), kind="stable")
@@ -409,7 +409,7 @@ def _last_look(search: Search, own: np.ndarray, share: float, starts: int) -> No
 
 def _proven(search: Search) -> _Proof:
     sphere = _sphere(search)
-    return _Proof(sphere, *_proven_bound(search, sphere))
+    return _Proof(sphere, *proven_bound(search, sphere))
 
 
 def _sphere(search: Search) -> SphereBound:
@@ -430,7 +430,7 @@ def _sphere(search: Search) -> SphereBound:
     return SphereBound(relaxed, search.peak, search.direction, 0.0, False, 0, dimension)
 
 
-def _proven_bound(search: Search, sphere: SphereBound) -> tuple[float, float]:
+def proven_bound(search: Search, sphere: SphereBound) -> tuple[float, float]:
     """The lower bound with all rounding subtracted, and how much that was.
 
     A computed dual point may miss the domain of R* by roundings (rows that must sum to zero, p ≤ 1): the nearest point

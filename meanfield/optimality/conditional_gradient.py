@@ -8,6 +8,7 @@ residual met, with the highest peak found in the place of the true maximum: an e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -18,9 +19,10 @@ from ..runtime.threads import default_threads
 from .budget import Budget
 from .duality import dual_bound
 from .group_lasso import Refit
-from .sphere_ascent import Peaks, climb, distinct, random_starts
+from .sphere_ascent import FittedStarts, Peaks, climb, distinct, merged, random_starts
 
 _WORK = 6e10  # of `optimum`: about a minute of one core
+_CAREFUL = 16  # highest peaks that are climbed from once more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +127,27 @@ class Search:
         self.draws += 1
         return random_starts(self.X, count, seed=self.seed, draw=self.draws - 1)
 
-    def peaks(self, starts: int, more: np.ndarray | None = None) -> Peaks:
-        """Peaks of ‖G_r‖ of the present residual, climbed to from random starts, the neurons at hand, and `more`."""
-        U = [self.u, self.starts(starts)]
-        if more is not None:
-            U.insert(0, more)
-        return climb(self.X, self.residual, np.concatenate(U), threads=self.threads, budget=self.budget)
+    @cached_property
+    def fitted(self) -> FittedStarts:
+        """Where starts come from that know the shape of the data."""
+        return FittedStarts(self.X, self.budget)
+
+    def peaks(self, starts: int, more: np.ndarray | None = None, *, fitted: bool = True) -> Peaks:
+        """Peaks of ‖G_r‖ of the present residual, from random and fitted starts, the neurons at hand, and `more`.
+
+        With fitted starts the highest are climbed from once more, with care: where features are nearly collinear a step
+        is inexact.
+        """
+        U = [self.u] if more is None else [more, self.u]
+        U += [self.fitted.draw(starts, seed=self.seed, draw=self.draws)] if fitted else []
+        peaks = self.climb(np.concatenate([*U, self.starts(starts)]))
+        if not fitted:
+            return peaks
+        return merged(peaks, self.climb(distinct(peaks, _CAREFUL).u, rounds=200, sweeps=100))
+
+    def climb(self, starts: np.ndarray, **care: int) -> Peaks:
+        """Peaks of ‖G_r‖ of the present residual from these starts."""
+        return climb(self.X, self.residual, starts, threads=self.threads, budget=self.budget, **care)
 
     def bound(self, peaks: Peaks) -> None:
         """Keep the bound of the present residual if it is the best so far."""

@@ -1,31 +1,26 @@
 """Many-start ascent of ‖G_a(u)‖ on the unit sphere: where a residual pulls hardest. It only ever finds lower estimates.
 
-G_a(u) = Σ_i a_i relu(u·x_i) is piecewise linear, and its maximizers often sit on kinks, where a gradient step sees
-nothing. With v = G/‖G‖ and b_i = v·a_i, the function v·G = Σ_{b>0} b relu − Σ_{b<0} |b| relu is a difference of convex
-functions. One step of the convex-concave procedure linearizes the first sum at u and maximizes the rest exactly:
-
-    max_{‖u‖≤1} g·u − Σ_{b<0} |b_i| relu(u·x_i)  =  min_{0≤α≤1} ‖g − Σ_{b<0} |b_i| α_i x_i‖,
-
-with g = Σ_{b>0, u·x>0} b_i x_i, a least-squares problem in a box, whose residual points to the maximizer, kinks (0 <
-α_i < 1) included. Kinks of the first sum are valleys, never maxima, and a random start does not stay in one.
+The ascent from one start is `engine/climbing.py`'s.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numba.extending import register_jitable
 
 from ..engine import noise
-from ..engine.exact_algebra import product
+from ..engine.climbing import climb_all
+from ..engine.exact_algebra import cholesky, cholesky_solve, product
 from ..engine.exact_math import row_norms, row_sums
 from ..runtime.compiling import compiled
 from .budget import Budget
 
 _CHUNK = 16  # starts a thread takes at a time, fewer where one takes long
 _BATCH = 512  # starts between two looks at the budget, fewer likewise
+_ROWS = 4096  # examples at most that fitted starts are fitted to
+_FITTED = 1 << 41  # counters from here on are those of fitted starts
 
 
 class Peaks(NamedTuple):
@@ -33,115 +28,6 @@ class Peaks(NamedTuple):
 
     u: np.ndarray
     value: np.ndarray
-
-
-@register_jitable
-def _square(p: Any) -> Any:
-    """‖p‖²."""
-    s = 0.0
-    for k in range(p.shape[0]):
-        s += p[k] * p[k]
-    return s
-
-
-@register_jitable
-def _pull(X: Any, a: Any, u: Any, z: Any, v: Any) -> Any:
-    """z ← X u, v ← G_a(u)/‖G_a(u)‖; returns ‖G_a(u)‖."""
-    v[:] = 0.0
-    for i in range(X.shape[0]):
-        s = 0.0
-        for k in range(X.shape[1]):
-            s += X[i, k] * u[k]
-        z[i] = s
-        if s > 0:
-            for c in range(a.shape[1]):
-                v[c] += a[i, c] * s
-    norm = np.sqrt(_square(v))
-    if norm > 0:
-        for c in range(a.shape[1]):
-            v[c] /= norm
-    return norm
-
-
-@register_jitable
-def _box_least_squares(X: Any, squares: Any, b: Any, alpha: Any, p: Any, sweeps: Any) -> Any:
-    """p ← p − Σ |b_i| α_i x_i over b_i < 0, made shortest over 0 ≤ α ≤ 1 by coordinate descent from `alpha`.
-
-    Returns how many sweeps that took.
-    """
-    n, d = X.shape
-    for i in range(n):
-        if b[i] < 0 and alpha[i] > 0:
-            for k in range(d):
-                p[k] += b[i] * alpha[i] * X[i, k]
-    for done in range(sweeps):
-        moved = 0.0
-        for i in range(n):
-            if b[i] < 0 and squares[i] > 0:
-                s = 0.0
-                for k in range(d):
-                    s += X[i, k] * p[k]
-                new = min(1.0, max(0.0, alpha[i] - s / (b[i] * squares[i])))
-                change = b[i] * (new - alpha[i])
-                if change != 0.0:
-                    for k in range(d):
-                        p[k] += change * X[i, k]
-                    alpha[i] = new
-                    moved += change * change * squares[i]
-        if moved <= 1e-24 * _square(p):
-            return done + 1
-    return sweeps
-
-
-@register_jitable
-def _convex_part(X: Any, a: Any, z: Any, v: Any, b: Any, p: Any) -> None:
-    """b_i ← v·a_i, p ← Σ b_i x_i over b_i > 0, z_i > 0."""
-    p[:] = 0.0
-    for i in range(X.shape[0]):
-        s = 0.0
-        for c in range(a.shape[1]):
-            s += a[i, c] * v[c]
-        b[i] = s
-        if s > 0 and z[i] > 0:
-            for k in range(X.shape[1]):
-                p[k] += s * X[i, k]
-
-
-@register_jitable
-def _climb(X: Any, squares: Any, a: Any, u: Any, rounds: Any, sweeps: Any, workspace: Any) -> Any:
-    """Ascend from u in place; the value reached and the passes over X. Never ends below where it began.
-
-    The workspace holds z, b and α (n,), v (C,) and p (d,).
-    """
-    z, b, alpha, v, p = workspace
-    best, at, passes = _pull(X, a, u, z, v), u.copy(), 1
-    for i in range(X.shape[0]):
-        alpha[i] = 1.0 if z[i] > 0 else 0.0
-    idle = 0
-    for _ in range(rounds):
-        _convex_part(X, a, z, v, b, p)
-        passes += 3 + _box_least_squares(X, squares, b, alpha, p, sweeps)
-        norm = np.sqrt(_square(p))
-        if not norm > 0:
-            break
-        for k in range(X.shape[1]):
-            at[k] = p[k] / norm
-        value = _pull(X, a, at, z, v)
-        idle = idle + 1 if value <= best * (1 + 1e-9) else 0
-        if value > best:
-            best = value
-            u[:] = at
-        if idle == 2:
-            break
-    return best, passes
-
-
-@compiled
-def _climb_all(X, squares, a, U, values, passes, rounds, sweeps):  # type: ignore[no-untyped-def]
-    n = X.shape[0]
-    workspace = (np.empty(n), np.empty(n), np.empty(n), np.empty(a.shape[1]), np.empty(X.shape[1]))
-    for s in range(U.shape[0]):
-        values[s], passes[s] = _climb(X, squares, a, U[s], rounds, sweeps, workspace)
 
 
 def pull(X: np.ndarray, a: np.ndarray, U: np.ndarray) -> np.ndarray:
@@ -179,7 +65,7 @@ def climb(
 
             def ascend(k: int, last: int = last, rounds: int = 0 if late else rounds) -> None:
                 part = slice(k, min(k + size, last))
-                _climb_all(X, squares, a, U[part], values[part], passes[part], rounds, sweeps)
+                climb_all(X, squares, a, U[part], values[part], passes[part], rounds, sweeps)
 
             list(pool.map(ascend, range(first, last, size)))
             budget.spend(0.5 * len(X) * (X.shape[1] + 6) * int(passes[first:last].sum()))
@@ -206,6 +92,51 @@ def random_starts(X: np.ndarray, count: int, *, seed: int = 0, draw: int = 0) ->
         mixed = mixed + np.where(t < terms, signs, 0.0)[:, None] * unit[chosen[t]]
     mixed = mixed + (1e-3 / np.sqrt(d)) * row_norms(mixed)[:, None] * normals(2, half, d)
     return np.concatenate([normals(0, count - half, d), mixed])
+
+
+class FittedStarts:
+    """Directions to climb from that no linear map of the inputs X (n, d) can bias: fits of random numbers.
+
+    u = (XᵀX)⁺ Xᵀ g makes u·x_i the best approximation to g_i: half with a normal g, half with a g of one to three
+    examples.
+    Where the inputs have a large mean or features of unlike scales, a uniform u puts all examples on one side, or
+    tells them apart by the largest feature alone; these cut the data in the middle whatever X is. In a subspace that
+    only examples beyond the first thousands reach, evenly spread, there are none.
+    """
+
+    def __init__(self, X: np.ndarray, budget: Budget | None = None) -> None:
+        self._budget = budget or Budget()
+        rows = X[:: -(-len(X) // _ROWS)]
+        scale = row_norms(np.ascontiguousarray(rows.T))
+        self._scale = np.where(scale > 0, scale, 1.0)
+        self._rows = rows / self._scale
+        moments = product(self._rows.T, self._rows)
+        moments[np.diag_indices(len(moments))] += 1e-12 * len(moments)  # the trace is at most d
+        self._factor = cholesky(moments)
+        self._budget.spend(0.2 * rows.size * rows.shape[1] + 0.2 * rows.shape[1] ** 3 + 1e5)
+
+    def draw(self, count: int, *, seed: int = 0, draw: int = 0) -> np.ndarray:
+        """So many (count, d): a function of X and these arguments alone; none where XᵀX cannot be factorized."""
+        if self._factor is None:
+            return np.zeros((0, len(self._scale)))
+        k, half, stream = len(self._rows), count // 2, _FITTED + 4 * draw
+        words = noise.raw(seed, noise.Purpose.SEARCH, stream, half).astype(np.int64)
+        chosen, terms = (words[:3] * k) >> 32, 1 + ((words[3] * 3) >> 32)
+        signs = noise.normals(seed, noise.Purpose.SEARCH, stream + 1, half, 3, dtype="float64")
+        dense = noise.normals(seed, noise.Purpose.SEARCH, stream + 2, count - half, k, dtype="float64")
+        mixed = np.zeros((half, len(self._scale)))
+        for t in range(3):
+            mixed += np.where(t < terms, signs[:, t], 0.0)[:, None] * self._rows[chosen[t]]
+        self._budget.spend(count * (5.0 * k + 0.1 * self._rows.size + 2 * len(self._scale) ** 2 + 1e4))
+        fits = [cholesky_solve(self._factor, b) for b in np.concatenate([product(dense, self._rows), mixed])]
+        return np.array(fits).reshape(count, len(self._scale)) / self._scale
+
+
+def merged(one: Peaks, other: Peaks) -> Peaks:
+    """All peaks of two searches, the highest first."""
+    values = np.concatenate([one.value, other.value])
+    order = np.argsort(-values, kind="stable")
+    return Peaks(np.concatenate([one.u, other.u])[order], values[order])
 
 
 @compiled

@@ -44,7 +44,7 @@ def differing(runs: Sequence[AnyRun], names: Sequence[str] = ()) -> list[str]:
     Examples
     --------
     >>> from meanfield import Ensemble, simulate
-    >>> other = simulate(result.problem, Ensemble.sphere(128, 2), steps=5)
+    >>> other = simulate(result.problem, Ensemble.sphere(128, 2), result.dynamics, steps=5)
     >>> plots.differing([result, other])
     ['m = 64, steps = 10', 'm = 128, steps = 5']
     >>> plots.differing([result, result], ["first.h5", "second.h5"])

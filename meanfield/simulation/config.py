@@ -30,8 +30,11 @@ FILE_ENDINGS = (".csv", ".npz", ".h5")
 GENERATORS = ("xor", "teacher", "parity", "line")
 GIVEN = ("arrays", "given")  # data and particles of a run made in Python: found in its run file alone
 LOSSES = ("logistic", "squared", "cross_entropy")
-METHODS = ("langevin", "gradient_flow", "perturbed_flow", "birth_death")
+METHODS = ("langevin", "gradient_flow", "perturbed_flow", "birth_death", "implicit")
 SKLEARN = ("sklearn:digits", "sklearn:breast_cancer", "sklearn:diabetes")
+ALL_AT_ONCE = ("implicit",)  # methods under which λ is not lowered from above
+DEFAULT_STEPS = {"implicit": 240}  # of a run that names no number
+EXPLICIT_STEPS = 4000  # of the other methods
 MEASURES = (
     "free_energy",
     "margins",
@@ -53,6 +56,28 @@ def default_annealing(reg: float, steps: int, critical: float) -> Schedule:
     """
     start = critical / 4
     return Schedule.of(reg) if reg >= start else Schedule("geometric", start, reg, round(0.7 * steps))
+
+
+def default_method(tables: Mapping[str, Any]) -> str:
+    """The method of a run that names none, from its sections: implicit, unless it asks for what only explicit steps do.
+
+    That is a temperature, minibatches, or a step size of its own.
+    """
+    dynamics, objective = (_section(tables, name) for name in ("dynamics", "objective"))
+    temperature = objective.get("temperature", 0.0)
+    ends = (
+        [temperature.get(end, 0.0) for end in ("start", "end")] if isinstance(temperature, Mapping) else [temperature]
+    )
+    if isinstance(temperature, Schedule):
+        ends = [temperature.start, temperature.end]
+    cold = all(end == 0 for end in ends)
+    explicit = dynamics.get("batch") is not None or dynamics.get("step_size", "auto") != "auto" or not cold
+    return "langevin" if explicit else "implicit"
+
+
+def _section(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    table = tables.get(name)
+    return table if isinstance(table, Mapping) else {}
 
 
 def _number_or_schedule(positive: bool, auto: bool = False) -> PlainValidator:
@@ -253,14 +278,19 @@ class Particles(Section):
 class Dynamics(Section):
     """`rebirth_rate` is σ of perturbed_flow, `exchange_rate` that of birth_death; batch None is the whole data.
 
-    A dynamics of the user's own has its further fields as `parameters`.
+    cooled_at, births, fit_masses and whiten are implicit's. A dynamics of the user's own has its further fields as
+    `parameters`. Which method a run has where none is named: `default_method`.
     """
 
-    method: Annotated[Text, _one_of_or_qualified(METHODS), _listed(METHODS)] = "langevin"
+    method: Annotated[Text, _one_of_or_qualified(METHODS), _listed(METHODS)] = "implicit"
     step_size: Annotated[float | str | Schedule, _number_or_schedule(positive=True, auto=True)] = "auto"
     rebirth_rate: Number = 1e-4
     exchange_rate: Number = 1.0
     batch: Count | None = None
+    cooled_at: CountOrZero | None = None
+    births: CountOrZero = 64
+    fit_masses: Flag = True
+    whiten: Flag = True
     parameters: Parameters = None
 
 
@@ -273,7 +303,7 @@ class StopWhen(Section):
 
 
 class Run(Section):
-    steps: CountOrZero = 4000
+    steps: CountOrZero = DEFAULT_STEPS["implicit"]
     record_every: Count = 20
     checkpoint_every: Annotated[int | str, _count_or('a duration such as "10min"', _is_duration)] = 500
     stop_when: StopWhen = StopWhen()
@@ -315,6 +345,23 @@ class Config(Section):
     run: Run = Run()
     record: Record = Record()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _method_is_decided(cls, tables: Any) -> Any:
+        """With the method, where none is named, and the numbers of steps that go with it."""
+        if not isinstance(tables, Mapping) or any(
+            isinstance(tables.get(name), Section) for name in ("dynamics", "run")
+        ):
+            return tables
+        if any(not isinstance(tables.get(name, {}), Mapping) for name in ("dynamics", "run")):
+            return tables
+        dynamics, run = dict(_section(tables, "dynamics")), dict(_section(tables, "run"))
+        method = dynamics.setdefault("method", default_method(tables))
+        run.setdefault("steps", DEFAULT_STEPS.get(method, EXPLICIT_STEPS) if isinstance(method, str) else 0)
+        if method == "implicit" and isinstance(run["steps"], int) and run["steps"] >= 0:
+            dynamics.setdefault("cooled_at", run["steps"])
+        return {**tables, "dynamics": dynamics, "run": run}
+
     @model_validator(mode="after")
     def _gap_is_defined(self) -> Config:
         needed = self.run.stop_when.relative_gap
@@ -332,7 +379,8 @@ class Config(Section):
         """
         reg, step_size = self.objective.reg, self.dynamics.step_size
         if not isinstance(reg, Schedule):
-            reg = default_annealing(reg, self.run.steps, critical())
+            anneals = self.dynamics.method not in ALL_AT_ONCE
+            reg = default_annealing(reg, self.run.steps, critical()) if anneals else Schedule.of(reg)
         if not isinstance(step_size, str):
             step_size = Schedule.of(step_size)
         temperature = Schedule.of(self.objective.temperature)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..diagnostics.basic import all_finite
-from ..dynamics import Dynamics, Field, Langevin
+from ..dynamics import Dynamics, Field, Implicit, Langevin
 from ..engine.engine import Moments
 from ..ensemble import Ensemble
 from ..errors import DivergenceError
@@ -19,6 +19,8 @@ from ..problem import Problem
 from ..storage.lock import RunLock, locked
 from ..storage.versions import BITS
 from .checkpoint import Keeper, NoKeeper, announce_failure
+from .config import DEFAULT_STEPS, EXPLICIT_STEPS
+from .final_gap import EARLY, warn_if_risen
 from .measures import WantedMeasures, sort_measures
 from .new_run import new_run_from_objects
 from .output import check_output
@@ -36,7 +38,7 @@ def simulate(
     ensemble: Ensemble,
     dynamics: Dynamics | None = None,
     *,
-    steps: int = 4000,
+    steps: int | None = None,
     record_every: int = 20,
     test_every: int | str = "auto",
     gap: bool = False,
@@ -52,6 +54,7 @@ def simulate(
     threads: int | None = None,
     force: bool = False,
     progress: Silent | None = None,
+    final_gap: bool = True,
 ) -> Result:
     """Move a copy of an ensemble by steps of a dynamics.
 
@@ -64,9 +67,9 @@ def simulate(
     ensemble : Ensemble
         Particles to begin with; they stay as they are, a copy moves.
     dynamics : Dynamics, optional
-        The law of motion, ours or the user's own; by default `Langevin` with an automatic step size.
-    steps : int
-        How many.
+        The law of motion, ours or the user's own; by default `Implicit`, or `Langevin` where there is a temperature.
+    steps : int, optional
+        How many; by default 240 of `Implicit`, 4000 of another.
     record_every : int
         Steps between rows of the trace.
     test_every, gap_every : int or "auto"
@@ -89,7 +92,7 @@ def simulate(
         Sees the ensemble and every recorded row, and stops the run by returning True.
     anneal : bool, optional
         Whether a λ that is a single number is lowered to its value from above, as the command does by default; None
-        means: if the step size is automatic.
+        means: if the dynamics does so with its step size (`Dynamics.anneals`).
     max_time : float, optional
         Seconds after which the run stops, saved.
     threads : int, optional
@@ -98,11 +101,19 @@ def simulate(
         Whether a file at `out` is overwritten.
     progress : Silent, optional
         Shows that the run is under way (`meanfield.simulation.progress`).
+    final_gap : bool
+        Whether `result.final` has an estimated `lower_bound` of the minimum and the `relative_gap` of the last state
+        (`Result.final_gap`), by a tenth of the run's work, when it is asked for.
 
     Returns
     -------
     Result
-        `.ensemble .trace .final .stopped .saved .snapshots .run`, and `.plot()`.
+        `.ensemble .trace .final .final_gap .stopped .saved .snapshots .run`, and `.plot()`.
+
+    Warns
+    -----
+    RunWarning
+        Where the objective at the end is above that at the beginning: the steps are too large.
 
     Raises
     ------
@@ -122,13 +133,14 @@ def simulate(
     >>> bool(result.trace["objective"][-1] < result.trace["objective"][0])
     True
     """
-    dynamics, wanted = dynamics or Langevin(), sort_measures(measures)
+    steps = _steps(problem, dynamics) if steps is None else int(steps) if isinstance(steps, np.integer) else steps
+    dynamics, wanted = dynamics or _default(problem, ensemble, steps), sort_measures(measures)
     run = new_run_from_objects(
         problem,
         ensemble.copy(),
         dynamics,
         run={
-            "steps": ensemble.step + (int(steps) if isinstance(steps, np.integer) else steps),
+            "steps": ensemble.step + steps,
             "record_every": record_every,
             "checkpoint_every": checkpoint_every,
             "stop_when": stop_when or {},
@@ -141,11 +153,28 @@ def simulate(
             **(record or {}),
         },
         measures=wanted,
-        anneal=getattr(dynamics, "step_size", None) == "auto" if anneal is None else anneal,
+        anneal=getattr(dynamics, "anneals", False) if anneal is None else anneal,
     )
     if out is not None:
         check_output(out, force)
-    return run_to_end(run, out, callback=callback, max_time=max_time, threads=threads, progress=progress)
+    return run_to_end(
+        run, out, callback=callback, max_time=max_time, threads=threads, progress=progress, final_gap=final_gap
+    )
+
+
+def _cold(problem: Problem) -> bool:
+    return problem.temperature.start == problem.temperature.end == 0
+
+
+def _steps(problem: Problem, dynamics: Dynamics | None) -> int:
+    """How many steps a run has by default."""
+    implicit = _cold(problem) if dynamics is None else isinstance(dynamics, Implicit)
+    return DEFAULT_STEPS["implicit"] if implicit else EXPLICIT_STEPS
+
+
+def _default(problem: Problem, ensemble: Ensemble, steps: int) -> Dynamics:
+    """The dynamics of a run that names none."""
+    return Implicit(cooled_at=ensemble.step + steps) if _cold(problem) else Langevin()
 
 
 def resume(
@@ -161,6 +190,7 @@ def resume(
     threads: int | None = None,
     force: bool = False,
     progress: Silent | None = None,
+    final_gap: bool = True,
 ) -> Result:
     """Go on with the run in a file exactly where it stopped.
 
@@ -174,7 +204,7 @@ def resume(
         The run's own, again, where they are of the user's making.
     measures : mapping or sequence, optional
         Functions, and objects `Measure`, again: columns of what is not given go on with NaN.
-    callback, max_time, threads, progress
+    callback, max_time, threads, progress, final_gap
         As those of `simulate`.
     force : bool
         Whether a lock that another host left is taken over.
@@ -206,7 +236,14 @@ def resume(
         run.end_at(until, more)
         run.also_measure(sort_measures(measures))
         return run_to_end(
-            run, path, lock=False, callback=callback, max_time=max_time, threads=threads, progress=progress
+            run,
+            path,
+            lock=False,
+            callback=callback,
+            max_time=max_time,
+            threads=threads,
+            progress=progress,
+            final_gap=final_gap,
         )
 
 
@@ -219,10 +256,11 @@ def run_to_end(
     max_time: float | None = None,
     threads: int | None = None,
     progress: Silent | None = None,
+    final_gap: bool = True,
 ) -> Result:
     """Take a run from where it is to its end, with its file, its signals and its progress around the loop.
 
-    RunFileError: a dynamics that is not known.
+    RunFileError: a dynamics that is not known. RunWarning: the objective rose.
     """
     progress, ensemble = progress or Silent(), run.ensemble
     if ensemble.step < run.config.run.steps:
@@ -231,7 +269,14 @@ def run_to_end(
     if out is not None and lock:
         with locked(out, ensemble.span.ranks):
             return run_to_end(
-                run, out, lock=False, callback=callback, max_time=max_time, threads=threads, progress=progress
+                run,
+                out,
+                lock=False,
+                callback=callback,
+                max_time=max_time,
+                threads=threads,
+                progress=progress,
+                final_gap=final_gap,
             )
     _leave_old_bits(run)
     with Stop(max_time, ensemble.span.ranks) as stop:
@@ -241,7 +286,9 @@ def run_to_end(
         finally:
             progress.close()
         saved = keeper.finish()
-    return Result(run, stopped, saved)
+    if stopped not in EARLY:
+        warn_if_risen(run, threads)
+    return Result(run, stopped, saved, final_gap, threads)
 
 
 def _leave_old_bits(run: Run) -> None:

@@ -58,7 +58,7 @@ class Run:
     >>> problem = Problem(np.eye(2), [1, -1])
     >>> run = simulate(problem, Ensemble.sphere(64, 2), steps=4, record_every=2).run
     >>> run.ensemble.step, run.trace["step"].tolist(), run.config.dynamics.method
-    (4, [0, 2, 4], 'langevin')
+    (4, [0, 2, 4], 'implicit')
     """
 
     config: Config

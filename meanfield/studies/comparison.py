@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import diagnostics
 from ..datasets.load import load_dataset
+from ..dynamics import Langevin
 from ..ensemble import Ensemble
 from ..errors import InputError
 from ..kernels import RandomFeatures, ReluKernel, RidgePath, best, class_targets, margins
@@ -101,12 +102,12 @@ def optimality(problem: Problem, ensemble: Ensemble, *, rounds: int = 8, threads
         search = Search(problem, problem.reg.end, threads=threads)
         search.residual = problem.loss.residual(f, problem.targets)
         own = _heaviest(ensemble)
-        peaks = search.peaks(200, own)
+        peaks = search.peaks(200, own, fitted=False)
         search.bound(peaks)
         search.u, search.c = own, np.zeros((len(own), problem.outputs))
         for _ in range(rounds):
             search.round(peaks, 100)
-            peaks = search.peaks(200)
+            peaks = search.peaks(200, fitted=False)  # the paper's data need no more
             search.bound(peaks)
             if search.gap < 1e-4 * search.value:
                 break
@@ -134,13 +135,14 @@ def paper_problem(n: int, d: int, seed: int, *, reg: float = 5e-3, n_test: int =
 
 
 def network(problem: Problem, *, m: int, steps: int, seed: int) -> dict[str, float]:
-    """Simulate with the default dynamics and annealing from the uniform law on the sphere: errors and optimality.
+    """Simulate by annealed Langevin from the uniform law on the sphere: errors and optimality.
 
     network_refit_error is the test error of `Optimality`'s refitted network.
     """
     result = simulate(
         problem,
         Ensemble.sphere(m, problem.d, problem.outputs, seed=seed),
+        Langevin(),
         steps=steps,
         record_every=steps,
         test_every=steps,

@@ -21,7 +21,8 @@ from meanfield.storage import hdf5, run_file
 SETTINGS = ("ensemble.m=256", "data.n=40", "data.d=6", "data.n_test=64", "run.record_every=10", "objective.reg=0.02")
 SETUP = [part for setting in SETTINGS for part in ("--set", setting)]
 SMALL = [*SETUP, "--set", "run.steps=40"]
-ENDLESS = [*SETUP, "--set", "run.steps=100000000", "--set", "run.checkpoint_every=20"]
+LANGEVIN = ["--set", "dynamics.method=langevin"]
+ENDLESS = [*SETUP, *LANGEVIN, "--set", "run.steps=100000000", "--set", "run.checkpoint_every=20"]
 RUN_KEYS = [
     "step",
     "time",
@@ -76,6 +77,11 @@ def refused(result, *words, status=2):
     assert err.count("\n") == 1, err
     for word in words:
         assert word in err, err
+
+
+def warned(err):
+    """How many warnings there are among the lines."""
+    return sum(line.startswith("meanfield: warning: ") for line in err.splitlines())
 
 
 def files():
@@ -279,13 +285,58 @@ def test_a_kernel_that_cannot_be_fitted_costs_no_run(call):
 
 def test_run_json_has_exactly_the_contract_s_keys_alone_on_stdout(call):
     """`run --json` prints one object, its numbers those of the trace's last row; what was not computed is null."""
-    status, out, _ = call("run", *SMALL, "--out", "a.h5", "--json")
+    status, out, _ = call("run", *SMALL, "--out", "a.h5", "--json", "--no-gap")
     found, trace = json.loads(out), load("a.h5").trace
     assert (status, list(found)) == (0, RUN_KEYS)
     assert (found["step"], found["out"], found["lower_bound"], found["relative_gap"]) == (40, "a.h5", None, None)
     for name in ("time", "objective", "risk", "penalty", "margin", "train_error"):
         assert found[name] == trace[name][-1], name
     assert 0 <= found["test_error"] <= 1
+
+
+def test_a_run_ends_by_saying_how_far_it_is(call):
+    """In the table and in JSON; above 1 % in one line on stderr as well, quiet or not, with what to do."""
+    settings = [*SETUP, "--set", "ensemble.dtype=float64", "--set", "dynamics.method=gradient_flow"]
+    status, out, err = call("run", *settings, "--set", "run.steps=40", "--out", "a.h5", "--quiet")
+    assert (status, warned(err), "relative gap (estimate)" in out) == (0, 1, True)
+    assert "meanfield: warning: the objective may be above its minimum by " in err
+    assert "resume a.h5 --more" in err
+    status, out, err = call("resume", "a.h5", "--until", "1500", "--json", "--quiet")
+    found = json.loads(out)
+    assert (status, warned(err)) == (0, 0)
+    assert 0 <= found["relative_gap"] < 0.01
+    assert found["relative_gap"] == pytest.approx(1 - found["lower_bound"] / found["objective"])
+    again = json.loads(call("resume", "a.h5", "--json")[1])  # finished
+    assert {**again, "seconds": 0} == {**found, "seconds": 0}
+
+
+def test_at_a_temperature_the_gap_is_called_that_of_the_free_energy(call):
+    settings = [*SMALL, "--set", "objective.temperature=1e-3"]
+    status, out, err = call("run", *settings, "--out", "a.h5", "--quiet")
+    assert (status, "free-energy gap / L (estimate)" in out) == (0, True)
+    assert "relative gap" not in out
+    assert "the free energy may be above its minimum by " in err
+
+
+def test_a_run_that_is_cut_short_spends_no_time_on_its_gap(call, monkeypatch):
+    """By --max-time, as by a signal; nor does one that is told not to."""
+    from meanfield.simulation import final_gap
+
+    monkeypatch.setattr(final_gap, "_measured", lambda *_: pytest.fail("measured"))
+    status, out, _ = call("run", *ENDLESS, "--max-time", "0.1s", "--out", "a.h5", "--json")
+    assert (status, json.loads(out)["relative_gap"]) == (75, None)
+    assert call("run", *SMALL, "--no-gap", "--out", "b.h5")[0] == 0
+
+
+def test_steps_far_too_large_are_told_in_one_line():
+    """Finite numbers, and an objective above where it began."""
+    settings = ("dynamics.step_size=2.0", "dynamics.method=gradient_flow", "dynamics.batch=1")
+    chosen = [part for one in settings for part in ("--set", one)]
+    line = [*PROCESS, "run", *SMALL, *chosen, "--no-gap", "--quiet", "--json", "--out", "a.h5"]
+    ended = subprocess.run(line, capture_output=True, text=True)
+    assert (ended.returncode, warned(ended.stderr)) == (0, 1), ended.stderr
+    assert "meanfield: warning: step 40: the objective is " in ended.stderr
+    assert json.loads(ended.stdout)["relative_gap"] is None
 
 
 def test_json_holds_null_where_there_is_no_test_set_and_no_margin(call):
@@ -379,9 +430,12 @@ def test_doctor_reports_what_the_machine_is(call):
 # Stopping and going on
 
 
-def test_a_run_resumed_for_more_equals_one_that_never_stopped(call, finished):
-    """run to 40, resume --more 25, resume --until 80 == run to 80: the same bits, the same trace."""
-    assert call("run", *SETUP, "--set", "run.steps=80", "--out", "b.h5")[0] == 0
+@pytest.mark.parametrize("chosen", ["dynamics.method=langevin", "dynamics.cooled_at=40"])
+def test_a_run_resumed_for_more_equals_one_that_never_stopped(call, chosen):
+    """run to 40, resume --more 25, resume --until 80 == run to 80: the same bits, the same trace; of the default
+    dynamics where its step was to be lowest at the same step."""
+    assert call("run", *SMALL, "--set", chosen, "--out", "a.h5", "--quiet")[0] == 0
+    assert call("run", *SETUP, "--set", chosen, "--set", "run.steps=80", "--out", "b.h5")[0] == 0
     assert call("resume", "a.h5", "--more", "25")[0] == 0
     assert load("a.h5").ensemble.step == 65
     assert call("resume", "a.h5", "--until", "80", "--threads", "1")[0] == 0
@@ -431,7 +485,7 @@ def test_a_signal_saves_and_ends_with_its_status(call, name, status):
     step = load("a.h5").ensemble.step
     assert json.loads(out)["step"] == step > 0
     assert not Path("a.h5.lock").exists()
-    assert call("run", *SETUP, "--set", f"run.steps={step}", "--out", "b.h5")[0] == 0
+    assert call("run", *SETUP, *LANGEVIN, "--set", f"run.steps={step}", "--out", "b.h5")[0] == 0
     same_state("a.h5", "b.h5")
 
 
@@ -464,9 +518,10 @@ def test_the_c_locale_without_a_terminal_is_no_obstacle():
 
 
 def test_a_terminal_gets_a_bar_and_quiet_gets_nothing():
-    """On a terminal stderr shows a progress bar; with --quiet it stays empty."""
+    """On a terminal stderr shows a progress bar; with --quiet it stays empty but for warnings, here of the gap, that
+    the default dynamics leaves no larger than is told of."""
     shown = {}
-    for quiet in ((), ("--quiet",)):
+    for quiet in ((), ("--quiet",), ("--quiet", *LANGEVIN)):
         ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (24, 80))
         with open(os.devnull, "w") as nowhere:
@@ -476,6 +531,8 @@ def test_a_terminal_gets_a_bar_and_quiet_gets_nothing():
         shown[quiet] = _drain(ours)
     assert "40/40" in shown[()]
     assert shown[("--quiet",)] == ""
+    assert shown[("--quiet", *LANGEVIN)].startswith("meanfield: warning: the objective may be above")
+    assert shown[("--quiet", *LANGEVIN)].count("\n") == 1
 
 
 def test_a_reader_that_goes_away_is_no_traceback(finished):

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from meanfield import diagnostics
 from meanfield.diagnostics import sliced_wasserstein
-from meanfield.dynamics import Field
+from meanfield.dynamics import Field, GradientFlow
 from meanfield.engine.engine import Moments
 from meanfield.ensemble import Ensemble
 from meanfield.errors import InputError
@@ -467,7 +467,7 @@ def test_training_is_lazy_at_a_large_scale():
     movements = []
     for s in (0.3, 2.0, 4.0):
         start = Ensemble.from_arrays(s * np.repeat([1.0, -1.0], 300), s * np.concatenate([base[:300], base[:300]]))
-        end = simulate(problem, start, steps=1000, record_every=1000, anneal=False)
+        end = simulate(problem, start, GradientFlow(), steps=1000, record_every=1000, anneal=False)
         assert end.trace["risk"][-1] < 0.02 * end.trace["risk"][0]
         movements.append(diagnostics.kernel_movement(start, end.ensemble, X).relative)
     assert movements[0] > 1

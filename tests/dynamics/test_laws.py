@@ -179,7 +179,7 @@ def test_the_bias_of_few_particles_falls_like_one_over_m():
 def test_without_noise_the_objective_descends():
     """τ = 0, λ constant, the automatic step: on the paper's data no rise above the running minimum beyond 1e-3."""
     problem = xor(80, 20, reg=5e-3)
-    trace = simulate(problem, Ensemble.sphere(1024, 20), steps=1500, record_every=1, anneal=False).trace
+    trace = simulate(problem, Ensemble.sphere(1024, 20), Langevin(), steps=1500, record_every=1, anneal=False).trace
     objective = trace["objective"]
     assert objective[-1] < 0.3 * objective[0]
     assert excess(objective) <= 1e-3
@@ -394,11 +394,11 @@ SLOW_GRID = [
 
 @pytest.mark.parametrize(("n", "reg"), [(80, 5e-4), *SLOW_GRID])
 def test_default_dynamics_reach_the_global_minimum(n, reg):
-    """The paper's data, d = 20, 1024 particles, 4000 steps, no setting touched: within 0.5 % of the minimum."""
+    """The paper's data, d = 20, 1024 particles, no setting touched: within 0.1 % of the minimum."""
     problem = xor(n, 20, reg=reg)
     lowest = exact.optimum(problem, tolerance=1e-4).value
     reached = simulate(problem, Ensemble.sphere(1024, 20)).trace["objective"][-1]
-    assert lowest * (1 - 1e-4) < reached < 1.005 * lowest
+    assert lowest * (1 - 1e-4) < reached < 1.001 * lowest
 
 
 SCALES = itertools.product(
@@ -411,7 +411,8 @@ SCALES = [pytest.param(*case, marks=() if i % 10 == 3 else pytest.mark.slow) for
 def test_any_scale_descends(loss, scale, reg, m):
     """Features × 10^{±3}, λ from 1e-1 to 1e-6, few particles or many: finite, lower at the end, no rise beyond 1e-3."""
     problem = gaussian_inputs(loss, scale=scale, reg=reg)
-    result = simulate(problem, Ensemble.sphere(m, 5, problem.outputs), steps=200, record_every=1, anneal=False)
+    start = Ensemble.sphere(m, 5, problem.outputs)
+    result = simulate(problem, start, Langevin(), steps=200, record_every=1, anneal=False)
     objective = result.trace["objective"]
     assert np.isfinite(objective).all()
     assert np.isfinite(result.ensemble.theta).all()

@@ -15,6 +15,7 @@ import bits
 import numpy as np
 import pytest
 
+from meanfield.dynamics import DYNAMICS
 from meanfield.schedules import SHAPES, Schedule
 from meanfield.storage.versions import BITS
 
@@ -74,7 +75,7 @@ def test_the_runs_meet_every_kind_of_arithmetic():
     runs = [bits.prepared(name) for name in bits.CASES]
     configs = [run.config for run in runs]
     assert {c.objective.loss for c in configs if c.record.gap} == {"logistic", "squared", "cross_entropy"}
-    assert {c.dynamics.method for c in configs} == {"langevin", "gradient_flow", "perturbed_flow", "birth_death"}
+    assert {c.dynamics.method for c in configs} == set(DYNAMICS)
     assert {c.ensemble.dtype for c in configs} == {"float32", "float64"}
     assert {c.ensemble.init for c in configs} >= {"sphere", "gaussian"}
     assert {run.problem.outputs for run in runs if run.config.record.gap} >= {1, 2, 3}

@@ -23,6 +23,7 @@ from meanfield.simulation.toml import load_config
 def small(*overrides):
     """A short run of the paper's problem, in memory."""
     settings = ("ensemble.m=256", "data.n=40", "data.d=6", "data.n_test=64", "run.steps=40", "run.record_every=10")
+    settings = (*settings, "dynamics.method=langevin")
     run = new_run_from_config(load_config(None, [*settings, *overrides]))
     run_to_end(run, None)
     return run

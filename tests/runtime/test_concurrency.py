@@ -200,14 +200,17 @@ def test_the_number_of_threads_follows_the_environment(monkeypatch, settings, ex
 
 
 def test_the_threads_of_the_blas_do_not_reach_the_bits():
-    """With so many examples that its sums are shared out: time, particles and trace with ==."""
+    """With so many examples that its sums are shared out: time, particles and trace with ==, explicit and implicit."""
     program = """
 import numpy as np
-from meanfield import Ensemble, Problem, simulate
+from meanfield import Ensemble, Implicit, Langevin, Problem, simulate
 rng = np.random.default_rng(0)
 X = rng.standard_normal((30_000, 6))
-result = simulate(Problem(X, np.sign(X[:, 0] * X[:, 1])), Ensemble.sphere(64, 6), steps=9, record_every=3, threads=2)
-print(result.ensemble.time.hex(), result.ensemble.theta.tobytes().hex(), [c.tolist() for c in result.trace.values()])
+problem = Problem(X, np.sign(X[:, 0] * X[:, 1]))
+for dynamics, steps in ((Langevin(), 9), (Implicit(), 2)):
+    result = simulate(problem, Ensemble.sphere(64, 6), dynamics, steps=steps, record_every=1, threads=2)
+    columns = [column.tolist() for column in result.trace.values()]
+    print(result.ensemble.time.hex(), result.ensemble.theta.tobytes().hex(), columns)
 """
     told = [
         subprocess.run(

@@ -92,7 +92,7 @@ def test_spans_are_whole_blocks_and_miss_nothing(total, size):
 
 
 @needs_launcher
-@pytest.mark.parametrize("method", ["langevin", "perturbed_flow", "birth_death"])
+@pytest.mark.parametrize("method", ["langevin", "perturbed_flow", "birth_death", "implicit"])
 def test_any_number_of_ranks_and_threads_writes_the_same_file(folder, method):
     """1 rank × 2 threads, 2 × 1, 3 × 1 and 4 × 2: state, trace, snapshots and configuration with ==."""
     settings = [
@@ -106,7 +106,7 @@ def test_any_number_of_ranks_and_threads_writes_the_same_file(folder, method):
         "--set",
         "objective.temperature={start=1e-3, end=0.0, steps=9}",
     ]
-    shapes = [(0, 2), (2, 1), (3, 1), (4, 2)] if method == "langevin" else [(0, 1), (3, 1)]
+    shapes = {"langevin": [(0, 2), (2, 1), (3, 1), (4, 2)], "implicit": [(0, 2), (3, 1)]}.get(method, [(0, 1), (3, 1)])
     for ranks, threads in shapes:
         found = run(ranks, "run", "c.toml", "--out", f"{ranks}.h5", *settings, threads=threads, folder=folder)
         assert found.returncode == 0, found.stderr
@@ -127,10 +127,13 @@ def test_sixteen_ranks_on_few_cores_write_the_same_file(folder):
 
 
 @needs_launcher
-def test_a_run_goes_on_with_another_number_of_ranks(folder):
+@pytest.mark.parametrize("chosen", ["dynamics.method=langevin", "dynamics.cooled_at=12"])
+def test_a_run_goes_on_with_another_number_of_ranks(folder, chosen):
     """Begun on 3, gone on with on 2, ended by one process, as if it never stopped."""
     options = [
         "--quiet",
+        "--set",
+        chosen,
         "--set",
         "objective.reg={shape='geometric', start=0.02, end=0.01, steps=9}",
         "--set",

@@ -137,5 +137,5 @@ def test_the_readme_s_python_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (block,) = shown("python")
     names = {}
-    exec(block.replace("steps=1000", "steps=40").replace("more=500", "more=20"), names)
+    exec(block.replace('out="own.h5"', 'out="own.h5", steps=40').replace("more=60", "more=20"), names)
     assert names["load"]("own.h5").ensemble.step == 60

@@ -75,10 +75,32 @@ def failure(call, *args):
 
 def test_the_defaults_are_those_of_the_contract():
     """No file, an empty file and the documented block are the same configuration."""
-    assert load_config(None) == Config() == parse_config("", "x") == parse_config(CONTRACT, "x")
+    assert load_config(None) == Config() == parse_config("", "x")
     written = tomllib.loads(to_toml(Config()))
+    own = {"dynamics": {"method": "implicit", "cooled_at": 240}, "run": {"steps": 240}}
     for section, table in tomllib.loads(CONTRACT).items():
-        assert table.items() <= written[section].items()
+        assert (table | own.get(section, {})).items() <= written[section].items()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "method", "steps"),
+    [
+        ([], "implicit", 240),
+        (["dynamics.births=0"], "implicit", 240),
+        (["dynamics.method=langevin"], "langevin", 4000),
+        (["dynamics.batch=8"], "langevin", 4000),
+        (["dynamics.step_size=0.5"], "langevin", 4000),
+        (["objective.temperature=1e-3"], "langevin", 4000),
+        (["objective.temperature={shape='linear',start=1e-3,end=0.0,steps=9}", "run.steps=10"], "langevin", 10),
+    ],
+)
+def test_a_run_that_names_no_method_has_one_that_can_do_what_it_asks(overrides, method, steps):
+    """Implicit steps at a constant λ, or explicit ones where there is a temperature, a batch or a step size."""
+    config = load_config(None, overrides)
+    assert (config.dynamics.method, config.run.steps) == (method, steps)
+    assert config.dynamics.cooled_at == (steps if method == "implicit" else None)
+    constant = config.resolved(lambda: 0.5).objective.reg.shape == "constant"
+    assert constant == (method == "implicit")
 
 
 @pytest.mark.parametrize("text", ["", CONTRACT, UNUSUAL])

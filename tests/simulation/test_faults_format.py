@@ -205,7 +205,7 @@ def test_only_named_settings_may_change_when_a_run_goes_on(path):
     from meanfield.cli.run import resume as command_resume
 
     names = {parameter.name for parameter in command_resume.params}
-    assert names == {"path", "until", "more", "threads", "max_time", "force", "as_json", "quiet"}
+    assert names == {"path", "until", "more", "threads", "max_time", "force", "as_json", "quiet", "no_gap"}
     status, _, err = in_process("resume", path, "--set", "objective.reg=1")
     assert (status, err.count("\n")) == (2, 1)
     assert "--set" in err

@@ -28,6 +28,7 @@ SETUP = [
         "run.record_every=10",
         "run.checkpoint_every=5",
         "run.steps=100000000",
+        "dynamics.method=langevin",
         "objective.reg={shape='constant', end=0.02}",
     )
     for part in ("--set", one)

@@ -13,7 +13,7 @@ from helpers import assert_same
 from small_run import SETTINGS, example, largest_u, start
 
 from meanfield.diagnostics import drift_norm, normalized_margin
-from meanfield.dynamics import DYNAMICS, Field, Langevin
+from meanfield.dynamics import DYNAMICS, Field, Implicit, Langevin
 from meanfield.ensemble import Ensemble
 from meanfield.errors import DivergenceError, InputError
 from meanfield.optimality.certificate import certify
@@ -31,7 +31,10 @@ def variants():
     for name, kind in DYNAMICS.items():
         rates = {one.name: 0.5 for one in fields(kind) if one.name.endswith("_rate")}
         yield pytest.param(kind(**rates), id=name)
-        yield pytest.param(kind(step_size=step_size, batch=16, **rates), id=f"{name}-batch")
+        batch = {} if name == "implicit" else {"batch": 16}  # which needs all examples
+        yield pytest.param(
+            kind(step_size=step_size, **batch, **rates), id=f"{name}-{'batch' if batch else 'scheduled'}"
+        )
 
 
 @pytest.mark.parametrize("outputs", [1, 10])
@@ -52,12 +55,13 @@ def test_interrupted_equals_uninterrupted(tmp_path, dynamics, dtype, outputs):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_run_may_be_cut_anywhere_and_often(tmp_path, dtype):
+@pytest.mark.parametrize("dynamics", [Langevin(), Implicit(cooled_at=9)], ids=["langevin", "implicit"])
+def test_a_run_may_be_cut_anywhere_and_often(tmp_path, dynamics, dtype):
     """One step at a time, with every cut through the file, is still the same run."""
     problem, ensemble, path = example(temperature=0.0), start(dtype=dtype), tmp_path / "run.h5"
-    whole = simulate(problem, ensemble, steps=12, gap=True, gap_every=5, threads=1, **SETTINGS)
+    whole = simulate(problem, ensemble, dynamics, steps=12, gap=True, gap_every=5, threads=1, **SETTINGS)
     assert np.isfinite(whole.trace["relative_gap"]).all()
-    simulate(problem, ensemble, steps=0, out=path, gap=True, gap_every=5, **SETTINGS)
+    simulate(problem, ensemble, dynamics, steps=0, out=path, gap=True, gap_every=5, **SETTINGS)
     for _ in range(12):
         last = resume(path, more=1, measures=SETTINGS["measures"])
     assert_same(last, whole)
@@ -143,7 +147,7 @@ def test_the_input_is_not_modified():
 @pytest.mark.parametrize("name", DYNAMICS)
 def test_watching_changes_nothing(tmp_path, name):
     """How often rows and checkpoints are taken has no influence on the particles, minibatches or not."""
-    for batch in (None, 16):
+    for batch in (None, 16)[: 1 if name == "implicit" else 2]:
         dynamics = DYNAMICS[name](batch=batch)
         often = simulate(
             example(),

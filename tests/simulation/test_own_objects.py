@@ -104,7 +104,8 @@ def test_the_very_objects_run(anneal):
 
 
 def test_the_critical_value_is_sought_once(monkeypatch):
-    """And not at all without annealing; a problem is posed once from a configuration, and never from objects."""
+    """And not at all without annealing, as by default; a problem is posed once from a configuration, and never from
+    objects."""
     from meanfield.simulation.new_run import new_run_from_config
 
     asked, posed, critical, init = [], [], Problem.critical_reg, Problem.__init__
@@ -114,8 +115,9 @@ def test_the_critical_value_is_sought_once(monkeypatch):
     for anneal, times in ((False, 0), (True, 1)):
         simulate(problem, start(m=64), steps=1, anneal=anneal)
         assert (len(asked), len(posed)) == (times, 1)
-    new_run_from_config(load_config(None, ["data.n=20", "ensemble.m=64"]))
-    assert (len(asked), len(posed)) == (2, 2)
+    for more, times in (([], 1), (["dynamics.method=langevin"], 2)):
+        new_run_from_config(load_config(None, ["data.n=20", "ensemble.m=64", *more]))
+        assert (len(asked), len(posed)) == (times, times + 1)
 
 
 @pytest.mark.parametrize("dynamics", [Reborn(), Reborn(rate=0.3, batch=16, step_size=0.4), Cooled()])

@@ -42,11 +42,16 @@ def in_another_process(seed):
 
 @pytest.mark.parametrize("steps", [10, 13])
 def test_the_final_row_is_that_of_the_last_state(steps):
-    """If it has a row, that row with whatever is seldom taken; else the row that a run with it would have."""
-    final = small(steps).final
+    """If it has a row, that row with whatever is seldom taken; else the row that a run with it would have.
+
+    But for the bound: at the end of a run there is more work for it than in a row, unless it is left out.
+    """
+    final, gap = small(steps, final_gap=False).final, small(steps).final
     often = small(steps, record_every=1, test_every=1, gap_every=1, record={"snapshots": 2, "measures_every": 1})
     assert final == {name: column[-1] for name, column in often.trace.items()}
-    assert list(final) == list(often.trace)
+    assert list(final) == list(gap) == list(often.trace)
+    assert [name for name in final if final[name] != gap[name]] in ([], ["lower_bound", "relative_gap"])
+    assert gap["relative_gap"] == pytest.approx(1 - gap["lower_bound"] / gap["objective"])
     assert (final["step"], small(steps).trace["step"][-1]) == (steps, 10)
 
 
@@ -91,7 +96,10 @@ def test_results_runs_traces_and_snapshots_travel(tmp_path, travel):
     for run in (travel(result.run), travel(load(tmp_path / "run.h5"))):
         assert_same(run, result)
         assert run.config == result.config
-        assert run.measure() == final
+        assert {**run.measure(), **dict.fromkeys(("lower_bound", "relative_gap"))} == {
+            **final,
+            **dict.fromkeys(("lower_bound", "relative_gap")),
+        }
     trace = travel(result.run.recorder)
     assert trace.last == result.run.recorder.last
     snapshot = travel(result.snapshots[1])

@@ -243,7 +243,7 @@ def test_bad_settings_are_named(record, words):
 
 def test_more_than_is_held_in_memory_is_refused_before_the_run():
     """With the size, and what to ask for instead."""
-    config = check_config({"record": {"snapshots": 4000, "snapshot_particles": "all"}}, "test")
+    config = check_config({"run": {"steps": 4000}, "record": {"snapshots": 4000, "snapshot_particles": "all"}}, "test")
     with pytest.raises(InputError, match=r"snapshots = 4000: 5\.13 GiB.*at most 4 GiB"):
         new_run_from_config(config)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meanfield import Ensemble, Problem, exact, simulate
+from meanfield import Ensemble, Langevin, Problem, exact, simulate
 from meanfield.cli import main
 from meanfield.datasets.load import load_dataset
 from meanfield.errors import InputError
@@ -77,7 +77,7 @@ def test_the_gap_of_a_network_is_that_of_its_distance_from_the_optimum():
     problem = paper_problem(60, 10, 0)
     best = exact.optimum(problem, tolerance=1e-5, threads=1)
     found = {
-        steps: optimality(problem, simulate(problem, Ensemble.sphere(512, 10), steps=steps).ensemble)
+        steps: optimality(problem, simulate(problem, Ensemble.sphere(512, 10), Langevin(), steps=steps).ensemble)
         for steps in (0, 300, 2000)
     }
     for one in found.values():

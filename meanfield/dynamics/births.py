@@ -1,0 +1,83 @@
+"""Births: the lightest particles are put where ‖G_r‖ peaks above 2λ, where mass lowers the objective.
+
+From directions of heavy particles and from random ones a few rounds of ascent (engine/climbing.py), first in the
+coordinates in which the inputs are of one scale. A newborn neuron of unit mass, φ, would alone best have the mass
+(‖G‖/2 − λ)/(φᵀR''φ); of b newborns each gets half of the b-th part of it, which lowers the objective.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..engine import exact_math, noise
+from ..engine.climbing import Hill, climb_shared
+from ..engine.engine import Moments
+from ..engine.exact_algebra import product
+from ..ensemble import Ensemble
+from .coupling import curvature_root, times
+from .field import Field
+from .masses import Census, features, put, take
+
+ROUNDS, SWEEPS = 10, 4  # of an ascent
+PART = 0.5  # of the best mass
+_SEEN = 0.99  # the part of the mass among whose carriers ascents begin
+
+
+def bear(
+    field: Field, ensemble: Ensemble, moments: Moments, census: Census, pays: np.ndarray, count: int
+) -> tuple[Moments, np.ndarray]:
+    """Put up to `count` newborn particles in the place of the lightest; the moments after, and which they are.
+
+    pays: particles near which mass pays, the most wanted first (masses.py): ascents begin there too.
+    """
+    r, reg = field.residual(moments), field.problem.reg(ensemble.step)
+    U, height = _peaks(field, r, _starts(field, ensemble, census, pays, count))
+    above = height > 2 * reg
+    light = census.lightest(int(above.sum()))
+    if not len(light):
+        return moments, light
+    put(ensemble, light, math.sqrt(ensemble.m) * _newborn(field, moments, reg, U[above], height[above]))
+    return field.predict(ensemble), light
+
+
+def _newborn(field: Field, moments: Moments, reg: float, U: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """Neurons (b, d + C), of which f is the sum, in the directions U (b, d) where ‖G_r‖ is `height`."""
+    problem = field.problem
+    G = product(np.maximum(product(U, problem.X.T), 0.0), field.residual(moments))
+    unit = math.sqrt(0.5) * np.concatenate([U, -G / exact_math.row_norms(G)[:, None]], axis=1)
+    Q = curvature_root(problem.loss, moments.f, problem.targets).swapaxes(1, 2)
+    bent = np.stack([times(Q, phi) for phi in features(problem.X, unit)]).reshape(len(U), -1)
+    curvature = exact_math.row_sums(bent * bent)
+    best = (0.5 * height - reg) / np.where(curvature > 0, curvature, np.inf)
+    return np.sqrt(PART / len(U) * np.minimum(best, moments.second))[:, None] * unit
+
+
+def _peaks(field: Field, r: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Directions u (k, d) of unit norm after a few rounds of ascent from `starts`, and ‖G_r(u)‖ (k,)."""
+    whitened, r = field.whitened, np.ascontiguousarray(r)
+    for frame in (whitened, field.plain):
+        starts = starts if frame is whitened else whitened.back(starts)
+        length = exact_math.row_norms(starts)
+        starts = np.ascontiguousarray(starts[length > 0] / length[length > 0, None])
+        height, hill = np.zeros(len(starts)), Hill(frame.X, exact_math.row_sums(frame.X * frame.X), r)
+        field.engine.workers.run(climb_shared, len(starts), (hill, starts, height, ROUNDS, SWEEPS), 0)
+    return starts, height
+
+
+def _starts(field: Field, ensemble: Ensemble, census: Census, pays: np.ndarray, count: int) -> np.ndarray:
+    """In whitened coordinates: heavy particles, wanted ones, and as many sums of three examples with random factors."""
+    frame, quarter = field.whitened, count // 4
+    place = ensemble.seed, noise.Purpose.BIRTH, ensemble.step
+    picks = [noise.uniforms(*place, count, block=1 + j) for j in range(4)]
+    heavy = census.carriers(_SEEN, least=1)
+    chosen = np.concatenate([heavy[(picks[3][:quarter] * len(heavy)).astype(np.int64)], pays[:quarter]])
+    held = frame.to(np.ascontiguousarray(take(ensemble, np.unique(chosen))[:, : ensemble.d]))
+    factors = noise.normals(*place, count - 2 * quarter, 3, dtype="float64")
+    size = np.maximum(exact_math.row_norms(frame.X), 1e-300)
+    sums = np.zeros((len(factors), ensemble.d))
+    for j, pick in enumerate(picks[:3]):
+        i = (pick[: len(sums)] * len(size)).astype(np.int64)
+        sums = sums + factors[:, j : j + 1] * frame.X[i] / size[i, None]
+    return np.concatenate([held, sums])

@@ -1,0 +1,133 @@
+"""How far from the minimum a run ended, and whether it went the wrong way: what every run says of itself.
+
+No part of the state or of the trace: it is computed after the last step, by at most a tenth of the work of the steps.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+from .. import diagnostics
+from ..diagnostics.entropy import SAMPLE
+from ..dynamics import Field
+from ..engine.engine import Moments
+from ..errors import InputError, RunWarning
+from ..optimality.quick_certificate import quick_bound
+from ..optimality.quick_free_energy import free_energy_bound
+from .run import Run
+
+SHARE = 0.1  # of the work of all steps up to the last
+LEAST, MOST = 1e8, 5e9  # nanoseconds of one core: whatever the steps were
+LARGE = 0.01  # a relative gap that a run warns of
+_PARTICLE = 0.042  # nanoseconds of a step, a particle, example and dimension: see trace.affordable_gap_every
+EARLY = ("SIGINT", "SIGTERM", "SIGHUP", "max_time")  # whoever stops a run is not kept waiting
+_RISEN = 1e-3  # of L: more than the jitter of steps over kinks
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalGap:
+    """The distance of a run's last state from the minimum, at the λ and τ of its step.
+
+    Attributes
+    ----------
+    kind : str
+        "objective" at τ = 0, "free energy" at τ > 0, "" where there is none.
+    lower_bound : float
+        Of min L, or of min F_τ; NaN where there is none.
+    relative_gap : float
+        (L − lower_bound)/L, or (F_τ − lower_bound)/L: F_τ itself has no zero to be relative to.
+    rigorous : bool
+        Whether the bound is proven, rounding included; else both are estimates.
+    missing : str
+        Why there is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield import Ensemble, Problem, simulate
+    >>> result = simulate(Problem(np.eye(2), [1, -1], reg=0.01), Ensemble.sphere(64, 2, seed=0), steps=200)
+    >>> result.final_gap.kind, result.final_gap.rigorous, 0 <= result.final_gap.relative_gap < 0.01
+    ('objective', True, True)
+    """
+
+    kind: str = ""
+    lower_bound: float = math.nan
+    relative_gap: float = math.nan
+    rigorous: bool = False
+    missing: str = ""
+
+    @property
+    def words(self) -> str:
+        """What `relative_gap` is called."""
+        name = "free-energy gap / L" if self.kind == "free energy" else "relative gap"
+        return f"{name} ({'proven' if self.rigorous else 'estimate'})"
+
+
+def final_gap(run: Run, stopped: str, threads: int | None = None) -> FinalGap:
+    """The gap of a run where it stopped, on every rank; without one, `missing` says why. Raises nothing."""
+    if stopped in EARLY:
+        return FinalGap(missing="the run was stopped before its end")
+    try:
+        found = run.ensemble.span.ranks.broadcast(_measured(run, threads))
+    except InputError as error:
+        return FinalGap(missing=str(error))
+    except Exception as error:  # a loss of the user's own may raise anything; the run is done and kept
+        return FinalGap(missing=f"{type(error).__name__}: {error}")
+    if not (math.isfinite(found.lower_bound) and math.isfinite(found.relative_gap)):
+        return FinalGap(missing=found.missing or "the bound is not a finite number")
+    return found
+
+
+def _measured(run: Run, threads: int | None) -> FinalGap:
+    problem, ensemble, k = run.problem, run.ensemble, run.ensemble.step
+    moments = Field(problem, ensemble.dtype, threads).predict(ensemble)
+    if problem.temperature(k) > 0:
+        return _free_energy(run, moments, threads)
+    primal, lower, rigorous = quick_bound(problem, ensemble, moments, work_of(run), threads)
+    relative = 1 - lower / primal if primal > 0 else 0.0
+    return FinalGap(kind="objective", lower_bound=lower, relative_gap=relative, rigorous=rigorous)
+
+
+def _free_energy(run: Run, moments: Moments, threads: int | None) -> FinalGap:
+    """F_τ of the particles by their estimated entropy, less the bound of a dual point."""
+    problem, ensemble = run.problem, run.ensemble
+    value = problem.evaluate(moments.f, moments.second, problem.reg(ensemble.step)).value
+    work = work_of(run)
+    lower = free_energy_bound(problem, ensemble, moments, 0.7 * work, threads)
+    if lower is None:
+        return FinalGap(missing="no dual point's integral over the sphere is resolved at this temperature")
+    neighbours = math.sqrt(0.3 * work / (problem.d + problem.outputs))  # the search for them is quadratic
+    entropy = diagnostics.entropy(ensemble, particles=int(min(SAMPLE, max(512, neighbours))))
+    free = diagnostics.free_energy(problem, ensemble, moments, entropy)
+    return FinalGap(kind="free energy", lower_bound=lower, relative_gap=(free - lower) / value)
+
+
+def work_of(run: Run) -> float:
+    """What the gap may cost: a tenth of the steps up to the present one, by a model of a step, between two limits."""
+    problem, batch = run.problem, getattr(run.dynamics, "batch", None)
+    examples = min(int(batch), problem.n) if batch else problem.n
+    steps = _PARTICLE * run.dynamics.passes * run.ensemble.step * run.ensemble.m * examples * problem.d
+    return min(MOST, max(LEAST, SHARE * steps))
+
+
+def warn_if_risen(run: Run, threads: int | None = None) -> None:
+    """RunWarning if L is above what it was when the run began, at τ = 0 and both at the last λ."""
+    problem, ensemble, trace = run.problem, run.ensemble, run.trace
+    k = ensemble.step
+    if problem.temperature(k) > 0 or not trace or trace["step"][0] >= k:
+        return
+    reg = problem.reg(k)
+    before = float(trace["risk"][0] + trace["penalty"][0] * reg / trace["reg"][0])
+    if trace["step"][-1] == k:
+        now = float(trace["risk"][-1] + trace["penalty"][-1])
+    else:
+        moments = Field(problem, ensemble.dtype, threads).predict(ensemble)
+        now = problem.evaluate(moments.f, moments.second, reg).value
+    if now > before * (1 + _RISEN) and ensemble.span.ranks.leads:
+        message = (
+            f"step {k}: the objective is {now:.4g}, and was {before:.4g} at step {trace['step'][0]} (at the same λ): "
+            'the steps are too large; take a smaller dynamics.step_size, or "auto"'
+        )
+        warnings.warn(RunWarning(message), stacklevel=4)
