@@ -23,7 +23,8 @@ _MEASURES = {
     "drift": r"drift $(\int\|\nabla L'\|^2\,d\rho)^{1/2}$",
     "relative_gap": "relative gap (estimate)",
 }
-_DERIVED = ("record.", "data.n_test", "run.checkpoint_every", "run.record_every")  # shown only if nothing else differs
+# shown only if nothing else differs
+_DERIVED = ("record.", "data.n_test", "dynamics.cooled_at", "run.checkpoint_every", "run.record_every")
 _MOST = 3  # settings in a label
 
 
