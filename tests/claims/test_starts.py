@@ -32,6 +32,7 @@ def quick(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_small_run_leaves_its_tables_and_figures(quick):
     """Every start under every dynamics, and a figure of each part."""
     found = {(row["start"], row["dynamics"]) for row in rows("starts_steps_quick", quick)}
@@ -39,12 +40,14 @@ def test_the_small_run_leaves_its_tables_and_figures(quick):
     assert {path.name for path in quick.glob("*.png")} == {"starts_steps_quick.png", "starts_bias_quick.png"}
 
 
+@pytest.mark.slow
 def test_from_two_points_plain_flow_keeps_two_neurons_and_the_others_do_not(quick):
     """Equal particles move equally, to the last bit; what noise or rebirth has moved apart stays apart."""
     for row in rows("starts_steps_quick", quick, start="points"):
         assert row["distinct"] == 2 if row["dynamics"] == "flow" else row["distinct"] > 2, row["dynamics"]
 
 
+@pytest.mark.slow
 def test_on_symmetric_data_the_wrong_plane_holds_plain_flow_at_log_2(quick):
     """Each z has both labels equally often, so no function of z has a risk below log 2; rebirth and noise go below."""
     for row in rows("starts_steps_quick", quick, start="plane, symmetric"):

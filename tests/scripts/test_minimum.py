@@ -99,6 +99,7 @@ def test_the_slope_of_finite_networks_is_that_of_their_objective(loss, outputs):
             assert slope[k] == pytest.approx((up - down) / (2 * h), abs=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "outputs"), [("squared", 1), ("logistic", 1), ("cross_entropy", 3)])
 def test_finite_networks_descend_to_the_minimum_over_all_widths(loss, outputs):
     """L-BFGS and conditional gradient, which share nothing but the loss, agree to 10⁻⁴, in the best of three starts."""
