@@ -15,7 +15,6 @@ thousands of examples, 4 to 5 for tens; stopped early, the highest bound still o
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,29 +22,14 @@ from numba.extending import register_jitable
 
 from ..runtime.compiling import compiled
 from .budget import Budget
+from .rows import effective_rows, nothing_left
+from .sphere_bound import SphereBound
 
 MAX_DIMENSION = 8
 _CHUNK = 64  # cones a thread takes at a time
 _LIMIT = 20_000  # cones split in one go, fewer where one takes long
 _WORK = 5e9
 _EPS = float(np.finfo(float).eps)
-
-
-@dataclass(frozen=True)
-class SphereBound:
-    """`upper` ≥ max ‖G_a‖ ≥ `lower`, attained at `u` (d,) up to rounding; `allowance` is what `upper` holds for
-    rounding.
-
-    `closed`: the bounds met to the tolerance asked for; `cones` examined; `dimension`, the rank of the active examples.
-    """
-
-    upper: float
-    lower: float
-    u: np.ndarray
-    allowance: float
-    closed: bool
-    cones: int
-    dimension: int
 
 
 @register_jitable
@@ -246,33 +230,48 @@ def bound_on_sphere(
     Ends once the budget is over (about five seconds of one core; a limit in `seconds` cuts that short) or so many cones
     are open.
     """
-    active = np.linalg.norm(a, axis=1) * np.linalg.norm(X, axis=1) > 0
-    X, a = X[active], a[active]
-    if not len(X):
-        return SphereBound(0.0, 0.0, np.eye(X.shape[1])[0], 0.0, True, 0, 0)
-    Z, basis, off = _reduced(X, a)
-    k = Z.shape[1]
+    rows = effective_rows(X, a)
+    k, basis = rows.X.shape[1], rows.basis
+    if not len(rows.X):
+        return nothing_left(rows, np.shape(X)[1])
     if k > MAX_DIMENSION:
         return None
-    lipschitz = float(np.linalg.norm(a, axis=1) @ np.linalg.norm(X, axis=1))
+    Z, a = rows.one_sided()
+    lipschitz = rows.size
     if k == 1:
-        return _two_directions(Z, a, basis, off + 4 * _EPS * (len(X) + 10) * lipschitz)
-    best = np.eye(k)[0] if start is None or not np.any(basis @ start) else basis @ start
+        return _two_directions(Z, a, basis, rows.error + 4 * _EPS * (len(Z) + 10) * lipschitz)
+    best = rows.within(start)
     with ThreadPoolExecutor(threads) as pool:
-        search = _Branching(Z, a, best / np.linalg.norm(best), tolerance, pool)
+        search = _Branching(Z, a, best, tolerance, pool)
         search.run(budget or Budget(_WORK, seconds), max_cones)
     # dot products and sums over n examples; v·p cancelling; 4 roundings a level by which a new ray leaves its edge
-    terms = len(X) + k * k + 10 + max(cover.depth for cover in search.covers)
-    allowance = off + 4 * _EPS * terms * max(lipschitz, search.upper)
+    terms = len(Z) + k * k + 10 + max(cover.depth for cover in search.covers)
+    allowance = rows.error + 4 * _EPS * terms * max(lipschitz, search.upper)
     upper = search.upper + allowance
-    return SphereBound(upper, search.lower, basis.T @ search.best, allowance, not search.open, search.cones, k)
+    return SphereBound(
+        upper=upper,
+        lower=search.lower,
+        u=basis.T @ search.best,
+        allowance=allowance,
+        closed=not search.open,
+        cells=search.cones,
+        dimension=k,
+    )
 
 
 def _two_directions(Z: np.ndarray, a: np.ndarray, basis: np.ndarray, allowance: float) -> SphereBound:
     """The bound in effective dimension 1, Z (n, 1), where there are only ±1 to look at."""
     ends = [float(np.linalg.norm(np.maximum(s * Z, 0.0).T @ a)) for s in (1.0, -1.0)]
     side = 1.0 if ends[0] >= ends[1] else -1.0
-    return SphereBound(max(ends) + allowance, max(ends), side * basis[0], allowance, True, 2, 1)
+    return SphereBound(
+        upper=max(ends) + allowance,
+        lower=max(ends),
+        u=side * basis[0],
+        allowance=allowance,
+        closed=True,
+        cells=2,
+        dimension=1,
+    )
 
 
 class _Branching:
@@ -312,18 +311,3 @@ class _Branching:
                 value, at = cover.deepen(limit)
                 if value > self.lower:
                     self.lower, self.best = value, at
-
-
-def _reduced(X: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Z (n, k), an orthonormal basis (k, d) with X ≈ Z basis, and the most by which replacing X changes ‖G_a‖."""
-    d = X.shape[1]
-    if d == 1:
-        return X, np.eye(1), 0.0
-    size = np.linalg.norm(X, axis=1)
-    _, s, rows = np.linalg.svd(X / size[:, None], full_matrices=False)
-    k = int(np.sum(s > 1e-12 * s[0]))
-    if k == d:
-        return np.ascontiguousarray(X), np.eye(d), 0.0
-    Z = X @ rows[:k].T
-    left = np.linalg.norm(X - Z @ rows[:k], axis=1) + 8 * d * _EPS * size
-    return np.ascontiguousarray(Z), rows[:k], float(np.linalg.norm(a, axis=1) @ left)

@@ -36,15 +36,19 @@ class Budget:
     @property
     def used(self) -> float:
         """The part of the work that is done or, where more of it is gone, of the time."""
-        return max(self.spent / self.work, 0.0 if self.limit is None else self.seconds / self.limit)
+        return max(
+            self.spent / self.work if self.work else 1.0, 0.0 if self.limit is None else self.seconds / self.limit
+        )
 
     def spend(self, work: float) -> None:
         self.spent += work
 
     def over(self) -> bool:
         """Whether the present share is used up. To be asked only where there is more to do."""
-        if self.spent / self.work >= self.share:
-            return True
+        return self.spent >= self.share * self.work or self.late()
+
+    def late(self) -> bool:
+        """Whether the present share of the limit in seconds is over, if there is one."""
         late = self.limit is not None and self.seconds >= self.share * self.limit
         self.cut_short |= late
         return late

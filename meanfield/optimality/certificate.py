@@ -4,9 +4,13 @@ Every residual-like a (n, C) is a dual point: with N ≥ max_u ‖G_a(u)‖ on t
 below for 0 ≤ s ≤ 2λ/N. `certify` takes the ensemble's residual, improves it by refitting neurons
 (conditional_gradient.Search), and bounds N in one of three ways:
 
-- exact: the cells of the hyperplane arrangement, until nothing can hold more (branch_and_bound); rigorous
-- proven: the same with cones left open, or a semidefinite relaxation (semidefinite_relaxation); rigorous, can be loose
+- exact: the sphere is cut, along hyperplanes of examples, until no part can hold more; rigorous
+- proven: the same with parts left open; rigorous, can be loose
 - estimate: the highest peak found from many starts, a lower estimate of N, so what it yields is no bound
+
+A proof cuts the sphere into cones up to rank 4 (branch_and_bound), and above that into cells that are bounded by a
+doubly nonnegative relaxation (sign_branching, doubly_nonnegative), or where even one such relaxation would take too
+long relaxes once and more loosely (semidefinite_relaxation).
 
 `estimated_bound` is the estimate of a small amount of work, for the trace of a run. It is exact_math's arithmetic
 throughout, the same bits on every machine.
@@ -27,17 +31,17 @@ from ..ensemble import Ensemble
 from ..errors import InputError
 from ..problem import Problem
 from ..runtime.threads import default_threads, single_threaded_blas
-from .branch_and_bound import MAX_DIMENSION, SphereBound, bound_on_sphere
+from .branch_and_bound import MAX_DIMENSION
 from .budget import Budget
 from .conditional_gradient import Search, needed
 from .duality import dual_bound
-from .semidefinite_relaxation import relaxed_bound
+from .proof import Proof, ProofRequest, Watch, prove
 from .sphere_ascent import Peaks, climb, distinct, pull
+from .sphere_bound import Leaf
 
 METHODS = ("auto", "exact", "proven", "estimate")
-_EPS = float(np.finfo(float).eps)
 _TIGHT = 1e-3  # a proven bound on ‖G‖ this close to the highest peak is preferred to an estimate
-_WORK = 5e9  # of `certify`: about five seconds of one core
+_WORK = 5e9  # of the search of `certify`: about five seconds of one core
 _DOUBLE = 3e10  # multiplications beyond which predictions are taken in the ensemble's own precision
 
 
@@ -78,6 +82,8 @@ class Certificate:
     cut_short : bool
         Whether a limit in seconds ended the search or the proof before its work was done; what is said holds all the
         same.
+    leaves : list of Leaf
+        The proof, where it was to be kept and is one by signs; see `proof_file`.
     """
 
     primal: float
@@ -96,6 +102,7 @@ class Certificate:
     dual: np.ndarray = field(repr=False)
     seconds: float
     cut_short: bool = False
+    leaves: list[Leaf] = field(default_factory=list, repr=False)
 
     @property
     def gap(self) -> float:
@@ -117,11 +124,14 @@ def certify(
     problem: Problem,
     ensemble: Ensemble,
     *,
-    effort: float = 1.0,
+    effort: float | None = None,
     seconds: float | None = None,
+    until_gap: float | None = None,
     method: str = "auto",
     threads: int | None = None,
     seed: int = 0,
+    keep: bool = False,
+    watch: Watch | None = None,
 ) -> Certificate:
     """Bound the distance of an ensemble from the global minimum of L at the λ of its step.
 
@@ -131,15 +141,18 @@ def certify(
     Parameters
     ----------
     problem : Problem
-        With τ = 0 at the ensemble's step. Its loss needs a `conjugate`, for C > 1 a `hessian`, for a proof a
-        `conjugate_magnitude`.
+        At whatever temperature: what is bounded is L, without entropy. Its loss needs a `conjugate`, for C > 1 a
+        `hessian`, for a proof a `conjugate_magnitude`.
     ensemble : Ensemble
         Shared by ranks or not; all of them get the answer.
-    effort : float
-        1 is about five seconds of one core, counted in work: the answer is the same every time, for any number of
-        threads.
+    effort : float, optional
+        1, the default, is about five seconds of one core for the search and at most twenty for a proof, counted in
+        work: the answer is the same every time, for any number of threads. With `until_gap` and no effort a proof
+        goes on until it is there.
     seconds : float, optional
         A limit, which only cuts the work short.
+    until_gap : float, optional
+        The proven relative gap at which to stop; by default, where nothing much is left to gain.
     method : str
         "auto" takes an exact or tight proven bound where it can be had, else the estimate, with the proven bound
         beside it; "exact" and "proven" insist; "estimate" skips the proof.
@@ -147,6 +160,10 @@ def certify(
         By default the cores that this process may use.
     seed : int
         Of the search.
+    keep : bool
+        Whether to keep the proof, for `save_proof`: some megabytes.
+    watch : function (lower_bound, cells), optional
+        Called now and then while a proof goes on, with the bound proven so far and how many cells are open.
 
     Returns
     -------
@@ -155,7 +172,7 @@ def certify(
     Raises
     ------
     InputError
-        An unknown method, effort or seconds not positive, a temperature above zero, predictions that are not finite,
+        An unknown method, effort, seconds or until_gap not positive, predictions that are not finite,
         "exact" where it did not finish, a loss that lacks what is needed.
 
     Examples
@@ -168,21 +185,17 @@ def certify(
     >>> found.rigorous, round(found.primal, 6), round(found.lower_bound, 6)
     (True, 0.5, 0.375)
     """
-    budget = Budget.of(_WORK, effort, seconds)
     problem.check(ensemble)
+    proof = ProofRequest(effort, until_gap, keep, watch)
     reg = problem.reg(ensemble.step)
-    request = _Request.of(problem, reg, method, effort)
-    if problem.temperature(ensemble.step) > 0:
-        raise InputError(
-            "temperature: certify bounds L at temperature 0; this ensemble is at "
-            f"{problem.temperature(ensemble.step):g}"
-        )
+    request = _Request.of(problem, reg, method, proof)
+    budget = Budget.of(_WORK, request.effort, seconds)
     threads = threads or default_threads()
     f, second = predictions(problem, ensemble, threads)
     primal = problem.evaluate(f, second, reg).value
     if not np.isfinite(primal):
         raise InputError("ensemble: its predictions are not finite")
-    particles = ensemble.sample(_looked_at(problem, effort))
+    particles = ensemble.sample(_looked_at(problem, request.effort))
 
     def bounded() -> Certificate:
         search = Search(problem, reg, seed=seed, threads=threads, budget=budget)
@@ -193,22 +206,28 @@ def certify(
 
 
 class _Request(NamedTuple):
-    """What a certificate is asked for, at λ = reg; `proof`: whether one is to be tried."""
+    """What a certificate is asked for, at λ = reg; `proof`: how hard a proof is to be tried, None for not at all."""
 
     reg: float
     method: str
     effort: float
-    proof: bool
+    proof: ProofRequest | None
 
     @classmethod
-    def of(cls, problem: Problem, reg: float, method: str, effort: float) -> _Request:
-        """InputError: an unknown method, a loss that lacks what this one needs."""
+    def of(cls, problem: Problem, reg: float, method: str, proof: ProofRequest) -> _Request:
+        """InputError: an unknown method, a gap that is none, a loss that lacks what this one needs."""
         if method not in METHODS:
             raise InputError(f"method = {method!r}: must be one of {', '.join(METHODS)}")
+        if proof.until_gap is not None and not 0 < proof.until_gap < 1:
+            raise InputError(f"until_gap = {proof.until_gap!r}: must be between 0 and 1")
         problem.loss.require("certify", *needed(problem.outputs))
         if method in ("exact", "proven"):
             problem.loss.require(f"certify with method {method!r}", "conjugate_magnitude")
-        return cls(reg, method, effort, method != "estimate" and problem.loss.offers("conjugate_magnitude"))
+        tried = method != "estimate" and problem.loss.offers("conjugate_magnitude")
+        effort = 1.0 if proof.effort is None else proof.effort
+        if proof.until_gap is None:
+            proof = proof._replace(effort=effort)
+        return cls(reg, method, effort, proof if tried else None)
 
 
 def predictions(problem: Problem, ensemble: Ensemble, threads: int | None = None) -> tuple[np.ndarray, float]:
@@ -282,14 +301,6 @@ def _looked_at(problem: Problem, effort: float) -> int:
     return int(min(1 << 18, max(4096, 0.1 * _WORK * effort / (0.25 * problem.n * problem.d))))
 
 
-class _Proof(NamedTuple):
-    """An upper bound on max ‖G_dual‖, the lower bound that it proves, and what was given up in it for rounding."""
-
-    sphere: SphereBound
-    bound: float
-    allowance: float
-
-
 def _certify(
     search: Search, particles: tuple[np.ndarray, np.ndarray], f: np.ndarray, primal: float, request: _Request
 ) -> Certificate:
@@ -304,7 +315,7 @@ def _certify(
     search.c = np.zeros((len(search.u), search.C))
     _polish(search, peaks, primal)
     _last_look(search, own, 0.7 if request.proof else 1.0, max(500, round(3000 * request.effort)))
-    proof = _proven(search) if request.proof else None
+    proof = prove(search, primal, request.proof) if request.proof else None
     if request.method == "exact" and not (proof is not None and proof.sphere.closed):
         raise InputError(
             "method = 'exact': the arrangement was not enumerated by this effort or within this limit; "
@@ -314,10 +325,11 @@ def _certify(
     if proof is None:
         return estimate
     tight = proof.sphere.closed or proof.sphere.upper <= (1 + _TIGHT) * max(proof.sphere.lower, search.peak)
-    return _rigorous(estimate, proof) if tight or request.method == "proven" else estimate
+    reached = request.proof is not None and primal - proof.bound <= (request.proof.until_gap or 0.0) * primal
+    return _rigorous(estimate, proof) if tight or reached or request.method == "proven" else estimate
 
 
-def _estimate(search: Search, proof: _Proof | None, primal: float, violation: float, reg: float) -> Certificate:
+def _estimate(search: Search, proof: Proof | None, primal: float, violation: float, reg: float) -> Certificate:
     """What the highest peak found says, the proven bound beside it."""
     estimated, direction, best = search.lower, search.direction, search.peak
     if proof is not None and proof.sphere.lower > best:  # the proof came across a higher peak than the search
@@ -343,7 +355,7 @@ def _estimate(search: Search, proof: _Proof | None, primal: float, violation: fl
     )
 
 
-def _rigorous(estimate: Certificate, proof: _Proof) -> Certificate:
+def _rigorous(estimate: Certificate, proof: Proof) -> Certificate:
     """The proven bound as the certificate's own."""
     assert estimate.proven_norm is not None
     return replace(
@@ -353,6 +365,7 @@ def _rigorous(estimate: Certificate, proof: _Proof) -> Certificate:
         method="exact" if proof.sphere.closed else "proven",
         max_norm=estimate.proven_norm,
         allowance=proof.allowance,
+        leaves=proof.sphere.leaves,
     )
 
 
@@ -405,44 +418,6 @@ def _last_look(search: Search, own: np.ndarray, share: float, starts: int) -> No
             highest = search.peak
     search.peak = highest
     search.lower, _ = dual_bound(search.loss, search.t, search.dual, highest, search.reg)
-
-
-def _proven(search: Search) -> _Proof:
-    sphere = _sphere(search)
-    return _Proof(sphere, *proven_bound(search, sphere))
-
-
-def _sphere(search: Search) -> SphereBound:
-    """The best upper bound on max ‖G_dual‖ that the rest of the budget allows, at least a fifth of the whole."""
-    X, a, budget = search.X, search.dual, search.budget
-    part = budget.part(0.6, least=0.2)
-    cut = bound_on_sphere(X, a, start=search.direction, budget=part, threads=search.threads)
-    if cut is not None and cut.closed:
-        budget.took(part)
-        return cut
-    rest = budget.part(0.4 if cut is not None else 1.0, least=0.2)
-    relaxed = relaxed_bound(X, a, budget=rest)
-    budget.took(part)
-    budget.took(rest)
-    if cut is not None and cut.upper <= relaxed:
-        return cut
-    dimension = min(X.shape) if cut is None else cut.dimension
-    return SphereBound(relaxed, search.peak, search.direction, 0.0, False, 0, dimension)
-
-
-def proven_bound(search: Search, sphere: SphereBound) -> tuple[float, float]:
-    """The lower bound with all rounding subtracted, and how much that was.
-
-    A computed dual point may miss the domain of R* by roundings (rows that must sum to zero, p ≤ 1): the nearest point
-    within is 8C roundings away, which moves ‖G‖ by as much of Σ ‖a_i‖‖x_i‖. R* itself is a sum of n·C terms.
-    """
-    a, n = search.dual, len(search.t)
-    lipschitz = total(row_norms(a) * row_norms(search.X))
-    norm = (sphere.upper + 8 * search.C * _EPS * lipschitz) * (1 + 8 * _EPS)
-    lower, s = dual_bound(search.loss, search.t, a, norm, search.reg)
-    rounding = 8 * _EPS * (n * search.C + 20) * search.loss.conjugate_magnitude(s * a, search.t)
-    bare, _ = dual_bound(search.loss, search.t, a, sphere.upper - sphere.allowance, search.reg)
-    return max(0.0, lower - rounding), max(0.0, bare - lower) + rounding
 
 
 __all__ = ["MAX_DIMENSION", "METHODS", "Certificate", "certify", "estimated_bound", "predictions"]

@@ -19,12 +19,14 @@ from ..ensemble import Ensemble
 from ..errors import InputError
 from ..problem import Problem
 from ..runtime.threads import single_threaded_blas
-from .branch_and_bound import SphereBound, bound_on_sphere
+from .branch_and_bound import bound_on_sphere
 from .budget import Budget
-from .certificate import notable_directions, proven_bound
+from .certificate import notable_directions
 from .conditional_gradient import Search, needed
 from .duality import dual_bound
+from .proof import proven_bound
 from .sphere_ascent import Peaks, distinct, merged, pull
+from .sphere_bound import SphereBound
 
 _ENOUGH = 1e-4  # a relative gap that no more work is spent on
 _SHARES = 0.15, 0.75  # parts of the work that are used up after the first look, and after refits
@@ -224,7 +226,8 @@ class QuickSearch:
             sphere = self.sphere(best, max(0.8 * left, 0.3)) if self.provable else None
             if sphere is not None and sphere.closed and self.best is best:
                 search.dual = best.dual
-                return QuickBound(self.primal, proven_bound(search, sphere)[0], True)
+                proven, _ = proven_bound(search.loss, search.t, best.dual, search.X, search.reg, sphere)
+                return QuickBound(self.primal, proven, True)
             if sphere is None or not sphere.closed:
                 search.residual = best.dual
                 self.look(np.concatenate([self.known, self.own]), budget.used + max(0.4 * left, 0.1))

@@ -170,21 +170,25 @@ def test_a_poor_ensemble_is_told_so():
 
 
 def test_estimate_and_proof_are_told_apart():
-    """d = 20: the default is an estimate and says so, the proven bound stands beside it and below it."""
+    """d = 20: by little work an estimate, which says so, the proven bound beside and below it; by more a proof."""
     rng = np.random.default_rng(1)
     X = np.sign(rng.standard_normal((30, 20)))
     problem = Problem(X, np.where(rng.random(30) < 0.5, -1, 1), reg=5e-3)
     ensemble = as_ensemble(exact.optimum(problem), problem)
-    found = certify(problem, ensemble)
+    found = certify(problem, ensemble, effort=0.01)
     assert (found.method, found.rigorous) == ("estimate", False)
     assert found.proven_bound < found.lower_bound == found.estimated_bound
-    proven = certify(problem, ensemble, method="proven")
+    proven = certify(problem, ensemble, effort=0.01, method="proven")
     assert (proven.method, proven.rigorous) == ("proven", True)
     assert proven.lower_bound == proven.proven_bound
-    assert proven.looseness > 0
+    assert proven.looseness > 1e-3
     assert certify(problem, ensemble, method="estimate").proven_bound is None
     with pytest.raises(InputError, match="exact"):
-        certify(problem, ensemble, effort=0.2, method="exact")
+        certify(problem, ensemble, effort=0.01, method="exact")
+    reached = certify(problem, ensemble, until_gap=1e-3)
+    assert reached.rigorous
+    assert found.proven_bound < reached.lower_bound
+    assert reached.relative_gap <= 1e-3
 
 
 def answers_of(problem, ensemble, threads):
@@ -227,7 +231,7 @@ def test_a_limit_only_cuts_short(method):
 
 
 def test_bad_requests_are_refused_in_one_line():
-    """An unknown method, no time, endless work, a temperature."""
+    """An unknown method, no time, endless work, a gap that is none."""
     problem, ensemble = Problem([[1.0], [-1.0]], [1, -1]), Ensemble.sphere(10, 1)
     with pytest.raises(InputError, match="method"):
         certify(problem, ensemble, method="guess")
@@ -235,8 +239,8 @@ def test_bad_requests_are_refused_in_one_line():
         certify(problem, ensemble, seconds=0)
     with pytest.raises(InputError, match="effort"):
         certify(problem, ensemble, effort=float("inf"))
-    with pytest.raises(InputError, match="temperature"):
-        certify(Problem([[1.0], [-1.0]], [1, -1], temperature=0.1), ensemble)
+    with pytest.raises(InputError, match="until_gap"):
+        certify(problem, ensemble, until_gap=0.0)
     with pytest.raises(InputError, match="temperature"):
         certify_free_energy(problem, ensemble)
 
