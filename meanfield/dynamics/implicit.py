@@ -45,6 +45,7 @@ LOWERED = 7.0  # an automatic η is e to this power lower at the end of a cycle
 HOT = 0.25  # the part of a cycle before η is lowered
 SHORTEST = 12  # steps of the first cycle, at least
 SHARPEST = 1e-2  # fits of the masses grow as η is lowered, by 1 over this at most
+LONGEST = 1e100  # fit of the masses: as good as none at λ → 0, and its square is a number
 FITTED = 0.9999  # the part of the mass that is fitted
 MOST = 4096  # heavy particles that are fitted, at most
 WANTED = 1024  # light ones that are fitted, at most
@@ -153,7 +154,7 @@ class Implicit(Dynamics):
         if not self.fit_masses:
             return moments
         warmth = self.warmth(ensemble.step) if self.step_size == "auto" else 1.0
-        length = 1 / (max(SHARPEST, warmth) * field.problem.reg(ensemble.step))
+        length = min(LONGEST, 1 / (max(SHARPEST, warmth) * field.problem.reg(ensemble.step)))
         heavy = census.carriers(FITTED, most=min(MOST, max(128, _NUMBERS // moments.f.size)))
         chosen = np.unique(np.concatenate([heavy, pays[: min(WANTED, max(64, len(heavy)))], born]))
         return fit(field, ensemble, moments, chosen, length)

@@ -21,6 +21,7 @@ class Refit:
     def __init__(self, loss: Loss, targets: np.ndarray, outputs: int, reg: float, budget: Budget | None = None) -> None:
         self.loss, self.t, self.C, self.reg, self.budget = loss, targets, outputs, reg, budget or Budget()
 
+    @np.errstate(over="ignore", invalid="ignore")  # at the least λ, where radii have no number and nothing is gained
     def fit(self, phi: np.ndarray, c: np.ndarray, mu: float, mu_end: float, iterations: int = 100) -> np.ndarray:
         """Coefficients (K, C) for features phi (n, K), from c, lowering μ from `mu` to `mu_end`.
 

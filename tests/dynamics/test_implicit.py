@@ -1,5 +1,8 @@
 """The implicit step: same bits however it is run, exact where there is an answer, at the minimum where it is known."""
 
+import sys
+import warnings
+
 import numpy as np
 import pytest
 
@@ -56,6 +59,22 @@ def test_the_papers_data():
     """The lowest known at n 40, d 20 and λ 5e-3 is 0.130973."""
     problem = Problem(*xor_like(), reg=5e-3)
     assert -1e-4 < gap(problem, 0.130973) < 0.01
+
+
+@pytest.mark.parametrize("reg", [1e-300, sys.float_info.min])
+@pytest.mark.parametrize("loss", ["squared", "logistic", "cross_entropy"])
+def test_the_least_regularization_is_as_good_as_none(loss, reg):
+    """Down to the smallest normal number the data are fitted, without a warning; below it λ is refused."""
+    X = np.random.default_rng(0).standard_normal((20, 3))
+    y = {"squared": np.abs(X[:, 0]), "logistic": np.sign(X[:, 0] * X[:, 1]), "cross_entropy": np.argmax(X, axis=1)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = ended(Problem(X, y[loss], loss=loss, reg=reg), steps=16, m=256)
+        assert result.final["objective"] < 1e-9
+        assert result.final["relative_gap"] == pytest.approx(1)
+    for none in (0.0, reg / 1e15):
+        with pytest.raises(InputError, match="must be positive, and no denormal number"):
+            Problem(X, y[loss], loss=loss, reg=none)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
