@@ -16,6 +16,8 @@ from ..engine.engine import Moments
 from ..errors import InputError, RunWarning
 from ..optimality.quick_certificate import quick_bound
 from ..optimality.quick_free_energy import free_energy_bound
+from ..runtime.communicator import is_shared
+from .config import is_qualified
 from .run import Run
 
 SHARE = 0.1  # of the work of all steps up to the last
@@ -66,18 +68,29 @@ class FinalGap:
 
 
 def final_gap(run: Run, stopped: str, threads: int | None = None) -> FinalGap:
-    """The gap of a run where it stopped, on every rank; without one, `missing` says why. Raises nothing."""
+    """The gap of a run where it stopped, on every rank; without one, `missing` says why.
+
+    What a loss of the user's own raises is a reason too: the run is done and kept. An error of ours is one, and raised.
+    """
     if stopped in EARLY:
         return FinalGap(missing="the run was stopped before its end")
     try:
         found = run.ensemble.span.ranks.broadcast(_measured(run, threads))
     except InputError as error:
         return FinalGap(missing=str(error))
-    except Exception as error:  # a loss of the user's own may raise anything; the run is done and kept
+    except Exception as error:
+        if not _of_their_loss(run, error):
+            raise
         return FinalGap(missing=f"{type(error).__name__}: {error}")
     if not (math.isfinite(found.lower_bound) and math.isfinite(found.relative_gap)):
         return FinalGap(missing=found.missing or "the bound is not a finite number")
     return found
+
+
+def _of_their_loss(run: Run, error: Exception) -> bool:
+    """Whether a loss of the user's own may have raised this, and every rank has it: others would wait for this one."""
+    alone = run.ensemble.span.ranks.size == 1
+    return is_qualified(run.config.objective.loss) and (alone or is_shared(error))
 
 
 def _measured(run: Run, threads: int | None) -> FinalGap:
@@ -92,15 +105,18 @@ def _measured(run: Run, threads: int | None) -> FinalGap:
 
 def _free_energy(run: Run, moments: Moments, threads: int | None) -> FinalGap:
     """F_τ of the particles by their estimated entropy, less the bound of a dual point."""
-    problem, ensemble = run.problem, run.ensemble
-    value = problem.evaluate(moments.f, moments.second, problem.reg(ensemble.step)).value
-    work = work_of(run)
+    problem, ensemble, work = run.problem, run.ensemble, work_of(run)
     lower = free_energy_bound(problem, ensemble, moments, 0.7 * work, threads)
     if lower is None:
         return FinalGap(missing="no dual point's integral over the sphere is resolved at this temperature")
     neighbours = math.sqrt(0.3 * work / (problem.d + problem.outputs))  # the search for them is quadratic
     entropy = diagnostics.entropy(ensemble, particles=int(min(SAMPLE, max(512, neighbours))))
-    free = diagnostics.free_energy(problem, ensemble, moments, entropy)
+
+    def values() -> tuple[float, float]:
+        value = problem.evaluate(moments.f, moments.second, problem.reg(ensemble.step)).value
+        return value, diagnostics.free_energy(problem, ensemble, moments, entropy)
+
+    value, free = ensemble.span.ranks.once(values)
     return FinalGap(kind="free energy", lower_bound=lower, relative_gap=(free - lower) / value)
 
 

@@ -10,6 +10,7 @@ from own_losses import SquaredHinge
 from small_run import SETTINGS, example, start
 
 from meanfield import Ensemble, GradientFlow, Implicit, Langevin, Problem, RunWarning, exact, resume, simulate
+from meanfield.simulation import final_gap
 from meanfield.simulation.final_gap import LEAST, MOST, SHARE, work_of
 
 CALM = {"temperature": 0.0, "reg": 0.02}
@@ -87,6 +88,33 @@ def test_where_it_cannot_be_had_the_run_says_why(loss, words, temperature):
     result = simulate(Problem(X, np.sign(X[:, 0]), loss=loss, temperature=temperature), Ensemble.sphere(64, 3), steps=5)
     assert words in result.final_gap.missing
     assert math.isnan(result.final["relative_gap"])
+
+
+@pytest.mark.parametrize(
+    ("loss", "ranks", "shared", "told"),
+    [
+        ("logistic", 1, False, False),
+        (SquaredHinge(), 1, False, True),
+        (SquaredHinge(), 2, True, True),
+        (SquaredHinge(), 2, False, False),
+    ],
+)
+def test_an_error_is_a_reason_only_where_a_loss_may_have_raised_it(monkeypatch, loss, ranks, shared, told):
+    """With a loss of ours it is raised; also what one rank of several has, since the others wait for it."""
+
+    def fails(*_):
+        error = ZeroDivisionError("nothing to divide by")
+        error.shared = shared
+        raise error
+
+    result = simulate(Problem(np.eye(2), [1, -1], loss=loss), Ensemble.sphere(64, 2), steps=1)
+    monkeypatch.setattr(final_gap, "quick_bound", fails)
+    monkeypatch.setattr(type(result.ensemble.span.ranks), "size", ranks)
+    if told:
+        assert result.final_gap.missing == "ZeroDivisionError: nothing to divide by"
+    else:
+        with pytest.raises(ZeroDivisionError):
+            result.final_gap  # noqa: B018
 
 
 def test_one_that_is_cut_short_has_none():
