@@ -16,10 +16,12 @@ coordinates in which the inputs are of one scale (frame.py). A step of automatic
 more than RISE is taken back and η halved.
 
 At τ > 0 only 2, 4, 5 and 6 are left, in the inputs' own coordinates, with the pattern at the start and K of some
-particles as they come, and noise: the law of a particle without data is exact for any η. An automatic η is TURN/v, v²
-the mean of ‖G_j‖² over mass: how fast particles turn, nothing of the coupling's curvature. Particles that rest on kinks
-still tremble by η, so that η is lowered time and again (`warmth`), and at the end. All that the next step needs is in
-the ensemble: particles, step, time, and v (`turning`), `caution` and `sight` in its memory.
+particles as they come, and noise: the law of a particle without data is exact for any η. An automatic η is
+TURN/max(v, 2λ), v² the mean of ‖G_j‖² over mass: how fast particles turn, nothing of the coupling's curvature. At τ > 0
+it is TURN_IN_NOISE over the same (at the optimum v is about 2λ): what particles turn by between two noises is a bias of
+their law. Particles that rest on kinks still tremble by η, so that η is lowered time and again (`warmth`), and at the
+end. All that the next step needs is in the ensemble: particles, step, time, and v (`turning`), `caution` and `sight` in
+its memory.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from .masses import Census, fit, wanted
 from .working_set import SWEEPS, Trial, WorkingSet
 
 TURN = 0.3  # the angle by which the mean particle turns in a step
+TURN_IN_NOISE = 0.1  # the same at τ > 0: predictions within some 1 % of the Gibbs measure's
 RISE = 0.01  # the largest relative rise of the objective that is let pass
 LOWERED = 7.0  # an automatic η is e to this power lower at the end of a cycle
 HOT = 0.25  # the part of a cycle before η is lowered
@@ -64,12 +67,13 @@ class Implicit(Dynamics):
     Parameters
     ----------
     step_size : "auto", float or Schedule
-        η, in units of the flow's time; "auto" follows how fast particles turn.
+        η, in units of the flow's time; "auto" follows how fast particles turn, and is a third as long at τ > 0.
     batch : None
         All examples are needed.
     cooled_at : int
         The step at which an automatic η is at its lowest, a run's end; also at its half, quarter and so on, each after
-        starting anew from above. It stays low afterwards. 0: it is never lowered.
+        starting anew from above. It stays low afterwards, where no step is lost: the objective falls, if slowly, while
+        in a further cycle it would be higher until its end. 0: it is never lowered.
     births : int
         Particles born in a step, at most, where ‖G_r‖ > 2λ; none at τ > 0.
     fit_masses : bool
@@ -174,7 +178,8 @@ class Implicit(Dynamics):
         caution, eta, found = memory.get("caution", 1.0), 0.0, None
         if "turning" not in memory:
             memory["turning"] = work.turning()
-        longest = self.warmth(work.ensemble.step) * TURN / max(memory["turning"], 2 * work.reg)
+        turn = TURN_IN_NOISE if hot else TURN
+        longest = self.warmth(work.ensemble.step) * turn / max(memory["turning"], 2 * work.reg)
         for _ in range(_HALVINGS):
             eta = caution * longest
             with np.errstate(over="ignore", invalid="ignore"):  # what diverges is seen in its predictions
