@@ -126,12 +126,14 @@ CASES: dict[str, dict[str, Any]] = {
         "ensemble": {"m": 800, "dtype": "float64"},
         "dynamics": {"method": "implicit", "cooled_at": 24},
         "run": run(30, 5),
+        "record": {"test_every": 15},
     },
     "digits_implicit": {
         "data": {"source": "sklearn:digits", "test_fraction": 0.97, "standardize": True, "bias": True},
         "objective": {"loss": "cross_entropy", "reg": 1e-3},
         "ensemble": {"m": 200},
         "run": run(4, 2),
+        "record": {"test_every": 4000},
     },
     "implicit_noise": {
         "data": TEACHER,
@@ -139,6 +141,7 @@ CASES: dict[str, dict[str, Any]] = {
         "ensemble": {"m": 700},
         "dynamics": {"method": "implicit"},
         "run": run(20, 5),
+        "record": {"test_every": 15},
     },
     "line": {
         "data": {"source": "line", "n": 40, "n_test": 60},

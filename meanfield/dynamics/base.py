@@ -26,6 +26,8 @@ from ..schedules import Schedule
 from . import step_size
 from .field import Field
 
+PARTICLE = 42e-12  # seconds of a core that an explicit step takes for a particle, example and dimension
+
 
 @dataclass(frozen=True)
 class Dynamics:
@@ -64,7 +66,7 @@ class Dynamics:
     batch: int | None = None
 
     name: ClassVar[str]
-    passes: ClassVar[int] = 1  # what a step costs, in explicit steps, roughly
+    passes: ClassVar[int] = 1  # what a step does with every particle, in explicit steps, roughly
 
     @property
     def anneals(self) -> bool:
@@ -89,6 +91,26 @@ class Dynamics:
     def section(self) -> dict[str, Any]:
         """The same in the words of a configuration."""
         return {"method": self.name, **{parameter.name: getattr(self, parameter.name) for parameter in fields(self)}}
+
+    def cost(self, m: int, n: int, d: int, outputs: int = 1) -> float:
+        """Seconds of a core that a step takes, by a model: how often what is dear is recorded rests on it.
+
+        Parameters
+        ----------
+        m, n, d, outputs : int
+            The sizes of the ensemble, of the training set, of an input, and C.
+
+        Returns
+        -------
+        float
+
+        Examples
+        --------
+        >>> from meanfield import Implicit, Langevin
+        >>> Langevin(batch=16).cost(16384, 160, 20) < Langevin().cost(16384, 160, 20) < Implicit().cost(16384, 160, 20)
+        True
+        """
+        return PARTICLE * self.passes * m * min(self.batch or n, n) * d
 
     def eta(self, field: Field, ensemble: Ensemble, moments: Moments, residual: np.ndarray) -> float:
         """The step size η at this state; an automatic one refreshes what the ensemble remembers."""

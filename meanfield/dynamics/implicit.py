@@ -130,6 +130,11 @@ class Implicit(Dynamics):
         cooling = (k - first) / (last - first) - HOT
         return exact_math.exp(-LOWERED * max(0.0, cooling) / (1 - HOT))
 
+    def cost(self, m: int, n: int, d: int, outputs: int = 1) -> float:
+        """With what does not grow with m: coupling and masses in n·C numbers, births. Within a factor of two or so."""
+        numbers = n * outputs
+        return super().cost(m, n, d, outputs) + 1e-4 * numbers * (1 + numbers / 400) + 3e-6 * n * d
+
     def step(self, field: Field, ensemble: Ensemble, moments: Moments) -> Moments:
         moments = field.current(ensemble, moments)
         eta, trial = 0.0, None

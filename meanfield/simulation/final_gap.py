@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from .. import diagnostics
 from ..diagnostics.entropy import SAMPLE
 from ..dynamics import Field
+from ..dynamics.base import PARTICLE
 from ..engine.engine import Moments
 from ..errors import InputError, RunWarning
 from ..optimality.quick_certificate import quick_bound
@@ -23,7 +24,6 @@ from .run import Run
 SHARE = 0.1  # of the work of all steps up to the last
 LEAST, MOST = 1e8, 5e9  # nanoseconds of one core: whatever the steps were
 LARGE = 0.01  # a relative gap that a run warns of
-_PARTICLE = 0.042  # nanoseconds of a step, a particle, example and dimension: see trace.affordable_gap_every
 EARLY = ("SIGINT", "SIGTERM", "SIGHUP", "max_time")  # whoever stops a run is not kept waiting
 _RISEN = 1e-3  # of L: more than the jitter of steps over kinks
 
@@ -124,7 +124,7 @@ def work_of(run: Run) -> float:
     """What the gap may cost: a tenth of the steps up to the present one, by a model of a step, between two limits."""
     problem, batch = run.problem, getattr(run.dynamics, "batch", None)
     examples = min(int(batch), problem.n) if batch else problem.n
-    steps = _PARTICLE * run.dynamics.passes * run.ensemble.step * run.ensemble.m * examples * problem.d
+    steps = 1e9 * PARTICLE * run.dynamics.passes * run.ensemble.step * run.ensemble.m * examples * problem.d
     return min(MOST, max(LEAST, SHARE * steps))
 
 

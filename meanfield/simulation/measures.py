@@ -15,6 +15,7 @@ import numpy as np
 from .. import diagnostics
 from ..diagnostics import neurons
 from ..dynamics import Field
+from ..dynamics.base import PARTICLE
 from ..engine.engine import Moments
 from ..ensemble import Ensemble
 from ..errors import InputError
@@ -24,7 +25,6 @@ from .snapshots import Snapshot, Snapshots
 from .trace import EnsembleFunction
 
 _SHARE = 0.05  # of a run's time that all its named measures together may take
-_PARTICLE = 42e-12  # seconds of a step, a particle, example and dimension: see trace.affordable_gap_every
 
 
 class Scene(NamedTuple):
@@ -184,8 +184,8 @@ def _sorting(size: Sizes, particles: int) -> float:
 MEASURES = {
     "free_energy": Measure(("free_energy", "entropy"), _free_energy, lambda s: 1e-9 * min(s.m, 4096) ** 2 * s.D),
     "margins": Measure(("margin_q10", "margin_q50", "margin_q90"), _margins, lambda s: 1e-4 + 1e-7 * s.n),
-    "calibration": Measure(("calibration_error",), _calibration, lambda s: 0.5 * _PARTICLE * s.m * s.n_test * s.d),
-    "stationarity": Measure(("stationarity",), _stationarity, lambda s: s.m * (_PARTICLE * s.n * s.d + 5e-9 * s.D)),
+    "calibration": Measure(("calibration_error",), _calibration, lambda s: 0.5 * PARTICLE * s.m * s.n_test * s.d),
+    "stationarity": Measure(("stationarity",), _stationarity, lambda s: s.m * (PARTICLE * s.n * s.d + 5e-9 * s.D)),
     "noise_floor": Measure(("noise_floor",), _noise_floor, lambda s: _sorting(s, s.m)),
     "effective_neurons": Measure(("effective_neurons",), _effective_neurons, lambda s: 1.6e-8 * min(s.m, 4096) ** 2),
     "alignment": Measure(("alignment",), _alignment, lambda s: 3e-8 * s.m * s.d),
@@ -242,15 +242,22 @@ def _checked(measure: Measure, values: Sequence[float]) -> tuple[float, ...]:
 
 
 def affordable_every(
-    measures: Sequence[str | Measure], problem: Problem, m: int, *, kept: int, steps: int, record_every: int
+    measures: Sequence[str | Measure],
+    problem: Problem,
+    m: int,
+    *,
+    step: float,
+    kept: int,
+    steps: int,
+    record_every: int,
 ) -> int:
     """The smallest multiple of `record_every` at which all these measures cost at most 5 % of the run, by their models.
 
-    But ten times in `steps`, as far as there are rows, whatever they cost. kept: particles in a snapshot.
+    But ten times in `steps`, as far as there are rows, whatever they cost. step: seconds that one takes; kept:
+    particles in a snapshot.
     """
     n_test = 0 if problem.X_test is None else len(problem.X_test)
     size = Sizes(m, problem.n, problem.d, problem.d + problem.outputs, n_test, min(kept, m))
     seconds = sum(measure.cost(size) for measure in chosen(measures))
-    step = _PARTICLE * m * problem.n * problem.d
     rows = min(math.ceil(seconds / (_SHARE * step * record_every)), steps // (10 * record_every))
     return record_every * max(1, rows)

@@ -41,7 +41,7 @@ def new_run_from_config(config: Config, *, ranks: Alone = ALONE) -> Run:
     else:
         ensemble, parent = _particles_from(wanted, ranks)
     problem.check(ensemble)
-    config = ranks.once(lambda: decide_defaults(config, problem, ensemble))
+    config = ranks.once(lambda: decide_defaults(config, problem, ensemble, dynamics_of(config.dynamics)))
     problem = problem.with_schedules(reg=config.objective.reg)
     kept = snapshots_of(config)
     trace = trace_of(config, kept, None)
@@ -80,26 +80,37 @@ def new_run_from_objects(
         problem = problem.with_schedules(reg=default_annealing(problem.reg.end, steps, problem.critical_reg()))
         annealed = config.objective.model_copy(update={"reg": problem.reg})
         config = config.model_copy(update={"objective": annealed})
-    config = decide_defaults(config, problem, ensemble, measures)
+    config = decide_defaults(config, problem, ensemble, dynamics, measures)
     kept = snapshots_of(config)
     return Run(config, dataset, problem, ensemble, dynamics, trace_of(config, kept, measures), kept)
 
 
-def decide_defaults(config: Config, problem: Problem, ensemble: Ensemble, measures: Wanted | None = None) -> Config:
+def decide_defaults(
+    config: Config, problem: Problem, ensemble: Ensemble, dynamics: Dynamics, measures: Wanted | None = None
+) -> Config:
     """The configuration with every default decided and every size filled in."""
     n_test = 0 if problem.X_test is None else len(problem.X_test)
     config = config.resolved(problem.critical_reg).with_sizes(n=problem.n, d=problem.d, n_test=n_test, m=ensemble.m)
     record, every, steps = config.record, config.run.record_every, config.run.steps - ensemble.step
-    own = (measures or sort_measures(None)).objects
+    own, step = (
+        (measures or sort_measures(None)).objects,
+        dynamics.cost(ensemble.m, problem.n, problem.d, problem.outputs),
+    )
     decided: dict[str, Any] = {}
     if record.test_every == "auto":
-        decided["test_every"] = affordable_test_every(problem.n, n_test, every)
+        decided["test_every"] = affordable_test_every(step, ensemble.m, n_test, problem.d, every)
     if record.gap_every == "auto":
-        decided["gap_every"] = affordable_gap_every(ensemble.m, problem.n, problem.d, every, steps)
+        decided["gap_every"] = affordable_gap_every(step, problem.n, problem.d, problem.outputs, every, steps)
     if record.measures_every == "auto":
         particles = ensemble.m if record.snapshot_particles == "all" else int(record.snapshot_particles)
         decided["measures_every"] = affordable_every(
-            [*record.measures, *own], problem, ensemble.m, kept=particles, steps=steps, record_every=every
+            [*record.measures, *own],
+            problem,
+            ensemble.m,
+            step=step,
+            kept=particles,
+            steps=steps,
+            record_every=every,
         )
     decided.update(_snapshots_decided(config, ensemble, need_start([*record.measures, *own])))
     return config.model_copy(update={"record": record.model_copy(update=decided)})

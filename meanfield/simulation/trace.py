@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import diagnostics
 from ..dynamics import Field
+from ..dynamics.base import PARTICLE
 from ..engine.engine import Moments
 from ..ensemble import Ensemble
 from ..errors import InputError
@@ -156,20 +157,21 @@ def _gap(field: Field, ensemble: Ensemble, moments: Moments) -> tuple[float, ...
     return lower, 1 - lower / primal if primal > 0 else 0.0
 
 
-def affordable_test_every(n: int, n_test: int, record_every: int) -> int:
+def affordable_test_every(step: float, m: int, n_test: int, d: int, record_every: int) -> int:
     """The smallest multiple of `record_every` at which predicting the test set costs at most 5 % of the run.
 
-    A step passes twice over n examples, a test once over n_test.
+    step: seconds that one takes (`Dynamics.cost`), where passing once over an example is half of an explicit step.
     """
-    return record_every * max(1, math.ceil(n_test / (0.05 * 2 * n * record_every)))
+    rows = 0.5 * PARTICLE * m * n_test * d / (0.05 * step * record_every)
+    return record_every * max(1, math.ceil(rows * (1 - 1e-9)))
 
 
-def affordable_gap_every(m: int, n: int, d: int, record_every: int, steps: int) -> int:
-    """The smallest multiple of `record_every` at which the gap costs about 6 % of the run, by a model of its cost.
+def affordable_gap_every(step: float, n: int, d: int, outputs: int, record_every: int, steps: int) -> int:
+    """The multiple of `record_every` at which the gap costs about 6 % of the run, by a model of its cost.
 
-    Measured, with the step at 42 ps a particle, example and dimension: 30 ms, and 18 µs an example and dimension. A run
-    of few `steps` of few particles has two nevertheless, the last when it ends.
+    Measured on one core: 20 ms, times C² for refits of several outputs, and 12 µs an example, dimension and output. A
+    run of few `steps` of few particles has two nevertheless, the last when it ends.
     """
-    particle_steps = 4.3e5 + 7e8 / (n * d)
-    affordable = max(1, math.ceil(particle_steps / (0.06 * m * record_every)))
-    return record_every * min(affordable, max(1, steps // record_every))
+    gap = 0.02 * outputs**2 + 12e-6 * n * d * outputs
+    rows = max(1, round(gap / (0.06 * step * record_every)))
+    return record_every * min(rows, max(1, steps // record_every))

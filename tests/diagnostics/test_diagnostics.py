@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from meanfield import diagnostics
 from meanfield.diagnostics import sliced_wasserstein
-from meanfield.dynamics import Field, GradientFlow
+from meanfield.dynamics import Field, GradientFlow, Langevin
 from meanfield.engine.engine import Moments
 from meanfield.ensemble import Ensemble
 from meanfield.errors import InputError
@@ -609,8 +609,9 @@ def test_unknown_names_are_told(settings, words):
 @pytest.mark.parametrize("m", [100, 16384, 10**6])
 def test_named_measures_are_taken_as_often_as_a_share_of_the_run_allows(m, steps, record_every):
     """At rows of the trace; ten times a run at least, as far as there are rows, and more rarely the more there are."""
+    settings = {"step": Langevin().cost(m, 24, 5), "kept": 4096, "steps": steps, "record_every": record_every}
     every = [
-        measures.affordable_every(names, scene(), m, kept=4096, steps=steps, record_every=record_every)
+        measures.affordable_every(names, scene(), m, **settings)
         for names in (["margins"], ["margins", "free_energy"], MEASURES)
     ]
     assert every == sorted(every)

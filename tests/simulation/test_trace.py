@@ -5,10 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from meanfield.dynamics import Field
+from meanfield.dynamics import Field, Implicit, Langevin
 from meanfield.ensemble import Ensemble
 from meanfield.problem import Problem
 from meanfield.schedules import Schedule
+from meanfield.simulation.config import check_config
+from meanfield.simulation.loop import run_to_end
+from meanfield.simulation.new_run import new_run_from_config
 from meanfield.simulation.trace import (
     Trace,
     affordable_gap_every,
@@ -87,28 +90,52 @@ def test_last_values_are_the_last():
     assert (empty.last, empty.last_values("risk", 3), empty.seconds, empty.columns) == ({}, [], 0.0, {})
 
 
+@pytest.mark.parametrize(
+    "dynamics", [Langevin(), Langevin(batch=32), Implicit()], ids=["langevin", "batch", "implicit"]
+)
 @pytest.mark.parametrize("n", [10, 160, 10_000])
 @pytest.mark.parametrize("n_test", [0, 1, 4096, 10**6])
 @pytest.mark.parametrize("every", [1, 20, 1000])
-def test_testing_costs_at_most_a_twentieth(n, n_test, every):
-    """The smallest multiple of record_every for which it does."""
-    chosen = affordable_test_every(n, n_test, every)
+def test_testing_costs_at_most_a_twentieth(dynamics, n, n_test, every):
+    """The smallest multiple of record_every for which it does; a test is half of an explicit step, for its examples."""
+    step, test = dynamics.cost(1024, n, 20), 0.5 * Langevin().cost(1024, n_test, 20)
+    chosen = affordable_test_every(step, 1024, n_test, 20, every)
     assert chosen % every == 0
     assert chosen >= every
-    assert n_test <= 0.05 * 2 * n * chosen * (1 + 1e-12)
-    assert chosen == every or n_test > 0.05 * 2 * n * (chosen - every) * (1 - 1e-12)
+    assert test <= 0.05 * step * chosen * (1 + 1e-8)
+    assert chosen == every or test > 0.05 * step * (chosen - every) * (1 - 1e-8)
 
 
+@pytest.mark.parametrize(
+    "dynamics", [Langevin(), Langevin(batch=32), Implicit()], ids=["langevin", "batch", "implicit"]
+)
 @pytest.mark.parametrize("record_every", [1, 20, 7])
 @pytest.mark.parametrize("m", [100, 16384, 10**7])
-def test_the_gap_is_taken_as_often_as_a_share_of_the_run_allows(m, record_every):
-    """At rows of the trace, more rarely the smaller the ensemble, and at every row once that is cheap."""
-    every = affordable_gap_every(m, 160, 20, record_every, 10**9)
-    assert every % record_every == 0
-    assert every >= affordable_gap_every(2 * m, 160, 20, record_every, 10**9)
-    assert affordable_gap_every(m, 160, 20, record_every, 100) <= 100
-    if m == 10**7:
-        assert affordable_gap_every(m, 160, 20, 20, 10**9) == 20
+def test_the_gap_is_taken_as_often_as_a_share_of_the_run_allows(dynamics, m, record_every):
+    """At rows of the trace, more rarely the less a step costs or the more outputs there are; at every row if cheap."""
+
+    def chosen(m, outputs=1, steps=10**9):
+        return affordable_gap_every(dynamics.cost(m, 160, 20, outputs), 160, 20, outputs, record_every, steps)
+
+    assert chosen(m) % record_every == 0
+    assert chosen(m) >= chosen(2 * m)
+    assert chosen(m, outputs=10) >= chosen(m)
+    assert chosen(m, steps=100) <= 100
+    if m == 10**7 and dynamics.batch is None:
+        assert chosen(m) <= max(20, record_every)
+
+
+def test_a_default_run_that_is_to_stop_by_its_gap_stops_early():
+    """Implicit steps are dear and few, so that their gap is worth taking often."""
+    tables = {
+        "data": {"n": 80, "d": 10, "n_test": 0},
+        "ensemble": {"m": 1024},
+        "record": {"gap": True},
+        "run": {"stop_when": {"relative_gap": 1e-3}},
+    }
+    result = run_to_end(new_run_from_config(check_config(tables, "test")), None)
+    assert (result.stopped, result.ensemble.step < 120) == ("relative_gap", True)
+    assert len(result.trace["step"]) <= 7
 
 
 def test_the_gap_is_not_a_number_while_there_is_noise():
