@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from .. import diagnostics
 from ..diagnostics.entropy import SAMPLE
 from ..dynamics import Field
-from ..dynamics.base import PARTICLE
 from ..engine.engine import Moments
 from ..errors import InputError, RunWarning
 from ..optimality.quick_certificate import quick_bound
@@ -122,10 +121,9 @@ def _free_energy(run: Run, moments: Moments, threads: int | None) -> FinalGap:
 
 def work_of(run: Run) -> float:
     """What the gap may cost: a tenth of the steps up to the present one, by a model of a step, between two limits."""
-    problem, batch = run.problem, getattr(run.dynamics, "batch", None)
-    examples = min(int(batch), problem.n) if batch else problem.n
-    steps = 1e9 * PARTICLE * run.dynamics.passes * run.ensemble.step * run.ensemble.m * examples * problem.d
-    return min(MOST, max(LEAST, SHARE * steps))
+    problem, ensemble = run.problem, run.ensemble
+    step = 1e9 * run.dynamics.cost(ensemble.m, problem.n, problem.d, problem.outputs)
+    return min(MOST, max(LEAST, SHARE * step * ensemble.step))
 
 
 def warn_if_risen(run: Run, threads: int | None = None) -> None:

@@ -122,14 +122,20 @@ def test_one_that_is_cut_short_has_none():
     assert (result.stopped, math.isnan(result.final["relative_gap"])) == ("max_time", True)
 
 
-@pytest.mark.parametrize(("dynamics", "passes"), [(Langevin(), 1), (Implicit(), 4)], ids=["langevin", "implicit"])
-def test_its_work_is_a_tenth_of_the_steps_between_two_limits(dynamics, passes):
-    """An implicit step is taken for the work of four explicit ones."""
-    result = simulate(example(**CALM), start(), dynamics, steps=3, **SETTINGS)
-    assert work_of(result.run) == LEAST
-    for step, work in ((7 * 10**5, passes * SHARE * 0.042 * 7 * 10**5 * 1500 * 40 * 6), (10**12, MOST)):
-        result.ensemble.step = step
-        assert work_of(result.run) == pytest.approx(work)
+def test_its_work_is_a_tenth_of_the_steps_between_two_limits():
+    """By what a step of the run's dynamics costs: an explicit one 42 ps a particle, example and dimension."""
+    explicit, implicit = (
+        simulate(example(**CALM), start(), one, steps=3, **SETTINGS) for one in (Langevin(), Implicit())
+    )
+    assert work_of(explicit.run) == work_of(implicit.run) == LEAST
+    for result, few in ((explicit, 7 * 10**5), (implicit, 500)):
+        result.ensemble.step = few
+        each = 1e9 * result.dynamics.cost(1500, 40, 6)
+        assert work_of(result.run) == pytest.approx(SHARE * few * each)
+        assert LEAST < work_of(result.run) < MOST
+        result.ensemble.step = 10**12
+        assert work_of(result.run) == MOST
+    assert explicit.dynamics.cost(1500, 40, 6) == pytest.approx(0.042e-9 * 1500 * 40 * 6)
 
 
 def test_at_a_temperature_it_is_the_free_energy_s():
