@@ -267,10 +267,17 @@ class Problem:
                 f"the problem needs d = {self.d}, outputs = {self.outputs}"
             )
 
-    def with_schedules(self, *, reg: float | Mapping[str, Any] | Schedule) -> Problem:
-        """The same problem, its data and loss shared, with another λ: a number or a schedule."""
+    def with_schedules(
+        self,
+        *,
+        reg: float | Mapping[str, Any] | Schedule,
+        temperature: float | Mapping[str, Any] | Schedule | None = None,
+    ) -> Problem:
+        """The same problem, its data and loss shared, with another λ, and τ if given: numbers or schedules."""
         other = copy.copy(self)
         other.reg = Schedule.of(reg)
+        if temperature is not None:
+            other.temperature = Schedule.of(temperature)
         return other
 
 

@@ -1,7 +1,8 @@
 """The global minimum at zero temperature, found neuron by neuron.
 
 `optimum` is fully corrective conditional gradient over neurons: climb ‖G_r‖ from many starts, add the peaks above 2λ to
-the neurons at hand, refit all weights (a convex problem), repeat. Its lower bound is that of `dual_bound` for the best
+the neurons at hand, refit all weights (a convex problem), repeat; where that crawls, once join the neurons of a run of
+particles (`sliding`). Its lower bound is that of `dual_bound` for the best
 residual met, with the highest peak found in the place of the true maximum: an estimate, unless `certify` proves it.
 """
 
@@ -19,9 +20,12 @@ from ..runtime.threads import default_threads
 from .budget import Budget
 from .duality import dual_bound
 from .group_lasso import Refit
+from .sliding import slid
 from .sphere_ascent import FittedStarts, Peaks, climb, distinct, merged, random_starts
 
 _WORK = 6e10  # of `optimum`: about a minute of one core
+_PATIENCE = 6  # rounds before neurons that slid are asked for
+_FAR = 10  # times the tolerance: a gap for which they are
 _CAREFUL = 16  # highest peaks that are climbed from once more
 
 
@@ -49,6 +53,8 @@ class Optimum:
         Wall-clock time.
     cut_short : bool
         Whether a limit in seconds ended the search before its work was done.
+    tolerance : float
+        The relative gap that was asked for.
 
     Examples
     --------
@@ -73,6 +79,7 @@ class Optimum:
     rounds: int
     seconds: float
     cut_short: bool = False
+    tolerance: float = 0.0
 
     @property
     def gap(self) -> float:
@@ -83,6 +90,11 @@ class Optimum:
     def relative_gap(self) -> float:
         """gap/value."""
         return self.gap / self.value if self.value > 0 else 0.0
+
+    @property
+    def converged(self) -> bool:
+        """Whether the gap came down to the tolerance asked for."""
+        return self.relative_gap <= self.tolerance
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """f (n, C), float64, at X (n, d)."""
@@ -191,8 +203,19 @@ class Search:
             if self.budget.over():
                 return
             self.round(peaks)
+            if self.rounds == _PATIENCE and self.gap > _FAR * tolerance * self.value:
+                self.slide()
 
-    def result(self) -> Optimum:
+    def slide(self) -> None:
+        """Take up the neurons of a short run of particles, beside those at hand."""
+        reg = self.reg * self.scale
+        u, c = slid(self.problem, reg, seed=self.seed, threads=self.threads, budget=self.budget)
+        self.u, self.c = np.concatenate([u, self.u]), np.concatenate([self.scale * c, 0 * self.c])
+        phi = self.features(self.u)
+        self.value, self.residual = self.fitter.value(phi, self.c), self.fitter.residual(phi, self.c)
+        self.best = min(self.best, (self.value, self.u, self.c), key=lambda network: network[0])
+
+    def result(self, tolerance: float = 0.0) -> Optimum:
         """The best network met, in the units of the problem; neurons that carry nothing measurable are left out."""
         _, u, c = self.best
         weight = row_norms(c)
@@ -214,6 +237,7 @@ class Search:
             rounds=self.rounds,
             seconds=self.budget.seconds,
             cut_short=self.budget.cut_short,
+            tolerance=tolerance,
         )
 
 
@@ -274,4 +298,4 @@ def optimum(
     problem.loss.require("exact.optimum", *needed(problem.outputs))
     search = Search(problem, problem.reg.end if reg is None else reg, seed=seed, threads=threads, budget=budget)
     search.run(tolerance, starts)
-    return search.result()
+    return search.result(tolerance)
