@@ -69,6 +69,55 @@ def step(w, u, X, r, eta, reg, temperature=0.0, xi=None):
     return decay * w - slide * by_w + spread * xi[:, d:], decay * u - slide * by_u + spread * xi[:, :d]
 
 
+def in_turn(terms):
+    """The sum from zero, rounded after each term."""
+    total = 0.0
+    for term in terms:
+        total = total + term
+    return total
+
+
+def pulled(X, a, u):
+    """(X u, G_a(u)/‖G_a(u)‖, ‖G_a(u)‖), sums in turn."""
+    z = [in_turn(X[i] * u) for i in range(len(X))]
+    G = in_turn(a[i] * z[i] for i in range(len(X)) if z[i] > 0) + np.zeros(a.shape[1])
+    size = np.sqrt(in_turn(G * G))
+    return z, G / size if size > 0 else G, size
+
+
+def climb(X, a, u, rounds, sweeps):
+    """The ascent of ‖G_a‖ from u, a unit vector (engine/climbing.py): (where it ends, the height, passes over X)."""
+    n = range(len(X))
+    z, v, best = pulled(X, a, u)
+    alpha, passes, idle = [float(z[i] > 0) for i in n], 1, 0
+    for _ in range(rounds):
+        b = [in_turn(a[i] * v) for i in n]
+        p = in_turn(b[i] * X[i] for i in n if b[i] > 0 and z[i] > 0) + np.zeros(len(u))
+        for i in n:
+            p = p + b[i] * alpha[i] * X[i] if b[i] < 0 else p
+        passes += 3
+        for _ in range(sweeps):
+            moved = 0.0
+            for i in n:
+                square = X[i] @ X[i]
+                if b[i] < 0 and square > 0:
+                    share = min(1.0, max(0.0, alpha[i] - in_turn(X[i] * p) / (b[i] * square)))
+                    change, alpha[i] = b[i] * (share - alpha[i]), share
+                    p, moved = p + change * X[i], moved + change * change * square
+            passes += 1
+            if moved <= 1e-24 * in_turn(p * p):
+                break
+        if not p.any():
+            break
+        at = p / np.sqrt(in_turn(p * p))
+        z, v, height = pulled(X, a, at)
+        idle = idle + 1 if height <= best * (1 + 1e-9) else 0
+        u, best = (at, height) if height > best else (u, best)
+        if idle == 2:
+            break
+    return u, best, passes
+
+
 def risk(f, y, loss):
     """R(f) = (1/n) Σ ℓ(y_i, f_i); y are ±1, numbers (n, C), or classes 0 … C − 1."""
     total = 0.0

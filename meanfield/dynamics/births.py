@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from ..engine import exact_math, noise
-from ..engine.climbing import Hill, climb_shared
+from ..engine.climbing import GROUP, Hill, climb_all
 from ..engine.engine import Moments
 from ..engine.exact_algebra import product
 from ..ensemble import Ensemble
@@ -61,8 +61,10 @@ def _peaks(field: Field, r: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray,
         starts = starts if frame is whitened else whitened.back(starts)
         length = exact_math.row_norms(starts)
         starts = np.ascontiguousarray(starts[length > 0] / length[length > 0, None])
-        height, hill = np.zeros(len(starts)), Hill(frame.X, exact_math.row_sums(frame.X * frame.X), r)
-        field.engine.workers.run(climb_shared, len(starts), (hill, starts, height, ROUNDS, SWEEPS), 0)
+        height, passes = np.zeros(len(starts)), np.zeros(len(starts), np.int64)
+        hill = Hill(frame.X, exact_math.row_sums(frame.X * frame.X), r)
+        arguments = hill, starts, height, passes, (ROUNDS, SWEEPS)
+        field.engine.workers.run(climb_all, -(-len(starts) // GROUP), arguments, 0)
     return starts, height
 
 

@@ -5,20 +5,18 @@ The ascent from one start is `engine/climbing.py`'s.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
 from ..engine import noise
-from ..engine.climbing import climb_all
+from ..engine.climbing import GROUP, Hill, climb_all, distinct_rows
 from ..engine.exact_algebra import cholesky, cholesky_solve, product
-from ..engine.exact_math import row_norms, row_sums
-from ..runtime.compiling import compiled
+from ..engine.exact_math import plain, row_norms, row_sums
+from ..runtime.threads import Workers
 from .budget import Budget
 
-_CHUNK = 16  # starts a thread takes at a time, fewer where one takes long
-_BATCH = 512  # starts between two looks at the budget, fewer likewise
+_LEAST, _BATCH = 16, 512  # starts between two looks at the budget, fewer where one takes long
 _ROWS = 4096  # examples at most that fitted starts are fitted to
 _FITTED = 1 << 41  # counters from here on are those of fitted starts
 
@@ -50,26 +48,20 @@ def climb(
     Once the budget is over, the starts that remain are only evaluated; a few are climbed from in any case.
     """
     budget = budget or Budget()
-    X, a = np.ascontiguousarray(X, np.float64), np.ascontiguousarray(a, np.float64)
-    length = row_norms(starts)
+    hill, length = Hill(plain(X), row_sums(X * X), plain(a)), row_norms(starts)
     U = np.ascontiguousarray(starts[length > 0] / length[length > 0, None])
-    values, passes, squares = np.zeros(len(U)), np.zeros(len(U), np.int64), row_sums(X * X)
-    size = max(1, min(_CHUNK, 50_000 // X.size))
-    batch = max(_CHUNK, min(_BATCH, 20_000_000 // X.size))
+    values, passes, workers = np.zeros(len(U)), np.zeros(len(U), np.int64), Workers(threads)
+    batch = max(_LEAST, min(_BATCH, 20_000_000 // X.size))
     first = 0
     budget.spend(1e6)
-    with ThreadPoolExecutor(threads) as pool:
-        while first < len(U):
-            late = first > 0 and budget.over()
-            last = len(U) if late else min(first + batch, len(U))
-
-            def ascend(k: int, last: int = last, rounds: int = 0 if late else rounds) -> None:
-                part = slice(k, min(k + size, last))
-                climb_all(X, squares, a, U[part], values[part], passes[part], rounds, sweeps)
-
-            list(pool.map(ascend, range(first, last, size)))
-            budget.spend(0.5 * len(X) * (X.shape[1] + 6) * int(passes[first:last].sum()))
-            first = last
+    while first < len(U):
+        late = first > 0 and budget.over()
+        part = slice(first, len(U) if late else min(first + batch, len(U)))
+        care = 0 if late else rounds, sweeps
+        groups = -(-len(U[part]) // GROUP)
+        workers.run(climb_all, groups, (hill, U[part], values[part], passes[part], care), 0)
+        budget.spend(0.5 * len(X) * (X.shape[1] + 6) * int(passes[part].sum()))
+        first = part.stop
     order = np.argsort(-values, kind="stable")
     return Peaks(U[order], values[order])
 
@@ -139,29 +131,8 @@ def merged(one: Peaks, other: Peaks) -> Peaks:
     return Peaks(np.concatenate([one.u, other.u])[order], values[order])
 
 
-@compiled
-def _distinct(u, threshold, kept):  # type: ignore[no-untyped-def]
-    """The first of the rows that have no u·u' of `threshold` or more with a row kept before; how many."""
-    count = 0
-    for s in range(u.shape[0]):
-        if count == kept.shape[0]:
-            break
-        new = True
-        for j in range(count):
-            inner = 0.0
-            for k in range(u.shape[1]):
-                inner += u[kept[j], k] * u[s, k]
-            if inner >= threshold:
-                new = False
-                break
-        if new:
-            kept[count] = s
-            count += 1
-    return count
-
-
 def distinct(peaks: Peaks, limit: int, tolerance: float = 1e-7) -> Peaks:
     """The highest peaks, at most `limit`, no two of which have 1 − u·u' below `tolerance`."""
     kept = np.empty(limit, np.int64)
-    kept = kept[: _distinct(np.ascontiguousarray(peaks.u), 1 - tolerance, kept)]
+    kept = kept[: distinct_rows(np.ascontiguousarray(peaks.u), 1 - tolerance, kept)]
     return Peaks(peaks.u[kept], peaks.value[kept])
