@@ -18,6 +18,7 @@ from ..engine import exact_math
 from ..engine.exact_algebra import cholesky, cholesky_solve, combined, gram
 from ..engine.tangent_kernel import TangentKernel
 from ..losses import Loss
+from ..runtime.compiling import compiled
 from ..runtime.threads import Workers
 
 ITERATIONS = 30  # of conjugate gradients, at most
@@ -54,19 +55,34 @@ def times(Q: np.ndarray, v: np.ndarray) -> np.ndarray:
     return total
 
 
+@compiled
+def _conjugate(Q, B, out):  # type: ignore[no-untyped-def]
+    """out (n, C, n, C) ← Qᵀ B Q, Q (n, C, C), B (n, C, n, C)."""
+    n, C, _ = Q.shape
+    left = np.empty((C, C))
+    for i in range(n):
+        for k in range(n):
+            left[:] = 0.0
+            for b in range(C):
+                for a in range(C):
+                    for c in range(C):
+                        left[b, c] += Q[i, a, b] * B[i, a, k, c]
+            for b in range(C):
+                for c in range(C):
+                    value = 0.0
+                    for a in range(C):
+                        value += left[b, a] * Q[k, a, c]
+                    out[i, b, k, c] = value
+
+
 def conjugated(Q: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Qᵀ B Q of B (n C, n C) and the block diagonal Q."""
     n, C, _ = Q.shape
     if C == 1:
         return Q[:, 0] * B * Q[:, 0, 0]
-    B = B.reshape(n, C, n, C)
-    left = np.zeros_like(B)
-    for a in range(C):
-        left = left + Q[:, a, :, None, None] * B[:, a, None]
-    right = np.zeros_like(B)
-    for a in range(C):
-        right = right + left[..., a, None] * Q[None, None, :, a, :]
-    return right.reshape(n * C, n * C)
+    out = np.empty((n, C, n, C))
+    _conjugate(Q, B.reshape(n, C, n, C), out)
+    return out.reshape(n * C, n * C)
 
 
 class Gates(NamedTuple):

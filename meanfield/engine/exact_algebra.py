@@ -123,23 +123,68 @@ def combined(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return out
 
 
+@register_jitable
+def _subtract_earlier(T: Any, first: Any, last: Any) -> None:
+    """A −= Σ_k L_·k L_ck for the columns c from `first` on, over all k before `first`, on every row from there on."""
+    groups, n, group = T.shape
+    tiles = -(-(last - first) // ROWS)
+    rows, sums = np.zeros((tiles, first, ROWS)), np.empty((ROWS, group))
+    for c in range(first, last):
+        t, a = (c - first) // ROWS, (c - first) % ROWS
+        for k in range(first):
+            rows[t, k, a] = T[c // group, k, c % group]
+    for g in range(first // group, groups):
+        for t in range(tiles):
+            dots(place(rows, t * first * ROWS), place(T, g * n * group), first, place(sums, 0))
+            for c in range(first + t * ROWS, min(first + (t + 1) * ROWS, last)):
+                for lane in range(group):
+                    T[g, c, lane] -= sums[(c - first) % ROWS, lane]
+
+
 @compiled
-def _factor_panel(A):  # type: ignore[no-untyped-def]
-    """Cholesky of the columns of A (rows, width), where earlier columns are subtracted already."""
-    rows, width = A.shape
-    column = np.empty(width)
-    for j in range(width):
-        pivot = A[j, j]
-        if not pivot > 0.0:
-            return False
-        root = np.sqrt(pivot)
-        for i in range(j, rows):
-            A[i, j] /= root
-        column[:] = A[:width, j]
-        for i in range(j + 1, rows):
-            for c in range(j + 1, width):
-                A[i, c] = fma(-A[i, j], column[c], A[i, c])
+def _factor(T, panel):  # type: ignore[no-untyped-def]
+    """Cholesky by panels of columns, of A as T[g, k, lane] = A[g·GROUP + lane, k] (lower half): L in its place."""
+    groups, n, group = T.shape
+    roots = np.empty(n)
+    for first in range(0, n, panel):
+        last = min(first + panel, n)
+        if first > 0:
+            _subtract_earlier(T, first, last)
+        for g in range(first // group, groups):
+            for c in range(first, min(last, (g + 1) * group)):
+                own, at = c // group, c % group
+                for j in range(first, c):
+                    minus = -T[own, j, at]
+                    for lane in range(group):
+                        T[g, c, lane] = fma(minus, T[g, j, lane], T[g, c, lane])
+                if g == own:
+                    if not T[g, c, at] > 0.0:
+                        return False
+                    roots[c] = np.sqrt(T[g, c, at])
+                for lane in range(group):
+                    T[g, c, lane] /= roots[c]
     return True
+
+
+@compiled
+def _lay_out(A, T):  # type: ignore[no-untyped-def]
+    """T[g, k, lane] ← A[g·GROUP + lane, k] where that is in the lower half, else 0."""
+    groups, n, group = T.shape
+    for g in range(groups):
+        T[g] = 0.0
+        for lane in range(min(group, n - g * group)):
+            for k in range(g * group + lane + 1):
+                T[g, k, lane] = A[g * group + lane, k]
+
+
+@compiled
+def _lay_back(T, L):  # type: ignore[no-untyped-def]
+    """The reverse of `_lay_out`."""
+    n, group = len(L), T.shape[2]
+    for i in range(n):
+        for k in range(i + 1):
+            L[i, k] = T[i // group, k, i % group]
+        L[i, i + 1 :] = 0.0
 
 
 @compiled
@@ -158,18 +203,17 @@ def _substitute(L, x):  # type: ignore[no-untyped-def]
 
 
 def cholesky(A: Any, *, panel: int = 64) -> np.ndarray | None:
-    """L (n, n), lower triangular with L Lᵀ = A, of a symmetric A (n, n); None where a pivot is not positive."""
-    A = np.asarray(A, np.float64)
-    n, L = len(A), np.zeros(A.shape)
-    for first in range(0, n, panel):
-        last = min(first + panel, n)
-        part = np.array(A[first:, first:last])
-        if first:
-            part -= product(L[first:, :first], L[first:last, :first].T)
-        if not _factor_panel(part):
-            return None
-        L[first:, first:last] = part
-        L[first:last, first:last] = np.tril(part[: last - first])
+    """L (n, n), lower triangular with L Lᵀ = A, of a symmetric A (n, n); None where a pivot is not positive.
+
+    Within a panel of columns each element is one chain of fma; what earlier panels take from it is another.
+    """
+    A = plain(A)
+    T = np.empty((-(-len(A) // _GROUP), len(A), _GROUP))
+    _lay_out(A, T)
+    if not _factor(T, panel):
+        return None
+    L = np.empty_like(A)
+    _lay_back(T, L)
     return L
 
 
