@@ -1,8 +1,9 @@
 """Births: the lightest particles are put where ‖G_r‖ peaks above 2λ, where mass lowers the objective.
 
 From directions of heavy particles and from random ones a few rounds of ascent (engine/climbing.py), first in the
-coordinates in which the inputs are of one scale. A newborn neuron of unit mass, φ, would alone best have the mass
-(‖G‖/2 − λ)/(φᵀR''φ); of b newborns each gets half of the b-th part of it, which lowers the objective.
+coordinates in which the inputs are of one scale. Of those that end beside each other the highest is born: several
+would share one mass, and every later step would carry them all. A newborn neuron of unit mass, φ, would alone best
+have the mass (‖G‖/2 − λ)/(φᵀR''φ); of b newborns each gets half of the b-th part of it, which lowers the objective.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import numpy as np
 
 from ..engine import exact_math, noise
-from ..engine.climbing import GROUP, Hill, climb_all
+from ..engine.climbing import GROUP, Hill, climb_all, distinct_rows
 from ..engine.engine import Moments
 from ..engine.exact_algebra import product
 from ..ensemble import Ensemble
@@ -22,6 +23,7 @@ from .masses import Census, features, put, take
 
 ROUNDS, SWEEPS = 10, 4  # of an ascent
 PART = 0.5  # of the best mass
+APART = 1e-3  # least 1 − cos of the angle between newborns, in the coordinates in which the inputs are of one scale
 _SEEN = 0.99  # the part of the mass among whose carriers ascents begin
 
 
@@ -34,11 +36,11 @@ def bear(
     """
     r, reg = field.residual(moments), field.problem.reg(ensemble.step)
     U, height = _peaks(field, r, _starts(field, ensemble, census, pays, count))
-    above = height > 2 * reg
-    light = census.lightest(int(above.sum()))
+    born = _distinct(field, U, np.flatnonzero(height > 2 * reg), height)
+    light = census.lightest(len(born))
     if not len(light):
         return moments, light
-    put(ensemble, light, math.sqrt(ensemble.m) * _newborn(field, moments, reg, U[above], height[above]))
+    put(ensemble, light, math.sqrt(ensemble.m) * _newborn(field, moments, reg, U[born], height[born]))
     return field.predict(ensemble), light
 
 
@@ -66,6 +68,14 @@ def _peaks(field: Field, r: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray,
         arguments = hill, starts, height, passes, (ROUNDS, SWEEPS)
         field.engine.workers.run(climb_all, -(-len(starts) // GROUP), arguments, 0)
     return starts, height
+
+
+def _distinct(field: Field, U: np.ndarray, some: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """Of `some` of the directions U the highest, no two of which are beside each other."""
+    some = some[np.argsort(-height[some], kind="stable")]
+    V = field.whitened.to(U[some])
+    kept = np.empty(len(some), np.int64)
+    return some[kept[: distinct_rows(V / exact_math.row_norms(V)[:, None], 1 - APART, kept)]]
 
 
 def _starts(field: Field, ensemble: Ensemble, census: Census, pays: np.ndarray, count: int) -> np.ndarray:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from meanfield import Ensemble, GradientFlow, Implicit, InputError, Problem, exact, load, resume, simulate
+from meanfield.dynamics import Field
+from meanfield.dynamics.births import APART, bear
 from meanfield.dynamics.coupling import Balance, DenseCoupling, Gates, SparseCoupling, curvature_root
-from meanfield.dynamics.masses import MassStep, Risk
+from meanfield.dynamics.masses import Census, MassStep, Risk, take, wanted
 from meanfield.losses import LOSSES
 
 
@@ -197,3 +199,16 @@ def test_masses_satisfy_the_equation_of_their_step():
     after, _ = step.run(alpha, tolerance=1e-14)
     r = problem.loss.residual(np.einsum("j,jic->ic", after, phi), problem.targets)
     assert np.allclose(after, mu * np.exp(-alpha * (np.einsum("jic,ic->j", phi, r) + 1e-2)), rtol=1e-4, atol=1e-9)
+
+
+def test_of_newborns_beside_each_other_one_is_born():
+    """At each peak one; not the sixty that climbed to it, all of which every later step would carry."""
+    problem, ensemble = Problem(*xor_like(), reg=5e-3), Ensemble.sphere(512, 20, seed=0, dtype="float64")
+    field, census = Field(problem, ensemble.dtype), Census.of(ensemble)
+    moments = field.predict(ensemble)
+    pays = wanted(field, ensemble, moments, census)
+    _, born = bear(field, ensemble, moments, census, pays, 64)
+    U = field.whitened.to(take(ensemble, born)[:, :20])
+    U /= np.linalg.norm(U, axis=1)[:, None]
+    assert len(born) > 3
+    assert (U @ U.T)[np.triu_indices(len(U), 1)].max() < 1 - APART * (1 - 1e-9)
