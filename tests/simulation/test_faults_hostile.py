@@ -17,7 +17,15 @@ from meanfield import load
 
 SMALL = [
     part
-    for one in ("data.n=40", "data.d=6", "data.n_test=0", "ensemble.m=256", "run.steps=10")
+    for one in (
+        "data.n=40",
+        "data.d=6",
+        "data.n_test=0",
+        "ensemble.m=256",
+        "run.steps=10",
+        "dynamics.method=langevin",
+        "objective.reg={shape='constant', end=0.02}",
+    )
     for part in ("--set", one)
 ]
 

@@ -25,6 +25,7 @@ SETUP = [
         "ensemble.m=256",
         "run.record_every=10",
         "run.checkpoint_every=50",
+        "dynamics.method=langevin",  # many quick steps
         "objective.reg={shape='constant', end=0.02}",
     )
     for part in ("--set", one)
