@@ -129,6 +129,14 @@ def test_importing_is_cheap(module):
     assert done.stdout.split() == []
 
 
+def test_a_run_loads_no_more_of_scipy_than_it_needs():
+    """scipy.stats, optimize and spatial would double what the start of every process takes."""
+    slow = ("scipy.stats", "scipy.optimize", "scipy.spatial", "sklearn", "matplotlib")
+    code = f"import sys, meanfield.simulation.loop; print(*(name for name in {slow} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_the_public_names_all_exist():
     """Everything that `meanfield` and `meanfield.kernels` announce can be imported; `simulate` is the function."""
     code = (

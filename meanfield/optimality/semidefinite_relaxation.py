@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 
 import numpy as np
-from scipy.optimize import minimize
 
 from ..runtime.threads import single_threaded_blas
 from .budget import Budget
@@ -75,6 +74,8 @@ class _Norm:
 
     def minimized(self, budget: Budget, share: float) -> float:
         """The best value by the time that this share of the budget is used up."""
+        from scipy.optimize import minimize  # slow to load
+
         self.budget, budget.share = budget, share
         with contextlib.suppress(_Over):
             minimize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm, qmc
 
 _MOST = 600_000  # nodes: what memory and a second a Newton step allow
 
@@ -85,6 +84,8 @@ def _sphere(X: np.ndarray, fineness: float) -> Nodes:
 
 
 def _quasi_random(d: int, count: int, seed: int) -> Nodes:
+    from scipy.stats import norm, qmc  # a third of what a process's start takes, for those few that need it
+
     uniform = qmc.Sobol(d, scramble=True, rng=np.random.default_rng(seed)).random(count)
     gaussian = norm.ppf(np.clip(uniform, 1e-12, 1 - 1e-12))
     return Nodes(gaussian / np.linalg.norm(gaussian, axis=1)[:, None], np.full(count, 1 / count))
