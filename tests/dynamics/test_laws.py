@@ -388,11 +388,11 @@ SLOW_GRID = [
     pytest.param(n, reg, marks=pytest.mark.slow)
     for n in (40, 80, 160)
     for reg in (5e-3, 5e-4, 5e-5)
-    if (n, reg) != (80, 5e-4)
+    if (n, reg) != (40, 5e-3)
 ]
 
 
-@pytest.mark.parametrize(("n", "reg"), [(80, 5e-4), *SLOW_GRID])
+@pytest.mark.parametrize(("n", "reg"), [(40, 5e-3), *SLOW_GRID])
 def test_default_dynamics_reach_the_global_minimum(n, reg):
     """The paper's data, d = 20, 1024 particles, no setting touched: within 0.1 % of the minimum."""
     problem = xor(n, 20, reg=reg)
