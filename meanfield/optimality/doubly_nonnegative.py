@@ -271,7 +271,8 @@ def relax(
         if bound < best:
             best, proof = bound, M
         value = 0.55 * cell.scale * np.sqrt(float(np.sum(values * (S @ vectors) ** 2)) / (total * size))
-        u = np.linalg.svd((back[: cell.d] @ vectors) * np.sqrt(values), full_matrices=False)[0][:, 0]
+        if len(values):
+            u = np.linalg.svd((back[: cell.d] @ vectors) * np.sqrt(values), full_matrices=False)[0][:, 0]
         if slow and value > level and abs(best - value) < 0.2 * (best - level):
             break
     return Relaxed(cell, best, proof, value, done, Z, L, u)
