@@ -68,6 +68,7 @@ class Cell:
 
     @classmethod
     def of(cls, rows: Rows, side: int, signs: np.ndarray) -> Cell:
+        """The cell of effective rows whose signs (n,), where not 0, are these."""
         X, up, down = rows.X, rows.up, rows.down
         (n, d), mixed = X.shape, np.flatnonzero(signs == 0)
         above, below, k = np.flatnonzero(signs > 0), np.flatnonzero(signs < 0), len(mixed)
@@ -76,8 +77,9 @@ class Cell:
         W[k : 2 * k, :d] = -X[mixed]
         W[2 * k : 2 * k + len(above), :d] = X[above]
         W[2 * k + len(above) :, :d] = -X[below]
-        S = np.concatenate([up[above].T @ X[above] - down[below].T @ X[below] - down[mixed].T @ X[mixed],
-                            (up + down)[mixed].T], axis=1)  # fmt: skip
+        S = np.zeros((up.shape[1], d + k))
+        S[:, :d] = up[above].T @ X[above] - down[below].T @ X[below] - down[mixed].T @ X[mixed]
+        S[:, d:] = (up + down)[mixed].T
         scale = float(np.sqrt(np.sum(up * up) + np.sum(down * down)))
         labels = np.concatenate([mixed, n + mixed, above, n + below])
         if side:
