@@ -248,11 +248,13 @@ def relax(
     parent: Relaxed | None = None,
     *,
     steps: int = _STEPS,
+    slack: float = 0.2,
     late: Callable[[], bool] | None = None,
 ) -> Relaxed:
     """Bound ‖G‖ over a cell, until the bound is at most `level` or no further step could bring it there.
 
-    Begins where a parent's relaxation ended; `late` is asked now and then whether to stop at once.
+    Begins where a parent's relaxation ended. "No further step": the bound hardly moves, and of what it is above the level
+    only a part, `slack`, is above the relaxation's own value. `late` is asked now and then whether to stop at once.
     """
     U, R = np.linalg.qr(cell.W)
     back = np.linalg.inv(R)
@@ -275,7 +277,7 @@ def relax(
         value = 0.55 * cell.scale * np.sqrt(float(np.sum(values * (S @ vectors) ** 2)) / (total * size))
         if len(values):
             u = np.linalg.svd((back[: cell.d] @ vectors) * np.sqrt(values), full_matrices=False)[0][:, 0]
-        if slow and value > level and abs(best - value) < 0.2 * (best - level):
+        if slow and value > level and abs(best - value) < slack * (best - level):
             break
     return Relaxed(cell, best, proof, value, done, Z, L, u)
 

@@ -22,7 +22,7 @@ from .sphere_bound import Leaf, SphereBound
 Watch = Callable[[float, int], None]
 
 _BATCH = 8  # cells cut in one go, whatever the number of threads: the answer shall not depend on it
-_STEPS, _LEAST = 500, 50  # of a relaxation
+_STEPS, _LEAST = 500, 100  # of a relaxation
 _BYTES = 4e9  # of matrices that are kept
 _EPS = float(np.finfo(float).eps)
 
