@@ -226,7 +226,7 @@ class _Request(NamedTuple):
         tried = method != "estimate" and problem.loss.offers("conjugate_magnitude")
         effort = 1.0 if proof.effort is None else proof.effort
         if proof.until_gap is None:
-            proof = proof._replace(effort=effort)
+            proof = proof._replace(effort=effort, exact=method == "exact")
         return cls(reg, method, effort, proof if tried else None)
 
 

@@ -253,8 +253,9 @@ def relax(
 ) -> Relaxed:
     """Bound ‖G‖ over a cell, until the bound is at most `level` or no further step could bring it there.
 
-    Begins where a parent's relaxation ended. "No further step": the bound hardly moves, and of what it is above the level
-    only a part, `slack`, is above the relaxation's own value. `late` is asked now and then whether to stop at once.
+    Begins where a parent's relaxation ended. "No further step": the bound hardly moves, and of what it is above the
+    level only a part, `slack`, is above the relaxation's own value. `late` is asked now and then whether to stop at
+    once.
     """
     U, R = np.linalg.qr(cell.W)
     back = np.linalg.inv(R)

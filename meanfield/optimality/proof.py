@@ -29,7 +29,8 @@ Watch = Callable[[float, int], None]
 class ProofRequest(NamedTuple):
     """How hard to try: `effort` times about twenty seconds of one core; None, until the gap is reached.
 
-    `until_gap`: the relative gap at which to stop. `keep`: whether the proof itself is wanted. `watch` gets the proven
+    `until_gap`: the relative gap at which to stop. `exact`: whether to go on, five times as long, until nothing is left
+    open. `keep`: whether the proof itself is wanted. `watch` gets the proven
     lower bound and the number of open cells now and then.
     """
 
@@ -37,6 +38,7 @@ class ProofRequest(NamedTuple):
     until_gap: float | None = None
     keep: bool = False
     watch: Watch | None = None
+    exact: bool = False
 
 
 class Proof(NamedTuple):
@@ -53,8 +55,8 @@ def prove(search: Search, primal: float, request: ProofRequest) -> Proof:
     Cones up to rank 4, which take next to no time there, then cells cut by signs; where even one relaxation is too
     large, the looser one that sees no products of examples.
     """
-    X, a, budget = search.X, search.dual, _budget(search.budget, request.effort)
-    level, part = _level(search, primal, request.until_gap), budget.part(_CONES)
+    X, a, budget = search.X, search.dual, _budget(search.budget, request)
+    level, part = 0.0 if request.exact else _level(search, primal, request.until_gap), budget.part(_CONES)
     cut = bound_on_sphere(X, a, start=search.direction, budget=part, threads=search.threads)
     budget.took(part)
     if cut is None or not cut.closed:
@@ -73,10 +75,11 @@ def prove(search: Search, primal: float, request: ProofRequest) -> Proof:
     return Proof(cut, *proven_bound(search.loss, search.t, a, X, search.reg, cut))
 
 
-def _budget(search: Budget, effort: float | None) -> Budget:
+def _budget(search: Budget, request: ProofRequest) -> Budget:
     """Of a proof: its own work, and of a limit in seconds what the search has left, but a fifth."""
     seconds = None if search.limit is None else max(0.2 * search.limit, search.limit - search.seconds)
-    return Budget(np.inf if effort is None else effort * _WORK, seconds)
+    work = _WORK * (5 if request.exact else 1)
+    return Budget(np.inf if request.effort is None else request.effort * work, seconds)
 
 
 def _level(search: Search, primal: float, until_gap: float | None) -> float:
