@@ -67,6 +67,11 @@ def _roots_work(rows: Rows) -> float:
     return (1 + (C == 1)) * step_work(2 * n + 1, n + k)
 
 
+def _work(cell: Cell) -> float:
+    """Of one step."""
+    return step_work(*cell.W.shape)
+
+
 class _Search:
     def __init__(self, rows: Rows, u: np.ndarray, level: float, tolerance: float, budget: Budget, keep: bool) -> None:
         self.rows, self.floor, self.tolerance, self.budget, self.keep = rows, level, tolerance, budget, keep
@@ -85,13 +90,19 @@ class _Search:
             if watch is not None:
                 watch(self.highest + self.rows.error, len(self.open))
             self.open.sort(key=lambda one: -one.bound)
-            chosen, self.open = self.open[:_BATCH], self.open[_BATCH:]
+            k = max(1, int(min(self._left / (2 * _LEAST * _work(self.open[0].cell)), _BATCH)))
+            chosen, self.open = self.open[:k], self.open[k:]
             self._relax([half for one in chosen for half in self._halves(one)], pool)
+
+    @property
+    def _left(self) -> float:
+        """Of the work."""
+        return self.budget.share * self.budget.work - self.budget.spent
 
     @property
     def highest(self) -> float:
         """The highest bound of all cells."""
-        return max([self.upper, *(one.bound for one in self.open)])
+        return min(self.rows.size, max([self.upper, *(one.bound for one in self.open)]))
 
     def _fits(self) -> bool:
         """Whether there is memory for another batch of the largest cells, two matrices and a proof each."""
@@ -109,9 +120,7 @@ class _Search:
 
     def _relax(self, cells: list[tuple[Cell, Relaxed | None]], pool: ThreadPoolExecutor) -> None:
         """Relax cells and sort them into open ones and leaves; steps are shared out from what is left of the work."""
-        left = (self.budget.share * self.budget.work - self.budget.spent) / sum(
-            step_work(*cell.W.shape) for cell, _ in cells
-        )
+        left = self._left / sum(_work(cell) for cell, _ in cells)
         steps, level, late = int(min(_STEPS, max(_LEAST, left))), self.level, self.budget.late
 
         def relaxed(item: tuple[Cell, Relaxed | None]) -> Relaxed:
@@ -119,7 +128,7 @@ class _Search:
 
         for one in pool.map(relaxed, cells):
             self.cells += 1
-            self.budget.spend(step_work(*one.cell.W.shape) * one.steps)
+            self.budget.spend(_work(one.cell) * one.steps)
             for u in (one.u, -one.u):
                 if (pulled := self.rows.pull(u)) > self.lower:
                     self.lower, self.u = pulled, u
@@ -134,14 +143,15 @@ class _Search:
             self.leaves.append(Leaf(one.cell.side, one.cell.signs, one.M))
 
     def result(self) -> SphereBound:
+        highest = self.highest
         for one in self.open:
             self._close(one)
         return SphereBound(
-            upper=(self.upper + self.rows.error) * (1 + 2 * _EPS),
+            upper=(highest + self.rows.error) * (1 + 2 * _EPS),
             lower=self.lower,
             u=self.rows.basis.T @ self.u,
             allowance=self.rows.error,
-            closed=self.upper <= self.lower * (1 + self.tolerance),
+            closed=highest <= self.lower * (1 + self.tolerance),
             cells=self.cells,
             dimension=self.rows.X.shape[1],
             leaves=self.leaves,
