@@ -41,7 +41,7 @@ def _dot(p: Any, q: Any) -> Any:
 
 
 @register_jitable
-def _vertex_bounds(X: Any, a: Any, sign: Any, V: Any, z: Any, B: Any, L: Any) -> None:
+def vertex_bounds(X: Any, a: Any, sign: Any, V: Any, z: Any, B: Any, L: Any) -> None:
     """L_k of the cone with the rows of V as rays; `sign` ±1 for C = 1 (that sign of G alone), else 0."""
     k, C = V.shape[0], a.shape[1]
     B[:] = 0
@@ -133,7 +133,7 @@ def _cone_bound(V: Any, L: Any, M: Any, p: Any) -> Any:
 
 
 @register_jitable
-def _split_point(X: Any, V: Any, point: Any) -> Any:
+def split_point(X: Any, V: Any, point: Any) -> Any:
     """The ends (p, q) of the longest edge; point ← where an example changes sign on it, or its middle."""
     k, p, q, closest = V.shape[0], 0, 1, 2.0
     for r in range(k):
@@ -160,12 +160,12 @@ def _branch(X, a, sign, cones, children, bounds, values):  # type: ignore[no-unt
     z, p, L, B, M = np.empty(k), np.empty(k), np.empty(k), np.empty((k, C)), np.empty((k, k + 1))
     point, pulled = np.empty(k), np.empty(C)
     for s in range(cones.shape[0]):
-        ends = _split_point(X, cones[s], point)
+        ends = split_point(X, cones[s], point)
         for side in range(2):
             child = children[2 * s + side]
             child[:] = cones[s]
             child[ends[side]] = point
-            _vertex_bounds(X, a, sign, child, z, B, L)
+            vertex_bounds(X, a, sign, child, z, B, L)
             bounds[2 * s + side] = _cone_bound(child, L, M, p)
         pulled[:] = 0
         for i in range(X.shape[0]):

@@ -20,17 +20,19 @@ from ..problem import Problem
 from ..runtime.threads import default_threads, single_threaded_blas
 from .certificate import predictions
 from .gibbs import PEAK_SHARE, Dual
+from .proven_integral import proven_mean
 from .sphere_ascent import climb, random_starts
 from .sphere_quadrature import Nodes, sphere_nodes
 
 _REPLICATES = 8
+_EPS = float(np.finfo(float).eps)
 _SCALES = np.array([1.0, 0.99, 0.97, 0.95, 0.9, 0.8, 0.7, 0.5])
 _LEAST = 50.0  # effective nodes below which an integral is not called anything
 
 
 @dataclass(frozen=True, kw_only=True)
 class FreeEnergyCertificate:
-    """Estimates at τ = `temperature`, λ = `reg`; never rigorous.
+    """Estimates at τ = `temperature`, λ = `reg`, and for d ≤ 3 a proven bound beside them.
 
     Attributes
     ----------
@@ -54,7 +56,10 @@ class FreeEnergyCertificate:
     dual : array (n, C)
         The dual point a.
     rigorous : bool
-        False.
+        False: whether `lower_bound` is proven.
+    proven_bound : float or None
+        D(a) with an upper sum in the place of the integral, rounding included: no F_τ is below it. None for d > 3, and
+        where no finite one was found.
     """
 
     reg: float
@@ -69,6 +74,7 @@ class FreeEnergyCertificate:
     scale: float
     dual: np.ndarray = field(repr=False)
     rigorous: bool = False
+    proven_bound: float | None = None
 
 
 class _Rules(NamedTuple):
@@ -159,7 +165,8 @@ def certify_free_energy(
             rules = _Rules.of(problem.X, nodes, seed)
             duals = [Dual(problem, reg, tau, rule) for rule in rules.nodes]
             tried = [_integrated(duals, rules, point, f) for point in points]
-        return max(tried, key=lambda found: -np.inf if found.lower_bound is None else found.lower_bound)
+        best = max(tried, key=lambda found: -np.inf if found.lower_bound is None else found.lower_bound)
+        return replace(best, proven_bound=_proven(problem, best))
 
     return ensemble.span.ranks.once(judged)
 
@@ -172,6 +179,20 @@ def _points(problem: Problem, f: np.ndarray, reg: float, starts: np.ndarray, thr
     largest = min(1.0, 2 * reg * (1 - 1e-6) / peak) if peak > 0 else 1.0
     scales = largest * _SCALES
     return [_Point(scale * a, float(scale), float(1 - (scale * peak / (2 * reg)) ** 2)) for scale in scales]
+
+
+def _proven(problem: Problem, found: FreeEnergyCertificate) -> float | None:
+    """D(a) of its dual point, rounded down."""
+    if problem.d > 3 or not problem.loss.offers("conjugate_magnitude"):
+        return None
+    a, reg, tau, (n, C) = found.dual, found.reg, found.temperature, found.dual.shape
+    mean = proven_mean(problem.X, a, reg)
+    if not np.isfinite(mean):
+        return None
+    conjugate = problem.loss.conjugate(a, problem.targets)
+    log_Z = 0.5 * (C + problem.d) * np.log(np.pi * tau / reg) + np.log(mean)
+    rounding = 8 * _EPS * (n * C + 20) * problem.loss.conjugate_magnitude(a, problem.targets)
+    return float(-conjugate - tau * log_Z - rounding - 16 * _EPS * (abs(conjugate) + tau * abs(log_Z)))
 
 
 def _integrated(duals: list[Dual], rules: _Rules, point: _Point, f: np.ndarray) -> FreeEnergyCertificate:
