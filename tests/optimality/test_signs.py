@@ -144,3 +144,13 @@ def test_weights_that_cancel_leave_nothing():
     found = bound_by_signs(np.array([[1.0, 2.0], [3.0, 6.0]]), np.array([[3.0], [-1.0]]))
     assert found.closed
     assert found.upper < 1e-12
+
+
+@pytest.mark.parametrize("seed", [2, 3, 24])
+def test_a_cell_where_nothing_pulls_is_relaxed_too(seed):
+    """Five examples in five dimensions: there are signs under which G is 0, and no direction to favour."""
+    rng = np.random.default_rng(seed)
+    X, a = rng.standard_normal((5, 5)), rng.standard_normal((5, 1))
+    found = bound_by_signs(X, a, budget=Budget(1e9))
+    assert found.lower <= found.upper
+    assert climb(X, a, random_starts(X, 100)).value[0] <= found.upper * (1 + 1e-14)
