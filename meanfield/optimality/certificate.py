@@ -162,7 +162,7 @@ def certify(
         Of the search.
     keep : bool
         Whether to keep the proof, for `save_proof`: some megabytes.
-    watch : function (lower_bound, cells), optional
+    watch : function (lower_bound, relative_gap, cells), optional
         Called now and then while a proof goes on, with the bound proven so far and how many cells are open.
 
     Returns

@@ -23,15 +23,15 @@ _LOSS = 1e-4  # of the primal, that a bound may lie below its estimate when noth
 _EPS = float(np.finfo(float).eps)
 
 
-Watch = Callable[[float, int], None]
+Watch = Callable[[float, float, int], None]
 
 
 class ProofRequest(NamedTuple):
     """How hard to try: `effort` times about twenty seconds of one core; None, until the gap is reached.
 
     `until_gap`: the relative gap at which to stop. `exact`: whether to go on, five times as long, until nothing is left
-    open. `keep`: whether the proof itself is wanted. `watch` gets the proven
-    lower bound and the number of open cells now and then.
+    open. `keep`: whether the proof itself is wanted. `watch` gets the proven lower bound, the relative gap and the
+    number of open cells now and then.
     """
 
     effort: float | None = 1.0
@@ -68,7 +68,7 @@ def prove(search: Search, primal: float, request: ProofRequest) -> Proof:
             budget=budget,
             threads=search.threads,
             keep=request.keep,
-            watch=None if request.watch is None else _in_bounds(search, request.watch),
+            watch=None if request.watch is None else _in_bounds(search, primal, request.watch),
         ) or _relaxed(search, budget)
         cut = other if cut is None or other.upper < cut.upper else cut
     search.budget.took(budget)
@@ -98,8 +98,12 @@ def _lower(search: Search, peak: float) -> float:
     return dual_bound(search.loss, search.t, search.dual, peak, search.reg)[0]
 
 
-def _in_bounds(search: Search, watch: Watch) -> Watch:
-    return lambda peak, cells: watch(_lower(search, peak), cells)
+def _in_bounds(search: Search, primal: float, watch: Watch) -> Callable[[float, int], None]:
+    def told(peak: float, cells: int) -> None:
+        lower = _lower(search, peak)
+        watch(lower, (primal - lower) / primal if primal > 0 else 0.0, cells)
+
+    return told
 
 
 def _relaxed(search: Search, budget: Budget) -> SphereBound:
