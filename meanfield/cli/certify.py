@@ -237,6 +237,7 @@ def _free_energy(run: Any, path: Path, as_json: bool, threads: int | None) -> in
         "rigorous": False,
         "method": found.method,
         "lower_bound": found.lower_bound,
+        "proven_bound": found.proven_bound,
         "standard_error": found.standard_error,
         "effective_sample_size": found.effective,
         "gap": found.gap,
@@ -253,6 +254,7 @@ def _free_energy(run: Any, path: Path, as_json: bool, threads: int | None) -> in
             [
                 (f"step {run.ensemble.step}, λ = {found.reg:.3g}, τ = {found.temperature:.3g}", ""),
                 ("lower bound (estimate) of min F_τ", number(found.lower_bound) + error),
+                ("  proven", number(found.proven_bound)),
                 ("free-energy gap of the Gibbs measure of its residual", number(found.gap)),
                 ("Gibbs consistency ‖f(a) − f‖ / ‖f‖", number(found.consistency)),
                 ("effective sample size", f"{found.effective:.0f}"),
