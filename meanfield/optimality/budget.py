@@ -36,9 +36,8 @@ class Budget:
     @property
     def used(self) -> float:
         """The part of the work that is done or, where more of it is gone, of the time."""
-        return max(
-            self.spent / self.work if self.work else 1.0, 0.0 if self.limit is None else self.seconds / self.limit
-        )
+        time = 0.0 if self.limit is None else self.seconds / self.limit if self.limit else 1.0
+        return max(self.spent / self.work if self.work else 1.0, time)
 
     def spend(self, work: float) -> None:
         self.spent += work
@@ -52,6 +51,12 @@ class Budget:
         late = self.limit is not None and self.seconds >= self.share * self.limit
         self.cut_short |= late
         return late
+
+    def holds(self, work: float) -> bool:
+        """Whether what is left of the present share is enough for this much more."""
+        late = self.limit is not None and self.seconds + 1e-9 * work > self.share * self.limit
+        self.cut_short |= late
+        return self.spent + work <= self.share * self.work and not late
 
     def part(self, share: float, least: float = 0.0) -> Budget:
         """A budget of its own with this share of what is left, or of `least` of the whole where less is left."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 
 from ..errors import InputError
 from ..losses import Loss, get_loss
@@ -21,7 +20,7 @@ from ..runtime.threads import default_threads, single_threaded_blas
 from .budget import Budget
 from .margin_program import Pairs, solve_margin_program
 from .max_margin import MaxMargin, max_margin
-from .sphere_ascent import Peaks, climb, distinct, random_starts
+from .soft_margin import SoftMargins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +31,8 @@ class MarginLaw:
     ----------
     margin : float
         γ* as the better of two linear programs has it, max_margin's and one over the neurons met here.
+    upper, rigorous : float and bool
+        Of γ*, as max_margin has it: a bound from above, and whether it is proven.
     dual : ndarray (n,) or (n, C), float64
         p; with several classes 0 at the own class.
     divergence, excess : float
@@ -59,6 +60,8 @@ class MarginLaw:
     """
 
     margin: float
+    upper: float
+    rigorous: bool
     dual: np.ndarray
     divergence: float
     excess: float
@@ -154,42 +157,37 @@ def margin_law(
     if not weight > 0:
         raise InputError(f"weight = {weight!r}: must be positive")
     with single_threaded_blas():
-        search = _Entropic(pairs, best, seed, threads or default_threads(), budget)
+        search = _Approach(pairs, best, seed, threads or default_threads(), budget)
         return search.solved(weight, tolerance, rounds)
 
 
-class _Entropic:
-    """Neurons (v, u) with weights c ≥ 0, and p = softmax(−margins), which balances max ‖G_p‖ against KL(p).
-
-    The dual of min_p S max_u ‖G_p(u)‖ + KL(p) is the least log mean exp(−margins) over networks with Σ c = S. Margins
-    and ‖G_p‖ are in units of the shortest input's length.
-    """
+class _Approach:
+    """p of least KL at a weight that grows, and what it says of small λ."""
 
     def __init__(self, pairs: Pairs, best: MaxMargin, seed: int, threads: int, budget: Budget) -> None:
-        self.pairs, self.threads, self.budget = pairs, threads, budget
-        self.seed, self.known, self.rounds = seed, best.margin, 0
-        self.u = best.u / np.linalg.norm(best.u, axis=1, keepdims=True)
-        self.v = best.w / np.linalg.norm(best.w, axis=1, keepdims=True)
-        self.c = np.linalg.norm(best.w, axis=1) ** 2
-        self.p, self.peak = np.full(pairs.count, 1 / pairs.count), np.inf
+        self.pairs, self.budget, self.best, self.rounds = pairs, budget, best, 0
+        size = np.linalg.norm(best.w, axis=1)
+        self.soft = SoftMargins(pairs, best.w / size[:, None], best.u / size[:, None], size**2, seed, threads)
 
     def solved(self, weight: float, tolerance: float, rounds: int) -> MarginLaw:
         """The law at `weight`, which is doubled up to there."""
-        unit = 2 * self.known / self.pairs.scale  # of ‖G_p‖ in the inputs as they are scaled here
+        unit = 2 * self.best.margin / self.pairs.scale  # of ‖G_p‖ in the inputs as they are scaled here
         doublings = max(1, int(np.ceil(np.log2(weight / 10)))) if weight > 10 else 1
         deficits = []
         for k in range(doublings, -1, -1):
             self._settle(weight / 2**k / unit, tolerance, rounds)
             deficits.append(self._excess() - self._divergence())
-        A = self.pairs.margins(self.v, self.u)
+        A = self.pairs.margins(self.soft.v, self.soft.u)
         reached = float((solve_margin_program(A, self.pairs.least)[0] @ A / self.pairs.least).min())
-        margin = max(self.known, 0.5 * self.pairs.scale * reached)
+        margin = max(self.best.margin, 0.5 * self.pairs.scale * reached)
         return MarginLaw(
             margin=margin,
-            dual=self.pairs.spread(self.p),
+            upper=self.best.upper,
+            rigorous=self.best.rigorous,
+            dual=self.pairs.spread(self.soft.p),
             divergence=self._divergence(),
             excess=self._excess(),
-            peak=0.5 * self.pairs.scale * self.peak / margin,
+            peak=0.5 * self.pairs.scale * self.soft.peak / margin,
             precision=abs(deficits[-1] - deficits[-2]),
             rounds=self.rounds,
             seconds=self.budget.seconds,
@@ -198,83 +196,23 @@ class _Entropic:
 
     def _settle(self, S: float, tolerance: float, rounds: int) -> None:
         """Add peaks of ‖G_p‖ and refit, until no peak exceeds those of the neurons at hand by tolerance/S."""
-        self.c *= S / self.c.sum()
-        X, starts = self.pairs.X, 100
+        starts = 100
         while True:
-            A = self.pairs.margins(self.v, self.u) / self.pairs.least
-            self.c, self.p = soft_margin(A, self.c, S, 0.1 * tolerance)
-            pulls = A @ self.p
-            keep = (self.c > 1e-5 * S / len(A)) | (pulls > pulls.max() * (1 - 1e-3))
-            self.v, self.u, self.c = self.v[keep], self.u[keep], self.c[keep]
-            U = np.concatenate([random_starts(X, starts, seed=self.seed, draw=self.rounds), self.u])
-            peaks = climb(X, self.pairs.point(self._scaled()), U, threads=self.threads)
-            self.peak = max(float(peaks.value[0]), float(pulls.max()))
+            peaks = self.soft.refit(S, 0.1 * tolerance, starts)
             self.rounds += 1
-            settled = S * (self.peak - pulls.max()) <= tolerance
+            settled = S * (self.soft.peak - self.soft.held) <= tolerance
             if self.rounds >= rounds or (settled and starts == 1000) or self.budget.over():
                 return
             if settled:
                 starts = 1000  # a last look from more starts
-            above = peaks.value > pulls.max() * (1 + 1e-10)
-            self._add(distinct(Peaks(peaks.u[above], peaks.value[above]), 40).u, 1e-3 * S)
-
-    def _scaled(self) -> np.ndarray:
-        """p as weights q of the scaled inputs."""
-        return self.p / self.pairs.least
-
-    def _add(self, u: np.ndarray, share: float) -> None:
-        if len(u):
-            self.v = np.concatenate([self.v, self.pairs.pull(self._scaled(), u)])
-            self.u = np.concatenate([self.u, u])
-            self.c = np.append(self.c, np.full(len(u), share / len(u)))
+            self.soft.add(peaks)
 
     def _divergence(self) -> float:
-        p = self.p[self.p > 0]
+        p = self.soft.p[self.soft.p > 0]
         return float(np.sum(p * np.log(self.pairs.n * p)))
 
     def _excess(self) -> float:
-        return float(np.log(self.pairs.n * self.p.max()))
+        return float(np.log(self.pairs.n * self.soft.p.max()))
 
 
-def soft_margin(A: np.ndarray, c: np.ndarray, S: float, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """c (K,) > 0 with Σ c = S that minimizes log mean exp(−Aᵀc), A (K, n), from c, and p (n,) = softmax(−Aᵀc).
-
-    Newton's method on the logarithmic barrier −μ Σ log c, μ lowered until the duality gap, S max Ap + KL(p) against
-    −log mean exp(−Aᵀc), is at most 2 · tolerance, or for 300 steps. Where the margin is small against the inputs, c is
-    large and the Hessian B Bᵀ + μ would lose μ to rounding; least squares with its root does not.
-    """
-    K = len(c)
-    c = np.maximum(c, 1e-6 * S / K)
-    c, mu = c * (S / c.sum()), 1e-2
-    for _ in range(300):
-        z = -(c @ A)
-        p = np.exp(z - z.max())
-        p /= p.sum()
-        pulls = A @ p
-        B = (A - pulls[:, None]) * np.sqrt(p) * c[:, None]  # everything relative to c, whose sizes differ widely
-        g = c * ((c @ pulls) / S - pulls) - mu  # the multiplier of Σ c = S taken off already, as nearly as it is known
-        Q, R = scipy.linalg.qr(np.vstack([B.T, np.sqrt(mu) * np.eye(K)]), mode="economic", check_finite=False)
-        free, along = scipy.linalg.solve_triangular(R, Q[-K:].T @ np.stack([g, c], axis=1) / np.sqrt(mu)).T
-        step = along * ((c @ free) / (c @ along)) - free
-        slope = -float(g @ step)
-        if K * mu <= tolerance and S * pulls.max() - c @ pulls <= 2 * tolerance:
-            break
-        if slope <= 0.1 * mu and K * mu > tolerance:
-            mu = max(0.1 * mu, 0.99 * tolerance / K)
-            continue
-        c = _damped(A, c, step, mu, slope) if np.abs(step).max() > 0.01 else c * (1 + step)
-        c *= S / c.sum()
-    return c, p
-
-
-def _damped(A: np.ndarray, c: np.ndarray, step: np.ndarray, mu: float, slope: float) -> np.ndarray:
-    """c (1 + η step) for the first η = 1, ½, … that stays positive and lowers the barrier's objective enough."""
-
-    def value(c: np.ndarray) -> float:
-        z = -(c @ A)
-        return float(z.max() + np.log(np.mean(np.exp(z - z.max()))) - mu * np.sum(np.log(c)))
-
-    eta, before = min(1.0, 0.9 / max(1e-300, -float(step.min()))), value(c)
-    while eta > 1e-12 and value(c * (1 + eta * step)) > before - 1e-4 * eta * slope + 1e-14 * abs(before):
-        eta *= 0.5
-    return c * (1 + eta * step)
+__all__ = ["MarginLaw", "margin_law"]

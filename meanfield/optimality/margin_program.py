@@ -9,6 +9,7 @@ from scipy.optimize import linprog
 
 from ..losses import Loss, get_loss
 from ..problem import Problem
+from .rows import lines
 
 
 class Pairs:
@@ -47,6 +48,26 @@ class Pairs:
         """Unit vectors v (K, C) of G_a(u): the output weights that gain most at u."""
         G = np.maximum(u @ self.X.T, 0.0) @ self.point(q)
         return G / np.maximum(np.linalg.norm(G, axis=1, keepdims=True), 1e-300)
+
+    def contradiction(self) -> np.ndarray | None:
+        """Weights q (count,) whose margins cancel for every network: of two pairs on one ray, or of an input 0.
+
+        None where there are none; then a network separates the data, since relu tells any two rays apart.
+        """
+        q, R = np.zeros(self.count), self.T.shape[1]
+        if len(zero := np.flatnonzero(~self.X.any(axis=1))):
+            q[R * zero[0]] = 1 / self.least[R * zero[0]]
+            return q
+        line, side, _ = lines(self.X)
+        rays = np.repeat(2 * line + (side < 0), R).tolist()
+        seen = dict[tuple[float, ...], int]()
+        for k, (ray, row) in enumerate(zip(rays, self.T.reshape(self.count, -1), strict=True)):
+            other = seen.get((ray, *(-row).tolist()))
+            if other is not None:
+                q[[k, other]] = 1 / (self.least[k] + self.least[other])
+                return q
+            seen[ray, *row.tolist()] = k
+        return None
 
     def spread(self, p: np.ndarray) -> np.ndarray:
         """p (count,) as the public `dual`: (n,), or (n, C) with 0 at the own class."""

@@ -50,29 +50,48 @@ class Proof(NamedTuple):
 
 
 def prove(search: Search, primal: float, request: ProofRequest) -> Proof:
-    """The best proven bound that the dual point of a search gives within the request.
-
-    Cones up to rank 4, which take next to no time there, then cells cut by signs; where even one relaxation is too
-    large, the looser one that sees no products of examples.
-    """
+    """The best proven bound that the dual point of a search gives within the request."""
     X, a, budget = search.X, search.dual, _budget(search.budget, request)
-    level, part = 0.0 if request.exact else _level(search, primal, request.until_gap), budget.part(_CONES)
-    cut = bound_on_sphere(X, a, start=search.direction, budget=part, threads=search.threads)
-    budget.took(part)
-    if cut is None or not cut.closed:
-        other = bound_by_signs(
-            X,
-            a,
-            start=search.direction,
-            level=level,
-            budget=budget,
-            threads=search.threads,
-            keep=request.keep,
-            watch=None if request.watch is None else _in_bounds(search, primal, request.watch),
-        ) or _relaxed(search, budget)
-        cut = other if cut is None or other.upper < cut.upper else cut
+    level = 0.0 if request.exact else _level(search, primal, request.until_gap)
+    cut = proven_peak(
+        X,
+        a,
+        start=search.direction,
+        level=level,
+        budget=budget,
+        threads=search.threads,
+        keep=request.keep,
+        watch=None if request.watch is None else _in_bounds(search, primal, request.watch),
+    )
     search.budget.took(budget)
     return Proof(cut, *proven_bound(search.loss, search.t, a, X, search.reg, cut))
+
+
+def proven_peak(
+    X: np.ndarray,
+    a: np.ndarray,
+    *,
+    start: np.ndarray,
+    level: float,
+    budget: Budget,
+    threads: int = 1,
+    keep: bool = False,
+    watch: Callable[[float, int], None] | None = None,
+) -> SphereBound:
+    """A proven bound on max ‖G_a(u)‖ over unit u, X (n, d), a (n, C): the best that the budget gives, down to `level`.
+
+    Cones up to rank 4, which take next to no time there, then cells cut by signs; where even one relaxation is too
+    large, the looser one that sees no products of examples. `start` (d,) is a direction known to pull hard.
+    """
+    part = budget.part(_CONES)
+    cut = bound_on_sphere(X, a, start=start, budget=part, threads=threads)
+    budget.took(part)
+    if cut is not None and cut.closed:
+        return cut
+    other = bound_by_signs(
+        X, a, start=start, level=level, budget=budget, threads=threads, keep=keep, watch=watch
+    ) or _relaxed(X, a, start, budget)
+    return other if cut is None or other.upper < cut.upper else cut
 
 
 def _budget(search: Budget, request: ProofRequest) -> Budget:
@@ -106,15 +125,15 @@ def _in_bounds(search: Search, primal: float, watch: Watch) -> Callable[[float, 
     return told
 
 
-def _relaxed(search: Search, budget: Budget) -> SphereBound:
+def _relaxed(X: np.ndarray, a: np.ndarray, start: np.ndarray, budget: Budget) -> SphereBound:
     return SphereBound(
-        upper=relaxed_bound(search.X, search.dual, budget=budget),
-        lower=search.peak,
-        u=search.direction,
+        upper=relaxed_bound(X, a, budget=budget),
+        lower=float(np.linalg.norm(np.maximum(X @ start, 0.0) @ a)),
+        u=start,
         allowance=0.0,
         closed=False,
         cells=1,
-        dimension=min(search.X.shape),
+        dimension=min(X.shape),
     )
 
 
@@ -135,4 +154,4 @@ def proven_bound(
     return max(0.0, lower - rounding), max(0.0, bare - lower) + rounding
 
 
-__all__ = ["Proof", "ProofRequest", "Watch", "prove", "proven_bound"]
+__all__ = ["Proof", "ProofRequest", "Watch", "prove", "proven_bound", "proven_peak"]

@@ -70,7 +70,7 @@ def effective_rows(X: np.ndarray, a: np.ndarray) -> Rows:
         )
     weight = np.linalg.norm(a, axis=1) * length
     units, basis, off = _in_span(X / length[:, None])
-    first, side, distance = _lines(units)
+    first, side, distance = lines(units)
     count = int(first.max()) + 1
     up, down = np.zeros((count, a.shape[1])), np.zeros((count, a.shape[1]))
     np.add.at(up, first[side > 0], (length[:, None] * a)[side > 0])
@@ -103,7 +103,7 @@ def _in_span(E: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return Z, rows[:k], np.linalg.norm(E - Z @ rows[:k], axis=1) + 8 * d * _EPS
 
 
-def _lines(E: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def lines(E: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each unit row: the number of its line, in the order of their first rows, its side ±1 and its distance."""
     key = E @ np.cos(1.0 + np.arange(E.shape[1]))
     side = np.where(key < -1e-9, -1.0, 1.0)
@@ -122,4 +122,4 @@ def _lines(E: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array([order[j] for j in lead.tolist()]), side, distance
 
 
-__all__ = ["Rows", "effective_rows", "nothing_left"]
+__all__ = ["Rows", "effective_rows", "lines", "nothing_left"]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from meanfield import InputError, Problem, exact
-from meanfield.optimality.margin_law import MarginLaw, margin_law, soft_margin
+from meanfield.optimality.margin_law import MarginLaw, margin_law
 from meanfield.optimality.max_margin import max_margin, refitted
+from meanfield.optimality.soft_margin import soft_margin
 from meanfield.optimality.sphere_ascent import climb
 from meanfield.studies.study import Study
 
@@ -95,7 +96,15 @@ def test_the_law_predicts_the_regularized_optimum():
 
 def test_the_refined_law_has_the_constant_as_its_slope():
     """(1 − γ/γ*) log(1/λ) → c as λ → 0."""
-    numbers = {"margin": 0.3, "divergence": 0.2, "excess": 0.9, "peak": 1.0, "precision": 0.0}
+    numbers = {
+        "margin": 0.3,
+        "upper": 0.3,
+        "rigorous": True,
+        "divergence": 0.2,
+        "excess": 0.9,
+        "peak": 1.0,
+        "precision": 0.0,
+    }
     law = MarginLaw(**numbers, dual=np.ones(1), rounds=0, seconds=0.0)
     reg = 1e-300
     np.testing.assert_allclose((1 - law.margin_at(reg) / 0.3) * np.log(1 / reg), law.deficit, rtol=1e-2)
