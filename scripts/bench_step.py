@@ -369,7 +369,7 @@ def profile_calls(m: int, n: int, d: int) -> tuple[dict[str, Callable[[], object
     engine, move = Engine(task.X, 1, theta.dtype, 1), exponential_move(ETA, REG, TAU)
     r = np.where(np.arange(n)[:, None] % 2, 0.5, -0.5) / n
     engine.predict(whole.particles)
-    data, residual, bits = engine.inputs.data(1), engine.inputs.residual(r), engine._bits.copy()
+    data, residual, bits = engine.inputs.data(1), engine.inputs.residual(r, masked=True), engine._bits.copy()
     activity, per = loops.Activity(bits, True), loops.BLOCK // theta.shape[2]
     sums, Z, work = work_space(theta, residual)
     limbs, gap = np.zeros((n + 2, 3), np.int64), residual.X.shape[0] * residual.X.shape[2] - d

@@ -7,13 +7,15 @@ import math
 
 import numpy as np
 
+RELU = (lambda z: np.maximum(z, 0)), (lambda z: (z > 0).astype(float))  # φ and φ'
 
-def predict(w, u, X):
-    """f (n, C) = (1/m) Σ_j w_j relu(u_j·x_i)."""
+
+def predict(w, u, X, neuron=RELU):
+    """f (n, C) = (1/m) Σ_j w_j φ(u_j·x_i)."""
     w, u, X = (np.asarray(a, np.float64) for a in (w, u, X))
     f = np.zeros((len(X), w.shape[1]))
     for w_j, u_j in zip(w, u, strict=True):
-        f += np.outer(np.maximum(X @ u_j, 0), w_j)
+        f += np.outer(neuron[0](X @ u_j), w_j)
     return f / len(w)
 
 
@@ -22,15 +24,14 @@ def second(w, u):
     return (np.sum(np.asarray(w, np.float64) ** 2) + np.sum(np.asarray(u, np.float64) ** 2)) / len(w)
 
 
-def pull(w, u, X, r):
+def pull(w, u, X, r, neuron=RELU):
     """∇⟨r, Φ(θ_j)⟩ for every particle: (m, C) by w and (m, d) by u."""
     w, u, X, r = (np.asarray(a, np.float64) for a in (w, u, X, r))
     by_w, by_u = np.zeros_like(w), np.zeros_like(u)
     for j in range(len(w)):
-        z = X @ u[j]
-        on = z > 0
-        by_w[j] = r[on].T @ z[on]
-        by_u[j] = X[on].T @ (r[on] @ w[j])
+        phi, slope = (function(X @ u[j]) for function in neuron)
+        by_w[j] = r.T @ phi
+        by_u[j] = X.T @ (slope * (r @ w[j]))
     return by_w, by_u
 
 
@@ -41,25 +42,25 @@ def near_kink(u, X, within):
     return (np.abs(u @ X.T) <= within * sizes).any(axis=1)
 
 
-def drift(w, u, X, r, reg):
+def drift(w, u, X, r, reg, neuron=RELU):
     """∇L'(θ_j) = ∇⟨r, Φ⟩ + 2λθ_j, by w and by u."""
-    by_w, by_u = pull(w, u, X, r)
+    by_w, by_u = pull(w, u, X, r, neuron)
     return by_w + 2 * reg * np.asarray(w, np.float64), by_u + 2 * reg * np.asarray(u, np.float64)
 
 
-def potentials(w, u, X, r, reg):
+def potentials(w, u, X, r, reg, neuron=RELU):
     """L'(θ_j) = ⟨r, Φ(θ_j)⟩ + λ‖θ_j‖² (m,)."""
     w, u = np.asarray(w, np.float64), np.asarray(u, np.float64)
     values = []
     for w_j, u_j in zip(w, u, strict=True):
-        phi = np.outer(np.maximum(X @ u_j, 0), w_j)
+        phi = np.outer(neuron[0](X @ u_j), w_j)
         values.append(np.sum(r * phi) + reg * (w_j @ w_j + u_j @ u_j))
     return np.array(values)
 
 
-def step(w, u, X, r, eta, reg, temperature=0.0, xi=None):
+def step(w, u, X, r, eta, reg, temperature=0.0, xi=None, neuron=RELU):
     """One step of the exponential scheme; xi (m, d + C) are the normals, those of u first."""
-    by_w, by_u = pull(w, u, X, r)
+    by_w, by_u = pull(w, u, X, r, neuron)
     decay = math.exp(-2 * reg * eta)
     slide = (1 - decay) / (2 * reg)
     spread = math.sqrt(temperature * (1 - math.exp(-4 * reg * eta)) / (2 * reg))

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..runtime.threads import Workers, default_threads
 from . import loops
+from .activation import Activation, Rule
 from .loops import BLOCK, Move
 from .microkernels import MAX_FEATURES, ROWS, VECTORS, lanes
 from .particles import Particles, draw, group_size, share
@@ -63,15 +64,15 @@ class Inputs:
         """For a pass with C = `outputs`."""
         return loops.Data(self.by_row, self.n, outputs)
 
-    def residual(self, residual: np.ndarray) -> loops.Residual:
-        """The residual (n, C) beside them, in their dtype."""
+    def residual(self, residual: np.ndarray, *, masked: bool) -> loops.Residual:
+        """The residual (n, C) beside them, in their dtype; `masked`: for a product with activation bits."""
         dtype, outputs = self.by_row.dtype, residual.shape[1]
-        nothing = np.zeros((1, 1, 2), dtype)
+        nothing = np.zeros((1, 1, 1), dtype)
         r = np.zeros((self.rows, outputs), dtype)
         r[: self.n] = residual
         if dtype == np.float32:
             r[np.abs(r) < 1e-35] = 0  # subnormal numbers add nothing but are slow
-        if outputs > 1:
+        if not masked:
             by_row, by_column = _tiles_of_rows(r, dtype), _tiles_of_columns(r, dtype)
             return loops.Residual(self.by_column, nothing[0, 0], by_row, by_column)
         columns = self.by_column.copy()
@@ -80,15 +81,23 @@ class Inputs:
 
 
 class Engine:
-    """The passes bound to inputs X (n, d), a number of outputs C, a dtype and a number of threads.
+    """The passes bound to inputs X (n, d), a number of outputs C, a dtype, a number of threads and an activation.
 
-    Holds the activation bits of the particles last predicted or advanced (n/8 bytes each), which the next `advance` or
-    `observe` of the same particles reads; if anybody has changed them in between, it predicts them again first. Where
-    ranks share the particles, all must call, and all get the moments of the whole.
+    Without an `activation` it is the relu, and the engine holds the activation bits of the particles last predicted or
+    advanced (n/8 bytes each), which the next `advance` or `observe` of the same particles reads; if anybody has changed
+    them in between, it predicts them again first. Where ranks share the particles, all must call, and all get the
+    moments of the whole.
     """
 
-    def __init__(self, X: np.ndarray, outputs: int, dtype: Any, threads: int | Workers | None = None) -> None:
-        self.C, self.dtype = outputs, np.dtype(dtype)
+    def __init__(
+        self,
+        X: np.ndarray,
+        outputs: int,
+        dtype: Any,
+        threads: int | Workers | None = None,
+        activation: Activation | None = None,
+    ) -> None:
+        self.C, self.dtype, self.activation = outputs, np.dtype(dtype), activation
         self.inputs = Inputs.of(X, self.dtype)
         self.workers = threads if isinstance(threads, Workers) else Workers(threads or default_threads())
         self._forget()
@@ -111,12 +120,8 @@ class Engine:
 
     def predict(self, particles: Particles, *, keep: bool = True) -> Moments:
         """The moments of the particles; keep=False spares the memory of the bits."""
-        rows = self.inputs.rows * VECTORS if self.C == 1 else 1
-        groups = particles.theta.shape[0] if keep and self.C == 1 else 1
-        if self._bits.shape != (groups, rows):
-            self._bits = np.empty((groups, rows), self._bits.dtype)
         self._known = None, 0  # until all bits are there
-        limbs = self._run(loops.predict, particles, loops.Activity(self._bits, keep))
+        limbs = self._run(loops.predict, particles, self._fresh(particles, keep))
         self._known = (particles, particles.version) if keep else (None, 0)
         return self._moments(limbs, particles)
 
@@ -126,7 +131,7 @@ class Engine:
         exact = Move(*(self.dtype.type(coefficient) for coefficient in move))
         address = loops.Address(np.uint64(seed), np.uint64(step))
         with particles.writing():
-            limbs = self._run(loops.advance, particles, activity, self.inputs.residual(residual), exact, address)
+            limbs = self._run(loops.advance, particles, activity, self._packed(residual), exact, address)
         self._known = particles, particles.version
         return self._moments(limbs, particles)
 
@@ -135,15 +140,30 @@ class Engine:
     ) -> tuple[float, np.ndarray]:
         """∫‖∇L'‖² dρ, and the potentials L'(θ_j), float64, of this process's particles if asked for (else empty)."""
         potential = np.empty(particles.span.count if potentials else 0)
-        activity, packed = self._activity(particles), self.inputs.residual(residual)
+        activity, packed = self._activity(particles), self._packed(residual)
         limbs = self._run(loops.observe, particles, activity, packed, float(reg), potential)
         return float(self.value(limbs)[0]) / particles.span.total, potential
 
-    def _activity(self, particles: Particles) -> loops.Activity:
+    def _fresh(self, particles: Particles, keep: bool) -> loops.Activity | Rule:
+        """What a prediction goes by: room for the bits, of all groups or of one at a time, or the activation."""
+        if self.activation is not None:
+            return self.activation.rule(self.dtype)
+        rows = self.inputs.rows * VECTORS if self.C == 1 else 1
+        groups = particles.theta.shape[0] if keep and self.C == 1 else 1
+        if self._bits.shape != (groups, rows):
+            self._bits = np.empty((groups, rows), self._bits.dtype)
+        return loops.Activity(self._bits, keep)
+
+    def _activity(self, particles: Particles) -> loops.Activity | Rule:
         """The bits of all the particles, predicted again if they are not those of the particles as they are."""
+        if self.activation is not None:
+            return self.activation.rule(self.dtype)
         if not self.knows(particles):
             self.predict(particles)
         return loops.Activity(self._bits, True)
+
+    def _packed(self, residual: np.ndarray) -> loops.Residual:
+        return self.inputs.residual(residual, masked=self.C == 1 and self.activation is None)
 
     def _run(self, compiled: Any, particles: Particles, *settings: Any) -> np.ndarray:
         """The limbs of a pass over the particles, summed over threads and ranks."""
@@ -164,6 +184,7 @@ class Engine:
 
 __all__ = [
     "BLOCK",
+    "Activation",
     "Engine",
     "Moments",
     "Move",

@@ -6,6 +6,9 @@ BLOCK particles in any order. A block is read once a step: its gradient from the
 left, its move, and the predictions of the moved particles with their new bits, all while it stays in cache. No array
 of (particles × examples) numbers exists, only their bits (n/8 bytes a particle).
 
+That is for φ = relu. Passes that are given a `Rule` in place of an `Activity` are for any other neuron w φ(u·x): they
+keep nothing from pass to pass and compute u·x again, as those for several outputs do.
+
 Sums over particles do not depend on threads, since each block is summed alone in a fixed order, and the blocks' sums
 are added in fixed point, where no order matters: a float64 is split into three integers, multiples of 2⁸, 2⁻³² and
 2⁻⁷² (`limbs`).
@@ -17,10 +20,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.extending import register_jitable
+from numba.extending import overload, register_jitable
 
 from ..runtime.compiling import compiled
 from . import noise
+from .activation import any_rows, any_tile
 from .microkernels import (
     VECTORS,
     dense_product,
@@ -74,10 +78,10 @@ class Activity(NamedTuple):
 
 
 class Residual(NamedTuple):
-    """The residual r (n, C) and X, cut for products over the rows; what a number of outputs does not need is empty.
+    """The residual r (n, C) and X, cut for products over the rows; what a pass does not need is empty.
 
-    X (tiles, rows, K): columns of the inputs, for C = 1 those of even number times r.
-    r (rows,) for C = 1; by_row (tiles, C, ROWS) and by_column (tiles, rows, K') for C > 1.
+    X (tiles, rows, K): columns of the inputs, for relu and C = 1 those of even number times r.
+    r (rows,) for relu and C = 1; else by_row (tiles, C, ROWS) and by_column (tiles, rows, K').
     """
 
     X: np.ndarray
@@ -157,25 +161,37 @@ def forward_buffers(part: Any, data: Any) -> Any:
     return np.empty((tiles * rows, data.outputs, group // VECTORS), dtype), np.empty((rows, group), dtype)
 
 
+def _relu_tile(at, data, activity, sums, Z):  # type: ignore[no-untyped-def]
+    theta, g, t = at
+    (tiles, d, rows), C, D, group, L = data.X.shape, data.outputs, theta.shape[1], theta.shape[2], sums.shape[2]
+    u, x = place(theta, g * D * group), place(data.X, t * d * rows)
+    if C == 1:
+        on = ((g * tiles if activity.all_groups else 0) + t) * rows * VECTORS
+        forward(x, u, d, place(activity.bits, on), place(sums, t * rows * L))
+    else:
+        rectified(x, u, d, place(Z, 0))
+        readout(place(Z, 0), place(theta, (g * D + d) * group), C, place(sums, t * rows * C * L))
+
+
+def _forward_tile(at: Any, data: Any, activity: Any, sums: Any, Z: Any) -> None:
+    """sums += w φ(u·x) of the group g for the tile t of rows, (theta, g, t) = at; their bits if relu and C = 1."""
+
+
+@overload(_forward_tile)
+def _(at, data, activity, sums, Z):  # type: ignore[no-untyped-def]
+    return _relu_tile if activity.instance_class is Activity else any_tile
+
+
 @register_jitable
 def forward_block(block: Any, data: Any, activity: Any, sums: Any, Z: Any) -> None:
-    """Sums over the particles of a block for each row, output and lane; their bits if C = 1."""
-    theta, X, C, bits = block.theta, data.X, data.outputs, activity.bits
-    tiles, d, rows = X.shape
-    L, D, group = sums.shape[2], theta.shape[1], theta.shape[2]
+    """Sums over the particles of a block for each row, output and lane; their bits if relu and C = 1."""
+    tiles, d, _ = data.X.shape
     chunk = max(1, 1024 // d)  # tiles of X that stay in the first-level cache
     sums[:] = 0
     for first in range(0, tiles, chunk):
         for g in range(block.start, block.stop):
-            u = place(theta, g * D * group)
             for t in range(first, min(first + chunk, tiles)):
-                if C == 1:
-                    on = ((g * tiles if activity.all_groups else 0) + t) * rows * VECTORS
-                    forward(place(X, t * d * rows), u, d, place(bits, on), place(sums, t * rows * L))
-                else:
-                    w = place(theta, (g * D + d) * group)
-                    rectified(place(X, t * d * rows), u, d, place(Z, 0))
-                    readout(place(Z, 0), w, C, place(sums, t * rows * C * L))
+                _forward_tile((block.theta, g, t), data, activity, sums, Z)
 
 
 @register_jitable
@@ -219,9 +235,8 @@ def gradient_one(block: Any, residual: Any, bits: Any, G: Any) -> None:
                 G[i, k, lane] = theta[g, d, lane] * slope
 
 
-@register_jitable
-def _gate_rows(theta: Any, g: Any, data: Any, residual: Any, start: Any, count: Any, work: Any) -> None:
-    """Z ← relu(u·x) and S ← 1[u·x > 0] Σ_c r_c w_c of a group for the rows start … start + count − 1."""
+def _relu_rows(at, data, activity, residual, count, work):  # type: ignore[no-untyped-def]
+    theta, g, start = at
     X, R, (_, d, rows) = data.X, residual.by_row, data.X.shape
     C, D, group = data.outputs, theta.shape[1], theta.shape[2]
     for t in range(start // rows, (start + count) // rows):
@@ -229,6 +244,15 @@ def _gate_rows(theta: Any, g: Any, data: Any, residual: Any, start: Any, count: 
         s = place(work.S, (t * rows - start) * group)
         rectified(place(X, t * d * rows), place(theta, g * D * group), d, z)
         gated(place(R, t * C * rows), place(theta, (g * D + d) * group), C, z, s)
+
+
+def _weigh_rows(at: Any, data: Any, activity: Any, residual: Any, count: Any, work: Any) -> None:
+    """Z ← φ(u·x), S ← φ'(u·x) Σ_c r_c w_c of the group g for `count` rows from `start`, (theta, g, start) = at."""
+
+
+@overload(_weigh_rows)
+def _(at, data, activity, residual, count, work):  # type: ignore[no-untyped-def]
+    return _relu_rows if activity.instance_class is Activity else any_rows
 
 
 @register_jitable
@@ -244,8 +268,8 @@ def _multiply_rows(A: Any, start: Any, count: Any, values: Any, G: Any, first: A
 
 
 @register_jitable
-def gradient_many(block: Any, data: Any, residual: Any, work: Any) -> None:
-    """G (groups, U + W, GROUP) ← ∇⟨r, Φ⟩ for C > 1, activations computed again; U, W = d, C padded to whole tiles."""
+def gradient_many(block: Any, data: Any, activity: Any, residual: Any, work: Any) -> None:
+    """G (groups, U + W, GROUP) ← ∇⟨r, Φ⟩, activations computed again; U, W = d, C padded to whole tiles."""
     (tiles, _, rows), (ju, _, K), (jw, _, Kc) = data.X.shape, residual.X.shape, residual.by_column.shape
     G, n, total = work.G, tiles * rows, ju * K + jw * Kc
     G[:] = 0
@@ -253,17 +277,29 @@ def gradient_many(block: Any, data: Any, residual: Any, work: Any) -> None:
         first = (g - block.start) * total
         for start in range(0, n, _DENSE_ROWS):
             count = min(_DENSE_ROWS, n - start)
-            _gate_rows(block.theta, g, data, residual, start, count, work)
+            _weigh_rows((block.theta, g, start), data, activity, residual, count, work)
             _multiply_rows(residual.X, start, count, work.S, G, first)
             _multiply_rows(residual.by_column, start, count, work.Z, G, first + ju * K)
 
 
-@register_jitable
-def _gradient(block: Any, data: Any, activity: Any, residual: Any, work: Any) -> None:
+def _relu_gradient(block, data, activity, residual, work):  # type: ignore[no-untyped-def]
     if data.outputs == 1:
         gradient_one(block, residual, activity.bits, work.G)
     else:
-        gradient_many(block, data, residual, work)
+        gradient_many(block, data, activity, residual, work)
+
+
+def _any_gradient(block, data, activity, residual, work):  # type: ignore[no-untyped-def]
+    gradient_many(block, data, activity, residual, work)
+
+
+def _gradient(block: Any, data: Any, activity: Any, residual: Any, work: Any) -> None:
+    """work.G ← ∇⟨r, Φ⟩ of the block."""
+
+
+@overload(_gradient)
+def _(block, data, activity, residual, work):  # type: ignore[no-untyped-def]
+    return _relu_gradient if activity.instance_class is Activity else _any_gradient
 
 
 @register_jitable
@@ -276,7 +312,7 @@ def _slope(block: Any, g: Any, data: Any, residual: Any, work: Any) -> Any:
 def _work(part: Any, data: Any, residual: Any) -> Any:
     theta = part.theta
     D, group, dtype = theta.shape[1], theta.shape[2], theta.dtype
-    of_w = 1 if data.outputs == 1 else residual.by_column.shape[0] * residual.by_column.shape[2]
+    of_w = residual.by_column.shape[0] * residual.by_column.shape[2]
     return Work(
         np.empty((_DENSE_ROWS, group), dtype),
         np.empty((_DENSE_ROWS, group), dtype),
@@ -368,9 +404,10 @@ def _clear_tail(part: Any, g: Any) -> None:
 
 
 @register_jitable
-def _observe_group(theta: Any, g: Any, slope: Any, reg: Any, potential: Any, limbs: Any) -> None:
+def _observe_group(part: Any, g: Any, slope: Any, reg: Any, potential: Any, limbs: Any) -> None:
     """limbs[0] += Σ ‖∇L'‖² over the group, potential ← L' of each particle if there is room."""
-    group, d = theta.shape[2], slope.d
+    theta, d = part.theta, slope.d
+    group = min(theta.shape[2], part.m - g * theta.shape[2])
     squares, value = np.zeros(group), np.zeros(group)
     for k in range(theta.shape[1]):
         for lane in range(group):
@@ -379,8 +416,8 @@ def _observe_group(theta: Any, g: Any, slope: Any, reg: Any, potential: Any, lim
             value[lane] += (s * t if k >= d else 0.0) + reg * t * t
     for lane in range(group):
         _add_exactly(squares[lane], 0, limbs)
-        if g * group + lane < potential.shape[0]:
-            potential[g * group + lane] = value[lane]
+        if g * theta.shape[2] + lane < potential.shape[0]:
+            potential[g * theta.shape[2] + lane] = value[lane]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -425,7 +462,7 @@ def observe(part, data, activity, residual, reg, potential, ticket, limbs):  # t
         _gradient(block, data, activity, residual, work)
         for g in range(block.start, block.stop):
             slope = _slope(block, g, data, residual, work)
-            _observe_group(part.theta, g, slope, reg, potential, limbs)
+            _observe_group(part, g, slope, reg, potential, limbs)
         block = _next_block(part, ticket)
 
 
