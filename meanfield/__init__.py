@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Problem": "problem",
     "Ensemble": "ensemble",
+    "Neuron": "neuron",
     "Langevin": "dynamics",
     "GradientFlow": "dynamics",
     "PerturbedFlow": "dynamics",

@@ -10,13 +10,15 @@ import numpy as np
 
 from .engine.engine import BLOCK, Engine, Particles, draw, group_size, share
 from .errors import InputError
+from .neuron import Neuron, get_neuron
 from .runtime.communicator import ALONE, Alone, Span, ask, requests
 
 
 class Ensemble:
-    """m particles θ_j = (u_j, w_j): the measure ρ = (1/m) Σ δ_θj and the network f = (1/m) Σ_j w_j relu(u_j·x).
+    """m particles θ_j = (u_j, w_j): the measure ρ = (1/m) Σ δ_θj and the network f = (1/m) Σ_j w_j φ(u_j·x).
 
-    Made by `sphere`, `gaussian`, `from_arrays` or `empty`. What is not here is not needed to go on with a run.
+    Made by `sphere`, `gaussian`, `from_arrays` or `empty`. What is not here is not needed to go on with a run, but for
+    the problem, which says what φ is.
 
     Where the ranks of an MPI job share the particles, each has its own in theta, as `span` tells; all ranks must then
     call what concerns all particles, and `rows` and what builds on it need `gathered`.
@@ -431,23 +433,18 @@ class Ensemble:
         >>> bool((first.u == 1).any())
         False
         """
-        return Ensemble(
-            np.array(self.theta),
-            self.span,
-            self.outputs,
-            seed=self.seed,
-            step=self.step,
-            time=self.time,
-            memory=self.memory,
-        )
+        state: dict[str, Any] = {"seed": self.seed, "step": self.step, "time": self.time, "memory": self.memory}
+        return Ensemble(np.array(self.theta), self.span, self.outputs, **state)
 
-    def predict(self, X: Any, *, threads: int | None = None) -> np.ndarray:
-        """The network f(x) = (1/m) Σ_j w_j relu(u_j·x) at many inputs.
+    def predict(self, X: Any, *, neuron: str | Neuron = "relu", threads: int | None = None) -> np.ndarray:
+        """The network f(x) = (1/m) Σ_j w_j φ(u_j·x) at many inputs.
 
         Parameters
         ----------
         X : array (n, d)
             Inputs.
+        neuron : str or Neuron
+            Which φ: `problem.neuron`, where that is not the relu.
         threads : int, optional
             How many compute; by default as many as this process may use cores. No bit depends on it.
 
@@ -459,7 +456,7 @@ class Ensemble:
         Raises
         ------
         InputError
-            X of another shape.
+            X of another shape, a neuron that is none.
 
         Examples
         --------
@@ -467,15 +464,14 @@ class Ensemble:
         >>> Ensemble.from_arrays(w=[2.0], u=[[1.0, 0.0]]).predict([[3.0, 0.0], [-3.0, 0.0]])
         array([6., 0.])
         """
-        X = np.asarray(X, dtype=np.float64)
+        X, passes = np.asarray(X, dtype=np.float64), get_neuron(neuron).passes
         if X.ndim != 2 or X.shape[1] != self.d:
             raise InputError(f"X {X.shape}: must have shape (n, {self.d})")
         f = np.empty((len(X), self.outputs))
         for start in range(0, len(X), 4096):  # bounds the memory of sums over rows
             rows = X[start : start + 4096]
-            f[start : start + 4096] = (
-                Engine(rows, self.outputs, self.dtype, threads).predict(self.particles, keep=False).f
-            )
+            engine = Engine(rows, self.outputs, self.dtype, threads, passes)
+            f[start : start + len(rows)] = engine.predict(self.particles, keep=False).f
         return f[:, 0] if self.outputs == 1 else f
 
     def __repr__(self) -> str:

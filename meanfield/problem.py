@@ -13,6 +13,7 @@ from .engine import exact_math, noise
 from .engine.exact_algebra import product
 from .errors import InputError
 from .losses import Loss, get_loss
+from .neuron import Neuron, check_growth, get_neuron
 from .schedules import Schedule
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ class Problem:
         λ > 0, for every step or as a function of it.
     temperature : float, mapping or Schedule
         τ ≥ 0, likewise.
+    neuron : str or Neuron
+        What the network is made of, Φ(θ; x) = w φ(u·x): "relu", another name that `meanfield.neuron.get_neuron` knows,
+        or a `Neuron` of one's own.
     X_test, y_test : arrays (k, d) and (k,) or (k, C), optional
         A test set, of the classes of `y`.
 
@@ -52,6 +56,8 @@ class Problem:
     ----------
     loss : Loss
         The very object given, or that of the name.
+    neuron : Neuron
+        Likewise.
     targets, test_targets : array
         Labels as the loss encodes them.
     classes : array (K,) or None
@@ -62,7 +68,8 @@ class Problem:
     Raises
     ------
     InputError
-        Shapes, labels that do not suit the loss, a loss that is none, λ ≤ 0, τ < 0, numbers not finite.
+        Shapes, labels that do not suit the loss, a loss or neuron that is none, λ ≤ 0, τ < 0, numbers not finite; at
+        τ > 0 a neuron that grows faster than quadratically in its weights.
 
     Examples
     --------
@@ -80,11 +87,12 @@ class Problem:
         loss: str | Loss = "logistic",
         reg: float | Mapping[str, Any] | Schedule = 5e-3,
         temperature: float | Mapping[str, Any] | Schedule = 0.0,
+        neuron: str | Neuron = "relu",
         X_test: Any = None,
         y_test: Any = None,
     ) -> None:
         self.X, self.y = _inputs(X, "X"), np.asarray(y)
-        self.loss = get_loss(loss)
+        self.loss, self.neuron = get_loss(loss), get_neuron(neuron)
         self.targets, self.classes = self.loss.encode(self.y, where="y")
         if len(self.targets) != len(self.X):
             raise InputError(f"y {self.y.shape}: must have one label for each of the {len(self.X)} rows of X")
@@ -95,6 +103,7 @@ class Problem:
             raise InputError(f"reg = {min(self.reg.start, self.reg.end)!r}: must be positive, and no denormal number")
         if min(self.temperature.start, self.temperature.end) < 0:
             raise InputError(f"temperature = {min(self.temperature.start, self.temperature.end)!r}: must be at least 0")
+        check_growth(self.neuron, max(self.temperature.start, self.temperature.end))
         self.X_test: np.ndarray | None = None
         self.y_test: np.ndarray | None = None
         if X_test is not None:
@@ -147,7 +156,7 @@ class Problem:
         from .engine.engine import Engine
 
         self.check(ensemble)
-        engine = Engine(self.X, self.outputs, ensemble.dtype, threads)
+        engine = Engine(self.X, self.outputs, ensemble.dtype, threads, self.neuron.passes)
         moments = engine.predict(ensemble.particles, keep=False)
         return self.evaluate(moments.f, moments.second, self.reg(ensemble.step))
 
@@ -220,6 +229,11 @@ class Problem:
         float
             In units of λ.
 
+        Raises
+        ------
+        InputError
+            A neuron other than relu.
+
         Examples
         --------
         One example: r = −y/2n = ½, and G is largest, ‖x‖/2, along x.
@@ -228,6 +242,7 @@ class Problem:
         >>> round(Problem([[0.0, 2.0]], [-1]).critical_reg(), 6)
         0.5
         """
+        self.neuron.require_relu("critical_reg")
         rows = np.arange(min(self.n, 2048)) * self.n // min(self.n, 2048)
         X = self.X[rows]
         r = self.loss.residual(np.zeros((self.n, self.outputs)), self.targets)[rows] * (self.n / len(rows))
@@ -278,6 +293,7 @@ class Problem:
         other.reg = Schedule.of(reg)
         if temperature is not None:
             other.temperature = Schedule.of(temperature)
+            check_growth(other.neuron, max(other.temperature.start, other.temperature.end))
         return other
 
 

@@ -71,7 +71,8 @@ def html(run: Run, name: str, *, seconds: float = 3.0) -> str:
     sections = [
         f"<h1>{escape(name)}</h1>",
         f'<p class="quiet">{escape(config.data.source)}, n = {run.problem.n}, d = {run.problem.d}, m = '
-        f"{run.ensemble.m}; {short_name(config.objective.loss)} loss, {short_name(config.dynamics.method)}; "
+        f"{run.ensemble.m}; {short_name(config.objective.loss)} loss, {short_name(config.neuron.activation)} neurons, "
+        f"{short_name(config.dynamics.method)}; "
         f"{state} at step "
         f"{run.ensemble.step} of {config.run.steps}</p>",
         "<h2>Measures</h2>",
@@ -204,7 +205,11 @@ def _recipe(run: Run, name: str) -> str:
     if config.data.source == "arrays" or config.ensemble.init == "given":
         own = [
             f"{key}=…"
-            for key, value in (("dynamics", config.dynamics.method), ("loss", config.objective.loss))
+            for key, value in (
+                ("dynamics", config.dynamics.method),
+                ("loss", config.objective.loss),
+                ("neuron", config.neuron.activation),
+            )
             if is_qualified(value)
         ]
         needed = "".join(f", {argument}" for argument in own)

@@ -190,7 +190,34 @@ CASES: dict[str, dict[str, Any]] = {
         "run": run(50, 10),
         "record": gap(25),
     },
+    "tanh": {
+        "data": {**TEACHER, "standardize": True, "bias": True},
+        "objective": {"reg": 1e-3, "temperature": 1e-4},
+        "neuron": {"activation": "tanh"},
+        "ensemble": {"m": 1100},
+        "dynamics": {"method": "birth_death", "exchange_rate": 3.0},
+        "run": run(60, 10),
+        "record": {"test_every": 20},
+    },
+    "own_neuron": {
+        "data": {"source": "arrays"},
+        "objective": {"loss": "squared", "reg": 1e-3},
+        "neuron": {"activation": "bits.bump", "derivative": "bits.bump_slope"},
+        "ensemble": {"m": 700, "dtype": "float64"},
+        "dynamics": LANGEVIN,
+        "run": run(60, 10),
+        "record": {"test_every": 20},
+    },
 }
+
+
+def bump(z: float) -> float:
+    """An activation of one's own, of operations that are exact everywhere."""
+    return z / (1.0 + z * z)
+
+
+def bump_slope(z: float) -> float:
+    return (1.0 - z * z) / ((1.0 + z * z) * (1.0 + z * z))
 
 
 def arrays(loss: str) -> tuple[np.ndarray, np.ndarray]:
@@ -206,6 +233,7 @@ def prepared(name: str) -> Any:
     """The run of that name at step 0."""
     from meanfield.dynamics import DYNAMICS
     from meanfield.ensemble import Ensemble
+    from meanfield.neuron import Neuron
     from meanfield.problem import Problem
     from meanfield.simulation.config import check_config
     from meanfield.simulation.new_run import new_run_from_config, new_run_from_objects
@@ -214,10 +242,14 @@ def prepared(name: str) -> Any:
     config = check_config(case, name)
     if config.data.source != "arrays":
         return new_run_from_config(config)
-    problem = Problem(*arrays(config.objective.loss), loss=config.objective.loss, reg=config.objective.reg)
+    neuron = "relu" if config.neuron.activation == "relu" else Neuron(bump, bump_slope)
+    objective = {"loss": config.objective.loss, "reg": config.objective.reg}
+    problem = Problem(*arrays(config.objective.loss), **objective, neuron=neuron)
     wanted, dynamics = config.ensemble, DYNAMICS[config.dynamics.method]()
     ensemble = Ensemble.sphere(wanted.m, problem.d, problem.outputs, dtype=wanted.dtype)
-    return new_run_from_objects(problem, ensemble, dynamics, run=case["run"], record=case["record"], anneal=True)
+    return new_run_from_objects(
+        problem, ensemble, dynamics, run=case["run"], record=case["record"], anneal=neuron == "relu"
+    )
 
 
 def followed(name: str) -> Any:

@@ -16,6 +16,7 @@ ORDER = [  # a folder, or a module beside them, imports only what stands before 
     "engine",
     "schedules",
     "losses",
+    "neuron",
     "ensemble",
     "problem",
     "storage",

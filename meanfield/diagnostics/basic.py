@@ -27,7 +27,7 @@ def normalized_margin(problem: Problem, moments: Moments) -> float:
     Returns
     -------
     float
-        NaN where there are no classes, or where ∫‖θ‖² dρ = 0.
+        NaN where there are no classes, where ∫‖θ‖² dρ = 0, and for a neuron that is not positively homogeneous.
 
     Notes
     -----
@@ -46,7 +46,9 @@ def normalized_margin(problem: Problem, moments: Moments) -> float:
     0.25
     """
     margins = problem.loss.margins(moments.f, problem.targets)
-    return math.nan if margins is None or moments.second == 0 else float(margins.min()) / moments.second
+    if margins is None or moments.second == 0 or not problem.neuron.is_homogeneous:
+        return math.nan
+    return float(margins.min()) / moments.second
 
 
 def margin_quantiles(problem: Problem, moments: Moments, shares: Sequence[float] = (0.1, 0.5, 0.9)) -> np.ndarray:
@@ -66,6 +68,11 @@ def margin_quantiles(problem: Problem, moments: Moments, shares: Sequence[float]
     ndarray (k,), float64
         Each is one of the n margins (the lower of two). NaN where there are no classes, or where ∫‖θ‖² dρ = 0.
 
+    Raises
+    ------
+    InputError
+        A neuron that is not positively homogeneous.
+
     Examples
     --------
     >>> import numpy as np
@@ -76,6 +83,7 @@ def margin_quantiles(problem: Problem, moments: Moments, shares: Sequence[float]
     >>> diagnostics.margin_quantiles(problem, moments, (0, 0.5, 1))
     array([0.5, 1. , 1.5])
     """
+    problem.neuron.require_homogeneous("margin_quantiles")
     margins = problem.loss.margins(moments.f, problem.targets)
     if margins is None or moments.second == 0:
         return np.full(len(shares), math.nan)
@@ -168,7 +176,7 @@ def calibration_on_test_set(problem: Problem, ensemble: Ensemble, threads: int |
     """
     if problem.X_test is None or problem.classes is None:
         return math.nan
-    f = ensemble.predict(problem.X_test, threads=threads)
+    f = ensemble.predict(problem.X_test, neuron=problem.neuron, threads=threads)
     return calibration_error(problem, f[:, None] if f.ndim == 1 else f, problem.test_targets)
 
 
@@ -188,6 +196,11 @@ def stationarity(field: Field, ensemble: Ensemble, moments: Moments) -> float:
     -------
     float
         At least 0; NaN where all particles are 0.
+
+    Raises
+    ------
+    InputError
+        A neuron that is not positively homogeneous.
 
     Notes
     -----
@@ -209,6 +222,7 @@ def stationarity(field: Field, ensemble: Ensemble, moments: Moments) -> float:
     1.0
     0.0
     """
+    field.problem.neuron.require_homogeneous("stationarity")
     reg = field.problem.reg(ensemble.step)
     theta = ensemble.theta
     _, potential = field.engine.observe(ensemble.particles, field.residual(moments), reg, potentials=True)
@@ -251,7 +265,7 @@ def error_on_test_set(problem: Problem, ensemble: Ensemble, threads: int | None 
     """
     if problem.X_test is None:
         return math.nan
-    f = ensemble.predict(problem.X_test, threads=threads)
+    f = ensemble.predict(problem.X_test, neuron=problem.neuron, threads=threads)
     return problem.loss.error(f[:, None] if f.ndim == 1 else f, problem.test_targets)
 
 

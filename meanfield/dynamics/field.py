@@ -49,7 +49,7 @@ class Field:
 
     def __init__(self, problem: Problem, dtype: np.dtype, threads: int | Workers | None = None) -> None:
         self.problem, self.dtype = problem, dtype
-        self.engine = Engine(problem.X, problem.outputs, dtype, threads)
+        self.engine = Engine(problem.X, problem.outputs, dtype, threads, problem.neuron.passes)
 
     def minibatch(self, size: int, seed: int, step: int) -> Field:
         """The same problem on `size` examples drawn uniformly with replacement, by address: an unbiased residual."""

@@ -84,7 +84,7 @@ class Implicit(Dynamics):
     Raises
     ------
     InputError
-        A step size that is not positive, a batch, a negative number.
+        A step size that is not positive, a batch, a negative number; in a step, a neuron other than relu.
 
     Notes
     -----
@@ -136,6 +136,7 @@ class Implicit(Dynamics):
         return super().cost(m, n, d, outputs) + 1e-4 * numbers * (1 + numbers / 400) + 3e-6 * n * d
 
     def step(self, field: Field, ensemble: Ensemble, moments: Moments) -> Moments:
+        field.problem.neuron.require_relu("an implicit step")
         moments = field.current(ensemble, moments)
         eta, trial = 0.0, None
         if np.isfinite(moments.f).all():

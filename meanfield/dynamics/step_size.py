@@ -5,9 +5,14 @@ coupling of the particles; κ ≤ 1 (`curvature_ratio`, re-estimated at powers o
 between) corrects it to the top eigenvalue of the tangent kernel; P ≥ ‖Σ r_i 1[·] x_iᵀ‖ (`pull_bound`) bounds the pull
 on one particle; 2λ is the ℓ2 term's; s is `safety`. So η depends on the state alone and follows a rescaling of the
 features. An estimate, not a guarantee: kinks have no curvature bound.
+
+For another neuron than the relu B is no bound but a yardstick, so that κ may be above 1, and P grows with the largest
+|φ'| and |φ''| that particles are likely to meet (`single_pull`).
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -16,6 +21,8 @@ from ..engine.engine import BLOCK, Engine, Moments, Move
 from ..ensemble import Ensemble
 from ..schedules import Schedule
 from .field import Field
+
+_REACH = 4.0  # root mean square norms of a particle within which |u·x| is looked for
 
 
 def safety(reg: Schedule, k: int) -> float:
@@ -45,6 +52,17 @@ def pull_bound(field: Field, residual: np.ndarray) -> float:
     return min(exact_math.total(sizes * norms), exact_math.norm(sizes) * spectral)
 
 
+def single_pull(field: Field, moments: Moments, residual: np.ndarray) -> float:
+    """P of any neuron: max|φ'| `pull_bound` + max|φ''| s Σ_i ‖r_i‖‖x_i‖², s = (∫‖θ‖² dρ)^½, |u·x| ≤ 4 s max‖x‖."""
+    neuron, (norms, _) = field.problem.neuron, field.norms
+    if neuron.is_relu:
+        return pull_bound(field, residual)
+    size = math.sqrt(moments.second)
+    steep, bend = neuron.steepness(max(1e-6, _REACH * size * float(norms.max())))
+    curved = exact_math.total(exact_math.row_norms(residual) * norms * norms)
+    return steep * pull_bound(field, residual) + bend * size * curved
+
+
 def curvature_ratio(field: Field, ensemble: Ensemble, moments: Moments, *, iterations: int = 8) -> float:
     """κ: the top eigenvalue of D^½ K D^½ over `curvature_bound`, D = diag(ℓ''_i)/n and K the tangent kernel of ρ.
 
@@ -54,7 +72,7 @@ def curvature_ratio(field: Field, ensemble: Ensemble, moments: Moments, *, itera
     bound, problem = curvature_bound(field, moments), field.problem
     particles = ensemble.head(2 * BLOCK)
     weights = (problem.loss.curvature(moments.f, problem.targets) / problem.n)[:, None]
-    engine = Engine(problem.X, problem.outputs, field.dtype, field.engine.workers)
+    engine = Engine(problem.X, problem.outputs, field.dtype, field.engine.workers, problem.neuron.passes)
     f = engine.predict(particles).f
     v = noise.normals(0, 0, 0, f.size, 1, dtype="float64").reshape(f.shape)
     top = 0.0
@@ -70,7 +88,9 @@ def curvature_ratio(field: Field, ensemble: Ensemble, moments: Moments, *, itera
         v = weights * Kv
         if not exact_math.norm(v) > 0:
             break
-    return min(1.0, top / bound) if bound > 0 and top > 0 else 1.0
+    if not (bound > 0 and top > 0):
+        return 1.0
+    return min(1.0, top / bound) if problem.neuron.is_relu else top / bound
 
 
 def automatic(field: Field, ensemble: Ensemble, moments: Moments, residual: np.ndarray) -> float:
@@ -79,4 +99,4 @@ def automatic(field: Field, ensemble: Ensemble, moments: Moments, residual: np.n
     if "curvature_ratio" not in memory or k % 50 == 0 or (k < 50 and k & (k - 1) == 0):
         memory["curvature_ratio"] = curvature_ratio(field, ensemble, moments)
     coupling = memory["curvature_ratio"] * curvature_bound(field, moments)
-    return safety(reg, k) / (coupling + pull_bound(field, residual) + 2 * reg(k))
+    return safety(reg, k) / (coupling + single_pull(field, moments, residual) + 2 * reg(k))

@@ -220,6 +220,7 @@ class _Request(NamedTuple):
             raise InputError(f"method = {method!r}: must be one of {', '.join(METHODS)}")
         if proof.until_gap is not None and not 0 < proof.until_gap < 1:
             raise InputError(f"until_gap = {proof.until_gap!r}: must be between 0 and 1")
+        problem.neuron.require_relu("certify")
         problem.loss.require("certify", *needed(problem.outputs))
         if method in ("exact", "proven"):
             problem.loss.require(f"certify with method {method!r}", "conjugate_magnitude")
@@ -254,6 +255,7 @@ def estimated_bound(
     within 1e-3 of L, of up to two refits of neurons whose directions are those of the heaviest particles. They are
     looked for among a few thousand, spread evenly over the ensemble. InputError: a loss that lacks a conjugate.
     """
+    problem.neuron.require_relu("the gap of a run")
     problem.loss.require("the gap of a run", *needed(problem.outputs))
     w, u = ensemble.sample(4096)
     return ensemble.span.ranks.once(lambda: _estimated_bound(problem, w, u, moments, reg, threads))

@@ -295,6 +295,7 @@ def optimum(
     (0.375, [[0.5]])
     """
     budget = Budget.of(_WORK, effort, seconds)
+    problem.neuron.require_relu("exact.optimum")
     problem.loss.require("exact.optimum", *needed(problem.outputs))
     search = Search(problem, problem.reg.end if reg is None else reg, seed=seed, threads=threads, budget=budget)
     search.run(tolerance, starts)

@@ -147,6 +147,7 @@ def certify_free_energy(
     ('quadrature', -0.114473, 0.0)
     """
     problem.check(ensemble)
+    problem.neuron.require_relu("certify_free_energy")
     problem.loss.require("certify_free_energy", "conjugate")
     reg, tau = problem.reg(ensemble.step), problem.temperature(ensemble.step)
     if not tau > 0:

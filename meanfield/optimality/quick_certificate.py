@@ -83,6 +83,7 @@ def quick_bound(
     >>> found.rigorous, round(found.primal, 6), round(found.lower_bound, 6)
     (True, 0.5, 0.375)
     """
+    problem.neuron.require_relu("the gap at the end of a run")
     problem.loss.require("the gap at the end of a run", *needed(problem.outputs))
     particles = ensemble.sample(4096)
 

@@ -41,6 +41,7 @@ def free_energy_bound(
     Arguments as of `quick_certificate.quick_bound`. InputError: a loss that lacks what is needed, predictions that are
     not finite.
     """
+    problem.neuron.require_relu("the free-energy gap at the end of a run")
     problem.loss.require("the free-energy gap at the end of a run", *needed(problem.outputs))
     particles, k = ensemble.sample(4096), ensemble.step
 

@@ -160,7 +160,7 @@ def _curve(run: AnyRun, ax: Axes, function: Function) -> Axes:
 
 def _network(run: AnyRun) -> Function:
     outputs = run.ensemble.outputs
-    return lambda X: run.ensemble.predict(X).reshape(len(X), outputs)
+    return lambda X: run.ensemble.predict(X, neuron=run.problem.neuron).reshape(len(X), outputs)
 
 
 def _kernel(run: AnyRun) -> Function:
@@ -191,8 +191,9 @@ def moments_of(run: AnyRun) -> Moments:
     >>> moments.f.shape, moments.second > 0
     ((4, 1), True)
     """
-    ensemble = run.ensemble
-    return Engine(run.problem.X, run.problem.outputs, ensemble.dtype).predict(ensemble.particles, keep=False)
+    problem, ensemble = run.problem, run.ensemble
+    engine = Engine(problem.X, problem.outputs, ensemble.dtype, activation=problem.neuron.passes)
+    return engine.predict(ensemble.particles, keep=False)
 
 
 def plot_potential(run: AnyRun, ax: Axes | None = None, *, plane: Plane | None = None) -> Axes:
@@ -217,6 +218,8 @@ def plot_potential(run: AnyRun, ax: Axes | None = None, *, plane: Plane | None =
     ax, plane, problem = axes_or_current(ax), plane or informative_plane(run), run.problem
     if plane is None:
         return empty(ax, "one dimension has no circle")
+    if not problem.neuron.is_relu:
+        return empty(ax, "for relu neurons")
     r = problem.loss.residual(moments_of(run).f, problem.targets) / (2 * problem.reg(run.ensemble.step))
 
     def value(u: np.ndarray) -> np.ndarray:
@@ -265,6 +268,8 @@ def plot_balance(run: AnyRun, ax: Axes | None = None) -> Axes:
 def plot_margins(run: AnyRun, ax: Axes | None = None) -> Axes:
     """Normalized margins of training and test examples, γ(ρ) the least over the training set; or the errors f − y.
 
+    Margins are left as they are where the neuron is not positively homogeneous.
+
     Parameters
     ----------
     run : Run or Result
@@ -284,13 +289,14 @@ def plot_margins(run: AnyRun, ax: Axes | None = None) -> Axes:
         f = _network(run)(X)
         name = "test" if len(X) == len(problem.X_test) else f"first {len(X)} test"
         groups.append((name, f, problem.test_targets[: len(X)]))
-    shown, label = [], r"normalized margin of an example"
+    scale = moments.second if problem.neuron.is_homogeneous else 1.0
+    shown, label = [], f"{'normalized ' if problem.neuron.is_homogeneous else ''}margin of an example"
     for name, f, t in groups:
         margins = problem.loss.margins(f, t)
         if margins is None:
             values, label = (f - np.asarray(t).reshape(f.shape)).ravel(), r"error $f(x) - y$"
         else:
-            values = margins / moments.second if moments.second > 0 else np.zeros(len(f))
+            values = margins / scale if scale > 0 else np.zeros(len(f))
         shown.append((name, values))
     both = np.concatenate([values for _, values in shown])
     if not np.ptp(both) > 0:

@@ -30,6 +30,7 @@ FILE_ENDINGS = (".csv", ".npz", ".h5")
 GENERATORS = ("xor", "teacher", "parity", "line")
 GIVEN = ("arrays", "given")  # data and particles of a run made in Python: found in its run file alone
 LOSSES = ("logistic", "squared", "cross_entropy")
+NEURONS = ("relu", "leaky_relu", "tanh", "erf", "softplus", "gelu", "relu2", "sine", "quadratic")
 METHODS = ("langevin", "gradient_flow", "perturbed_flow", "birth_death", "implicit")
 SKLEARN = ("sklearn:digits", "sklearn:breast_cancer", "sklearn:diabetes")
 ALL_AT_ONCE = ("implicit",)  # methods under which λ is not lowered from above
@@ -61,7 +62,7 @@ def default_annealing(reg: float, steps: int, critical: float) -> Schedule:
 def default_method(tables: Mapping[str, Any]) -> str:
     """The method of a run that names none, from its sections: implicit, unless it asks for what only explicit steps do.
 
-    That is a temperature, minibatches, or a step size of its own.
+    That is another neuron than the relu, a temperature, minibatches, or a step size of its own.
     """
     dynamics, objective = (_section(tables, name) for name in ("dynamics", "objective"))
     temperature = objective.get("temperature", 0.0)
@@ -71,7 +72,8 @@ def default_method(tables: Mapping[str, Any]) -> str:
     if isinstance(temperature, Schedule):
         ends = [temperature.start, temperature.end]
     cold = all(end == 0 for end in ends)
-    explicit = dynamics.get("batch") is not None or dynamics.get("step_size", "auto") != "auto" or not cold
+    other = _section(tables, "neuron").get("activation", "relu") != "relu"
+    explicit = other or dynamics.get("batch") is not None or dynamics.get("step_size", "auto") != "auto" or not cold
     return "langevin" if explicit else "implicit"
 
 
@@ -252,6 +254,13 @@ class Objective(Section):
     parameters: Parameters = None
 
 
+class Neuron(Section):
+    """Φ(θ; x) = w φ(u·x). One of the user's own is named by its two functions."""
+
+    activation: Annotated[Text, _one_of_or_qualified(NEURONS), _listed(NEURONS)] = "relu"
+    derivative: Text | None = None
+
+
 class Particles(Section):
     """The initial ensemble; m is that of the file where `init` is one."""
 
@@ -336,10 +345,11 @@ class Record(Section):
 
 
 class Config(Section):
-    """One run, as the TOML file's six tables."""
+    """One run, as the TOML file's seven tables."""
 
     data: Data = Data()
     objective: Objective = Objective()
+    neuron: Neuron = Neuron()
     ensemble: Particles = Particles()
     dynamics: Dynamics = Dynamics()
     run: Run = Run()
@@ -371,6 +381,18 @@ class Config(Section):
             raise ValueError("record.gap = true: bounds L at temperature 0; objective.temperature must be or end at 0")
         return self
 
+    @model_validator(mode="after")
+    def _neuron_is_known_to_all(self) -> Config:
+        activation = self.neuron.activation
+        if activation != "relu" and self.dynamics.method == "implicit":
+            raise ValueError(
+                f"dynamics.method = 'implicit': moves relu neurons only, not {activation!r}; "
+                "must be langevin, gradient_flow, perturbed_flow or birth_death"
+            )
+        if activation != "relu" and self.record.gap:
+            raise ValueError(f"record.gap = true: bounds are known for relu neurons only, not {activation!r}")
+        return self
+
     def resolved(self, critical: Callable[[], float]) -> Config:
         """The same run with whatever a default decides written out: λ, τ and a numeric step size as schedules.
 
@@ -379,7 +401,7 @@ class Config(Section):
         """
         reg, step_size = self.objective.reg, self.dynamics.step_size
         if not isinstance(reg, Schedule):
-            anneals = self.dynamics.method not in ALL_AT_ONCE
+            anneals = self.dynamics.method not in ALL_AT_ONCE and self.neuron.activation == "relu"
             reg = default_annealing(reg, self.run.steps, critical()) if anneals else Schedule.of(reg)
         if not isinstance(step_size, str):
             step_size = Schedule.of(step_size)

@@ -15,6 +15,7 @@ from ..engine.engine import Moments
 from ..ensemble import Ensemble
 from ..errors import DivergenceError
 from ..losses import Loss
+from ..neuron import Neuron
 from ..problem import Problem
 from ..storage.lock import RunLock, locked
 from ..storage.versions import BITS
@@ -67,7 +68,8 @@ def simulate(
     ensemble : Ensemble
         Particles to begin with; they stay as they are, a copy moves.
     dynamics : Dynamics, optional
-        The law of motion, ours or the user's own; by default `Implicit`, or `Langevin` where there is a temperature.
+        The law of motion, ours or the user's own; by default `Implicit`, or `Langevin` where there is a temperature or
+        another neuron than the relu.
     steps : int, optional
         How many; by default 240 of `Implicit`, 4000 of another.
     record_every : int
@@ -92,7 +94,7 @@ def simulate(
         Sees the ensemble and every recorded row, and stops the run by returning True.
     anneal : bool, optional
         Whether a λ that is a single number is lowered to its value from above, as the command does by default; None
-        means: if the dynamics does so with its step size (`Dynamics.anneals`).
+        means: if the dynamics does so with its step size (`Dynamics.anneals`) and neurons are relu.
     max_time : float, optional
         Seconds after which the run stops, saved.
     threads : int, optional
@@ -153,7 +155,7 @@ def simulate(
             **(record or {}),
         },
         measures=wanted,
-        anneal=getattr(dynamics, "anneals", False) if anneal is None else anneal,
+        anneal=problem.neuron.is_relu and getattr(dynamics, "anneals", False) if anneal is None else anneal,
     )
     if out is not None:
         check_output(out, force)
@@ -162,19 +164,20 @@ def simulate(
     )
 
 
-def _cold(problem: Problem) -> bool:
-    return problem.temperature.start == problem.temperature.end == 0
+def _implicit(problem: Problem) -> bool:
+    """Whether a run that names no dynamics takes implicit steps."""
+    return problem.neuron.is_relu and problem.temperature.start == problem.temperature.end == 0
 
 
 def _steps(problem: Problem, dynamics: Dynamics | None) -> int:
     """How many steps a run has by default."""
-    implicit = _cold(problem) if dynamics is None else isinstance(dynamics, Implicit)
+    implicit = _implicit(problem) if dynamics is None else isinstance(dynamics, Implicit)
     return DEFAULT_STEPS["implicit"] if implicit else EXPLICIT_STEPS
 
 
 def _default(problem: Problem, ensemble: Ensemble, steps: int) -> Dynamics:
     """The dynamics of a run that names none."""
-    return Implicit(cooled_at=ensemble.step + steps) if _cold(problem) else Langevin()
+    return Implicit(cooled_at=ensemble.step + steps) if _implicit(problem) else Langevin()
 
 
 def resume(
@@ -184,6 +187,7 @@ def resume(
     more: int | None = None,
     dynamics: Dynamics | None = None,
     loss: Loss | None = None,
+    neuron: Neuron | None = None,
     measures: WantedMeasures | None = None,
     callback: Callback | None = None,
     max_time: float | None = None,
@@ -200,7 +204,7 @@ def resume(
         The run file.
     until, more : int, optional
         To this step, or by so many; by default to the run's own end.
-    dynamics, loss : Dynamics, Loss, optional
+    dynamics, loss, neuron : Dynamics, Loss, Neuron, optional
         The run's own, again, where they are of the user's making.
     measures : mapping or sequence, optional
         Functions, and objects `Measure`, again: columns of what is not given go on with NaN.
@@ -219,7 +223,7 @@ def resume(
     InputError
         Both until and more, or an until that lies behind.
     RunFileError
-        A file that cannot be resumed; a dynamics or loss that is missing, or not the one of the file.
+        A file that cannot be resumed; a dynamics, loss or neuron that is missing, or not the one of the file.
 
     Examples
     --------
@@ -232,7 +236,7 @@ def resume(
     7
     """
     with RunLock(path, force):
-        run = load(path, dynamics=dynamics, loss=loss, fall_back=True)
+        run = load(path, dynamics=dynamics, loss=loss, neuron=neuron, fall_back=True)
         run.end_at(until, more)
         run.also_measure(sort_measures(measures))
         return run_to_end(

@@ -170,6 +170,7 @@ def _transport(scene: Scene) -> tuple[float, ...]:
 
 
 def _kernel_movement(scene: Scene) -> tuple[float, ...]:
+    scene.field.problem.neuron.require_relu("kernel_movement")
     if scene.start is None or scene.now is None:
         return math.nan, math.nan
     movement = diagnostics.kernel_movement(scene.start.ensemble, scene.now, scene.field.problem.X)

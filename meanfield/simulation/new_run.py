@@ -15,7 +15,7 @@ from ..problem import Problem
 from ..runtime.communicator import ALONE, Alone
 from .config import Config, Particles, check_config, default_annealing
 from .measures import Wanted, affordable_every, need_start, sort_measures
-from .qualified_names import dynamics_of, dynamics_table, loss_table
+from .qualified_names import dynamics_of, dynamics_table, loss_table, neuron_table
 from .run import Run, check_ranks, distribute, load, problem_of, snapshots_of, trace_of
 from .snapshots import nbytes, spaced
 from .trace import affordable_gap_every, affordable_test_every
@@ -69,6 +69,7 @@ def new_run_from_objects(
     tables = {
         "data": {"source": "arrays"},
         "objective": {**loss_table(problem.loss), "reg": problem.reg, "temperature": problem.temperature},
+        "neuron": neuron_table(problem.neuron),
         "ensemble": {"init": "given", "seed": ensemble.seed, "dtype": ensemble.dtype.name},
         "dynamics": dynamics_table(dynamics),
         "run": run,

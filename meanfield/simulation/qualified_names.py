@@ -1,7 +1,7 @@
-"""The user's own dynamics and losses in a configuration: named by `module.QualName`, with their fields as parameters.
+"""The user's own dynamics, losses and neurons in a configuration: named by `module.QualName`.
 
-A run file can name such a class and hold its parameters; it cannot make the object, which is given again by hand and
-compared with what the file says.
+A run file can name such a class, or the functions of a neuron, and hold its parameters, the fields of the object; it
+cannot make the object, which is given again by hand and compared with what the file says.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from ..engine.engine import Move
 from ..errors import InputError, RunFileError
 from ..losses import LOSSES as OUR_LOSSES
 from ..losses import Loss
+from ..neuron import ACTIVATIONS, Neuron, get_neuron, qualified
 from ..schedules import Schedule
 from . import config as configuration
+
+_OPTIONAL = {"parameters", "derivative"}  # keys that the user's own may have
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,13 @@ def loss_table(loss: Loss) -> dict[str, Any]:
     if name in configuration.LOSSES and type(loss) is type(OUR_LOSSES[name]):
         return {"loss": name}
     return {"loss": qualified_name(loss), "parameters": _parameters(loss, {"name": name}, "loss")}
+
+
+def neuron_table(neuron: Neuron) -> dict[str, Any]:
+    """The configuration's section [neuron] of a neuron, ours or the user's own."""
+    if ACTIVATIONS.get(neuron.name) == (neuron.activation, neuron.derivative):
+        return {"activation": neuron.name}
+    return {"activation": qualified(neuron.activation), "derivative": qualified(neuron.derivative)}
 
 
 def _parameters(thing: Any, but: Mapping[str, Any], what: str) -> dict[str, Any] | None:
@@ -120,6 +130,22 @@ def loss_of(section: configuration.Objective, loss: Loss | None = None, where: s
     return section.loss
 
 
+def neuron_of(section: configuration.Neuron, neuron: Neuron | None = None, where: str = "") -> Neuron | str:
+    """The neuron of a configuration's section: the object given, if it is the one named there, else the name of ours.
+
+    RunFileError: another one is given, or the user's own is named and none is given.
+    """
+    if neuron is not None:
+        _check_same(section, neuron_table(get_neuron(neuron)), where, "neuron")
+        return neuron
+    if configuration.is_qualified(section.activation):
+        raise RunFileError(
+            f"{where}: its neuron is {section.activation}, an object of a Python program; "
+            "give it there: load(path, neuron=…), resume(path, neuron=…)"
+        )
+    return section.activation
+
+
 def check_known(dynamics: Dynamics, where: str) -> None:
     """RunFileError: a dynamics that is named in the file and was not given."""
     if isinstance(dynamics, UnknownDynamics):
@@ -131,7 +157,8 @@ def check_known(dynamics: Dynamics, where: str) -> None:
 
 def _check_same(section: Any, given: Mapping[str, Any], where: str, name: str) -> None:
     """RunFileError, naming the first difference, unless a section says what an object given says."""
-    for key, value in {**given, "parameters": given.get("parameters")}.items():
+    unsaid = type(section).model_fields.keys() & _OPTIONAL - given.keys()
+    for key, value in {**given, **dict.fromkeys(unsaid)}.items():
         kept = getattr(section, key)
         if _comparable(kept) != _comparable(value):
             raise RunFileError(f"{where}: {name}.{key} is {_shown(kept)}; the object given has {_shown(value)}")

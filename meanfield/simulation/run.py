@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,13 +17,14 @@ from ..dynamics import Dynamics, Field
 from ..ensemble import Ensemble
 from ..errors import InputError, RunFileError
 from ..losses import Loss
+from ..neuron import Neuron
 from ..problem import Problem
 from ..runtime.communicator import ALONE, Alone
 from ..storage import run_file
 from ..storage.hdf5 import RowReader, Stream
 from .config import Config
 from .measures import Taker, Wanted, columns, sort_measures
-from .qualified_names import dynamics_of, loss_of
+from .qualified_names import dynamics_of, loss_of, neuron_of
 from .snapshots import Snapshot, Snapshots, from_content
 from .toml import parse_config, to_toml
 from .trace import Occasional, Trace, occasional_gap, occasional_test_error
@@ -149,6 +151,7 @@ def load(
     *,
     dynamics: Dynamics | None = None,
     loss: Loss | None = None,
+    neuron: Neuron | None = None,
     fall_back: bool = False,
     ranks: Alone = ALONE,
 ) -> Run:
@@ -162,6 +165,8 @@ def load(
         The run's own, where it is of the user's making: needed to go on, and not to look.
     loss : Loss, optional
         The same for its loss, which is always needed.
+    neuron : Neuron, optional
+        The same for its neuron, always needed too.
     fall_back : bool
         Whether the generation before takes the place of a damaged file; `recovered` says so.
     ranks : Alone
@@ -176,7 +181,7 @@ def load(
     ------
     RunFileError
         A file that is missing, damaged, not a run, of a newer format, or whose parts do not belong together; a
-        dynamics or loss that is not the one of the file.
+        dynamics, loss or neuron that is not the one of the file.
 
     Examples
     --------
@@ -200,7 +205,12 @@ def load(
     config = parse_config(content.config, f"{path}: config")
     check_ranks(config, ranks)
     law = dynamics_of(config.dynamics, dynamics, str(path))
-    pose = partial(problem_of, config, loss=loss_of(config.objective, loss, str(path)))
+    pose = partial(
+        problem_of,
+        config,
+        loss=loss_of(config.objective, loss, str(path)),
+        neuron=neuron_of(config.neuron, neuron, str(path)),
+    )
     ensemble = Ensemble.empty(
         *sizes, ranks=ranks, seed=content.seed, step=content.step, time=content.time, memory=content.memory
     )
@@ -242,7 +252,8 @@ def _check_agreement(config: Config, dataset: Dataset, ensemble: Ensemble) -> No
     for name, (said, held) in parts.items():
         if said != held:
             raise ValueError(f"says {name} = {said}, but holds {held}")
-    if not 0 < ensemble.memory.get("curvature_ratio", 1.0) <= 1:
+    most = 1.0 if config.neuron.activation == "relu" else sys.float_info.max
+    if not 0 < ensemble.memory.get("curvature_ratio", 1.0) <= most:
         raise ValueError(f"its curvature ratio is {ensemble.memory['curvature_ratio']}")
     for name in ("test_every", "gap_every", "measures_every", "snapshot_steps"):
         if getattr(config.record, name) == "auto":
@@ -279,8 +290,10 @@ def check_ranks(config: Config, ranks: Alone) -> None:
         )
 
 
-def problem_of(config: Config, dataset: Dataset, loss: Loss | str | None = None) -> Problem:
-    """The problem that a configuration poses on these data; `loss` where it is not one of ours."""
+def problem_of(
+    config: Config, dataset: Dataset, loss: Loss | str | None = None, neuron: Neuron | str | None = None
+) -> Problem:
+    """The problem that a configuration poses on these data; `loss` and `neuron` where they are not ours."""
     objective = config.objective
     return Problem(
         dataset.X,
@@ -288,6 +301,7 @@ def problem_of(config: Config, dataset: Dataset, loss: Loss | str | None = None)
         loss=objective.loss if loss is None else loss,
         reg=objective.reg,
         temperature=objective.temperature,
+        neuron=config.neuron.activation if neuron is None else neuron,
         X_test=dataset.X_test,
         y_test=dataset.y_test,
     )

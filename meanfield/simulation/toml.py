@@ -38,12 +38,14 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), *, named
 
 
 def _check_made_from_text(config: Config, blame: Callable[[str], str]) -> None:
-    """InputError: data, particles, a loss or a dynamics that text alone cannot make."""
+    """InputError: data, particles, a loss, a neuron or a dynamics that text alone cannot make."""
     said = {
         "data.source": config.data.source if config.data.source in GIVEN else None,
         "ensemble.init": config.ensemble.init if config.ensemble.init in GIVEN else None,
         "objective.loss": config.objective.loss if is_qualified(config.objective.loss) else None,
         "objective.parameters": config.objective.parameters,
+        "neuron.activation": config.neuron.activation if is_qualified(config.neuron.activation) else None,
+        "neuron.derivative": config.neuron.derivative,
         "dynamics.method": config.dynamics.method if is_qualified(config.dynamics.method) else None,
         "dynamics.parameters": config.dynamics.parameters,
     }

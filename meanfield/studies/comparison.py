@@ -96,6 +96,7 @@ class Optimality:
 
 def optimality(problem: Problem, ensemble: Ensemble, *, rounds: int = 8, threads: int | None = None) -> Optimality:
     """`exact.Search` from the ensemble's own directions, by a number of rounds where `certify` takes seconds."""
+    problem.neuron.require_relu("comparison.optimality")
     with single_threaded_blas():
         f, second = predictions(problem, ensemble, threads)
         primal = problem.evaluate(f, second, problem.reg.end).value

@@ -1,0 +1,372 @@
+"""Neurons Φ(θ; x) = w φ(u·x): which activation φ a network is made of.
+
+May import: the errors and the engine. The built-in activations are made of the engine's own arithmetic, the same bits
+on every machine; one of the user's own has the bits that its functions have.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .engine.elementary import (
+    decay_one,
+    erf_one,
+    like,
+    logistic_one,
+    normal_share_one,
+    sine_one,
+    softplus_one,
+    tanh_one,
+    tanh_slope_one,
+)
+from .engine.engine import Activation
+from .errors import InputError, did_you_mean
+
+Function = Callable[[float], float]
+
+_STEP = 1e-5  # of the finite differences that a derivative is compared with
+_TOLERANCE = 1e-6
+_LINEAR = 1.01  # the power with which an activation may grow at τ > 0
+_CELLS = 64  # of the range on which `steepness` looks
+
+
+def _relu(z: Any) -> Any:
+    return z if z > 0 else like(z, 0.0)
+
+
+def _relu_slope(z: Any) -> Any:
+    return like(z, 1.0) if z > 0 else like(z, 0.0)
+
+
+def _leaky_relu(z: Any) -> Any:
+    return z if z > 0 else like(z, 0.01) * z
+
+
+def _leaky_relu_slope(z: Any) -> Any:
+    return like(z, 1.0) if z > 0 else like(z, 0.01)
+
+
+def _erf_slope(z: Any) -> Any:
+    return like(z, 2 / math.sqrt(math.pi)) * decay_one(z * z)
+
+
+def _gelu(z: Any) -> Any:
+    return z * normal_share_one(z)
+
+
+def _gelu_slope(z: Any) -> Any:
+    density = like(z, 1 / math.sqrt(2 * math.pi)) * decay_one(like(z, 0.5) * z * z)
+    return normal_share_one(z) + z * density
+
+
+def _relu2(z: Any) -> Any:
+    return z * z if z > 0 else like(z, 0.0)
+
+
+def _relu2_slope(z: Any) -> Any:
+    return like(z, 2.0) * z if z > 0 else like(z, 0.0)
+
+
+def _sine(z: Any) -> Any:
+    return sine_one(z, 0.0)
+
+
+def _cosine(z: Any) -> Any:
+    return sine_one(z, 1.0)
+
+
+def _quadratic(z: Any) -> Any:
+    return z * z
+
+
+def _quadratic_slope(z: Any) -> Any:
+    return like(z, 2.0) * z
+
+
+ACTIVATIONS: dict[str, tuple[Function, Function]] = {
+    "relu": (_relu, _relu_slope),
+    "leaky_relu": (_leaky_relu, _leaky_relu_slope),
+    "tanh": (tanh_one, tanh_slope_one),
+    "erf": (erf_one, _erf_slope),
+    "softplus": (softplus_one, logistic_one),
+    "gelu": (_gelu, _gelu_slope),
+    "relu2": (_relu2, _relu2_slope),
+    "sine": (_sine, _cosine),
+    "quadratic": (_quadratic, _quadratic_slope),
+}
+
+
+class Neuron:
+    """A neuron of the user's own, Φ(θ; x) = w φ(u·x), from φ and its derivative.
+
+    The built-in ones are asked for by name (`get_neuron`). A bias is a constant feature of the data, as for relu.
+
+    Parameters
+    ----------
+    activation : callable
+        φ, a plain Python function of one number, or one of numba's; numba compiles it, so it may use `math`.
+    derivative : callable
+        φ', likewise; at a kink either side's.
+    name : str, optional
+        What messages call it; by default `module.QualName` of φ, by which run files know it in any case.
+
+    Attributes
+    ----------
+    activation, derivative : callable
+        As given.
+    name : str
+
+    Raises
+    ------
+    InputError
+        In one line, what is wrong with them: no functions, not to be compiled, a derivative that is not φ's by finite
+        differences, numbers that are not finite at 0 or near it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield import Ensemble, GradientFlow, Neuron, Problem, simulate
+    >>> def swish(z):
+    ...     return z / (1.0 + np.exp(-z))
+    >>> def swish_slope(z):
+    ...     s = 1.0 / (1.0 + np.exp(-z))
+    ...     return s + z * s * (1.0 - s)
+    >>> problem = Problem(np.eye(2), [1, -1], reg=0.01, neuron=Neuron(swish, swish_slope, name="swish"))
+    >>> result = simulate(problem, Ensemble.sphere(64, 2, seed=0), GradientFlow(), steps=20)
+    >>> bool(result.trace["objective"][-1] < result.trace["objective"][0])
+    True
+    """
+
+    def __init__(self, activation: Function, derivative: Function, *, name: str | None = None) -> None:
+        for what, function in (("activation", activation), ("derivative", derivative)):
+            if not callable(function) or not hasattr(function, "__qualname__"):
+                raise InputError(f"neuron: {what} = {function!r}: must be a function of one number")
+        self.activation, self.derivative = activation, derivative
+        self.name = qualified(activation) if name is None else name
+        self._code = Activation(activation, derivative)
+        _check(self)
+
+    @classmethod
+    def _built_in(cls, name: str) -> Neuron:
+        """One of ours, whose laws are tested and not checked again."""
+        neuron = cls.__new__(cls)
+        neuron.activation, neuron.derivative = ACTIVATIONS[name]
+        neuron.name, neuron._code = name, Activation(*ACTIVATIONS[name])
+        return neuron
+
+    @property
+    def is_relu(self) -> bool:
+        """Whether it is the built-in relu, for which the passes keep activation bits and the references are proven."""
+        return self.activation is _relu
+
+    @property
+    def passes(self) -> Activation | None:
+        """What engines take: None for the relu."""
+        return None if self.is_relu else self._code
+
+    def evaluate(self, z: Any) -> tuple[np.ndarray, np.ndarray]:
+        """φ and φ' at many numbers, as the passes compute them.
+
+        Parameters
+        ----------
+        z : array
+            Float32 or float64; any other becomes float64.
+
+        Returns
+        -------
+        (ndarray, ndarray)
+            φ(z) and φ'(z), of the shape and dtype of z.
+
+        Examples
+        --------
+        >>> from meanfield.neuron import get_neuron
+        >>> value, slope = get_neuron("quadratic").evaluate([3.0, -1.0])
+        >>> value.tolist(), slope.tolist()
+        ([9.0, 1.0], [6.0, -2.0])
+        """
+        z = np.asarray(z)
+        return self._code.at(np.ascontiguousarray(z, z.dtype if z.dtype == np.float32 else np.float64))
+
+    @functools.cached_property
+    def is_homogeneous(self) -> bool:
+        """Whether φ(cz) = cφ(z) for c > 0, so that Φ is positively 2-homogeneous: by evaluation, but for the relu.
+
+        Examples
+        --------
+        >>> from meanfield.neuron import get_neuron
+        >>> [name for name in ("relu", "leaky_relu", "tanh", "relu2") if get_neuron(name).is_homogeneous]
+        ['relu', 'leaky_relu']
+        """
+        if self.is_relu:  # nothing is compiled for what tests hold
+            return True
+        z = np.concatenate([_places(40), 100 * _places(40)])
+        at_z, scaled = self.evaluate(z)[0], [(c, self.evaluate(c * z)[0]) for c in (2.0**-10, 3.0, 1e3)]
+        return all(bool(np.all(np.abs(values - c * at_z) <= 1e-12 * np.abs(c * z))) for c, values in scaled)
+
+    @functools.cached_property
+    def growth(self) -> float:
+        """The power with which |φ| grows between 2¹⁰ and 2²⁰, on the side where it grows faster.
+
+        Examples
+        --------
+        >>> from meanfield.neuron import get_neuron
+        >>> [round(get_neuron(name).growth, 2) for name in ("relu", "tanh", "quadratic")]
+        [1.0, 0.0, 2.0]
+        """
+        near, far = np.abs(self.evaluate([[2.0**10, -(2.0**10)], [2.0**20, -(2.0**20)]])[0])
+        if not np.isfinite(far).all():
+            return math.inf
+        return max(math.log2(max(1.0, a) / max(1.0, b)) / 10 for a, b in zip(far, near, strict=True))
+
+    def steepness(self, reach: float) -> tuple[float, float]:
+        """The largest |φ'| and |φ''| on [−reach, reach], from φ' at 65 points: what an automatic step size rests on.
+
+        A kink counts as a bend over a sixty-fourth of the range.
+
+        Examples
+        --------
+        >>> from meanfield.neuron import get_neuron
+        >>> steep, bend = get_neuron("quadratic").steepness(3.0)
+        >>> round(steep, 9), round(bend, 9)
+        (6.0, 2.0)
+        """
+        slope = self.evaluate(reach * (np.arange(_CELLS + 1) / (_CELLS / 2) - 1.0))[1]
+        bend = np.abs(slope[1:] - slope[:-1]).max() * (_CELLS / 2) / max(reach, 1e-300)
+        return float(np.abs(slope).max()), float(bend)
+
+    def require_relu(self, reference: str) -> None:
+        """Check that the neuron is the relu, where a reference knows no other.
+
+        Raises
+        ------
+        InputError
+            In one line with the names of the reference and the neuron, and what there is for any neuron.
+        """
+        if not self.is_relu:
+            raise InputError(
+                f"{reference} knows relu neurons only, not {self.name!r}; "
+                "for any neuron there are the objective, the errors and the drift of a trace"
+            )
+
+    def require_homogeneous(self, reference: str) -> None:
+        """Check that the neuron is positively 2-homogeneous, where a reference rests on that.
+
+        Raises
+        ------
+        InputError
+            In one line with the names of the reference and the neuron, and what there is for any neuron.
+        """
+        if not self.is_homogeneous:
+            raise InputError(
+                f"{reference} needs a positively homogeneous neuron, which {self.name!r} is not; "
+                "for any neuron there are the objective, the errors and the drift of a trace"
+            )
+
+    def __repr__(self) -> str:
+        return f"Neuron({self.name!r})"
+
+
+def qualified(function: Any) -> str:
+    """`module.QualName` of a function."""
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+@functools.cache
+def _named(name: str) -> Neuron:
+    return Neuron._built_in(name)
+
+
+def get_neuron(neuron: Any) -> Neuron:
+    """The neuron of that name, or the Neuron object itself.
+
+    Parameters
+    ----------
+    neuron : str or Neuron
+        "relu", "leaky_relu" (slope 0.01 below 0), "tanh", "erf", "softplus", "gelu", "relu2" (relu²), "sine",
+        "quadratic" (z²), or a `Neuron`.
+
+    Returns
+    -------
+    Neuron
+
+    Raises
+    ------
+    InputError
+        Neither a known name (the nearest is suggested) nor such an object.
+
+    Examples
+    --------
+    >>> from meanfield.neuron import get_neuron
+    >>> get_neuron("tanh")
+    Neuron('tanh')
+    """
+    if isinstance(neuron, Neuron):
+        return neuron
+    if not isinstance(neuron, str):
+        raise InputError(f"neuron = {neuron!r}: must be one of {', '.join(ACTIVATIONS)}, or an object of Neuron")
+    if neuron not in ACTIVATIONS:
+        hint = did_you_mean(neuron, ACTIVATIONS)
+        raise InputError(f"neuron {neuron!r} is unknown: must be one of {', '.join(ACTIVATIONS)}{hint}")
+    return _named(neuron)
+
+
+def check_growth(neuron: Neuron, temperature: float) -> None:
+    """Check that noise cannot carry particles away: at τ > 0 φ may grow at most linearly, so that λ‖θ‖² holds them.
+
+    Parameters
+    ----------
+    neuron : Neuron
+        Any.
+    temperature : float
+        The largest τ.
+
+    Raises
+    ------
+    InputError
+        A neuron w φ(u·x) that grows faster than quadratically, and τ > 0.
+
+    Examples
+    --------
+    >>> from meanfield.neuron import check_growth, get_neuron
+    >>> check_growth(get_neuron("quadratic"), 0.0)
+    """
+    if temperature > 0 and not neuron.is_relu and neuron.growth > _LINEAR:
+        raise InputError(
+            f"temperature = {temperature!r}: neuron {neuron.name!r} grows faster than quadratically in its weights, so "
+            "the free energy has no minimum; take temperature = 0, or an activation that grows at most linearly"
+        )
+
+
+def _places(count: int) -> np.ndarray:
+    """Numbers in (−6, 6), none of them round: kinks and jumps are at round ones."""
+    return 12.0 * ((np.arange(1, count + 1) * 0.6180339887498949) % 1.0) - 6.0
+
+
+def _check(neuron: Neuron) -> None:
+    """InputError, in one line, unless the two functions compile, are finite, and one is the other's derivative."""
+    z = _places(200)
+    try:
+        value, slope = neuron.evaluate(np.concatenate([[0.0], z]))
+        ahead, behind = neuron.evaluate(z + _STEP)[0], neuron.evaluate(z - _STEP)[0]
+        neuron._code.rule(np.float32)
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Failed in")]
+        reason = lines[0] if lines else type(error).__name__
+        raise InputError(f"neuron {neuron.name!r}: numba cannot compile its functions: {reason[:200]}") from None
+    for what, values in (("activation", value), ("derivative", slope)):
+        if not np.isfinite(values).all():
+            where = np.concatenate([[0.0], z])[~np.isfinite(values)][0]
+            raise InputError(f"neuron {neuron.name!r}: its {what} at {where:.6g} is not a finite number")
+    found = (ahead - behind) / (2 * _STEP)
+    off = np.abs(found - slope[1:]) > _TOLERANCE * (1 + np.abs(slope[1:]) + np.abs(value[1:]))
+    if off.any():
+        k = int(np.argmax(off))
+        raise InputError(
+            f"neuron {neuron.name!r}: its derivative at {z[k]:.6g} is {slope[1 + k]:.6g}, "
+            f"where differences of the activation give {found[k]:.6g}"
+        )
