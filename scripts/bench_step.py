@@ -14,8 +14,9 @@ counted. A figure is the median over rounds of each turn's mean. "of product" is
 with C outputs 4mnd + 6mnC; nothing computed twice counts) over that of NumPy's matrix product in the same dtype, the
 better of its turns before and after the row. "x peer" above 1 means faster than the fastest peer of the same dtype.
 
-A row is m,n,d or m,n,d,C, with :float64 (where float32 is timed beside it) or :threads (one thread beside all; no
-peers), or normals,COUNT: nanoseconds for each normal number.
+A row is m,n,d or m,n,d,C, with :float64 (where float32 is timed beside it), :threads (one thread beside all; no
+peers) or the name of a neuron such as :tanh (relu beside it; no peers), or normals,COUNT: nanoseconds for each normal
+number. "of product" counts the same operations for every neuron.
 
 --profile: where the time of one step goes, on one thread, each part timed alone over the same blocks.
 """
@@ -54,9 +55,12 @@ ROWS = (
     "normals,4194304",
     "65536,512,20:threads",
     "65536,1024,64:threads",
+    "65536,512,20:tanh",
+    "65536,1024,64:tanh",
 )
 QUICK = ("65536,512,20", "normals,4194304", "65536,512,20:threads")
 PRODUCT = "matrix product"
+NEURONS = ("leaky_relu", "tanh", "erf", "softplus", "gelu", "relu2", "sine", "quadratic")
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,9 @@ class Row:
         numbers = tuple(int(word) for word in words if word.isdigit() and int(word) > 0)
         if words[0] == "normals" and len(words) == 2 and len(numbers) == 1 and not variant:
             return cls(text, numbers, "normals")
-        if len(numbers) == len(words) and len(numbers) in (3, 4) and variant in ("", "float64", "threads"):
+        if len(numbers) == len(words) and len(numbers) in (3, 4) and variant in ("", "float64", "threads", *NEURONS):
             return cls(text, numbers, variant)
-        raise argparse.ArgumentTypeError(f"{text!r}: must be m,n,d[,C][:float64 | :threads] or normals,COUNT")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be m,n,d[,C][:float64 | :threads | :NEURON] or normals,COUNT")
 
     def spec(self, threads: int, dtype: str = "float32") -> dict[str, Any]:
         """What a contestant is asked for."""
@@ -92,7 +96,9 @@ class Row:
     def contestants(self, threads: int, peers: Sequence[str]) -> list[tuple[str, str, dict[str, Any]]]:
         """(name, who, spec) of everyone that this row times."""
         dtype = "float64" if self.variant == "float64" else "float32"
-        listed = [(name, name, self.spec(threads, dtype)) for name in peers if self.variant != "threads"]
+        listed = [
+            (name, name, self.spec(threads, dtype)) for name in peers if self.variant in ("", "float64", "normals")
+        ]
         if self.variant == "normals":  # tiles make no difference to it
             listed = [one for one in listed if one[0] not in ("torch-tiled", "jax-tiled")]
         ours = [("meanfield", "meanfield", self.spec(threads, dtype))]
@@ -100,6 +106,9 @@ class Row:
             ours.append(("meanfield float32", "meanfield beside", self.spec(threads)))
         if self.variant == "threads":
             ours.append(("meanfield 1 thread", "meanfield beside", self.spec(1)))
+        if self.variant in NEURONS:
+            spec = {**self.spec(threads), "neuron": self.variant}
+            ours.append((f"meanfield {self.variant}", "meanfield beside", spec))
         return ours + listed
 
 
@@ -127,7 +136,7 @@ def our_steps(spec: dict[str, Any]) -> Turn:
 
     task = make_task(*(spec[name] for name in ("m", "n", "d", "outputs", "dtype")))
     loss = "logistic" if spec["outputs"] == 1 else "cross_entropy"
-    problem = Problem(task.X, task.y, loss=loss, reg=REG, temperature=TAU)
+    problem = Problem(task.X, task.y, loss=loss, reg=REG, temperature=TAU, neuron=spec.get("neuron", "relu"))
     ensemble = Ensemble.from_arrays(task.w, task.U)
 
     def turn(count: int) -> list[float]:

@@ -89,7 +89,7 @@ def test_a_row_that_means_nothing_is_refused(text):
 def test_the_step_benchmark_prints_what_it_timed(tmp_path):
     """Every row is there; ratios, rates and fractions follow from the milliseconds; a missing peer is called so."""
     file, missing = tmp_path / "bench.json", "jax" if not _imports("jax") else None
-    rows = ["2048,16,3", "2048,16,3,2", "2048,16,3:float64", "2048,16,3:threads", "normals,4096"]
+    rows = ["2048,16,3", "2048,16,3,2", "2048,16,3:float64", "2048,16,3:threads", "normals,4096", "2048,16,3:tanh"]
     done = run(
         "bench_step.py",
         "--rows",
@@ -127,6 +127,9 @@ def test_the_step_benchmark_prints_what_it_timed(tmp_path):
             assert timed["meanfield 1 thread"]["threads"] == 1
         if label == rows[4]:
             assert ours["ns_each"] == pytest.approx(1e6 * ours["ms"] / 4096)
+        if label == rows[5]:
+            assert set(timed) == {"meanfield", "meanfield tanh"}
+            assert f"meanfield tanh takes {timed['meanfield tanh']['ms'] / ours['ms']:.2f} times as long" in done.stdout
 
 
 def test_the_profile_lists_the_parts_and_their_sum():
