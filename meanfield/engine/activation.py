@@ -45,7 +45,8 @@ class Activation:
         """The loops for numbers of this dtype, which live as long as this object. NumbaError: they do not compile."""
         dtype = np.dtype(dtype)
         if dtype not in self._loops:
-            self._loops[dtype] = _loops(_compilable(self.value), _compilable(self.slope), numba.from_dtype(dtype))
+            made = _loops(_compilable(self.value), _compilable(self.slope), numba.from_dtype(dtype))
+            self._loops.setdefault(dtype, made)  # another thread's may be in use already
         value, both = self._loops[dtype]
         return Rule(np.int64(value.address), np.int64(both.address))
 

@@ -2,12 +2,15 @@
 
 import math
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import naive
 import numpy as np
 import pytest
 
 from meanfield.dynamics import exponential_move
+from meanfield.engine import activation
 from meanfield.engine.engine import BLOCK, Activation, Engine, Move
 from meanfield.engine.noise import Purpose, normals
 from meanfield.ensemble import Ensemble
@@ -43,11 +46,11 @@ def inputs(n, d, outputs, seed=0):
 @pytest.mark.parametrize(("n", "d", "m", "outputs"), [(1, 1, 1, 1), (37, 11, 70, 1), (70, 27, 45, 3), (130, 3, 65, 26)])
 def test_any_shape_agrees_with_the_twin(name, dtype, n, d, m, outputs):
     """Predictions, ∫‖θ‖², the drift's norm, potentials and a noisy step, for sizes that fill no tile."""
-    activation, twin = NEURONS[name]
+    passes, twin = NEURONS[name]
     X, r = (a.astype(dtype).astype(np.float64) for a in inputs(n, d, outputs, seed=n))
     ensemble = Ensemble.gaussian(m, d, outputs, seed=m, dtype=dtype)
     w, u = ensemble.w.astype(np.float64), ensemble.u.astype(np.float64)
-    eps, engine = ROUNDING[dtype], Engine(X, outputs, dtype, activation=activation)
+    eps, engine = ROUNDING[dtype], Engine(X, outputs, dtype, activation=passes)
 
     moments = engine.predict(ensemble.particles)
     scale = np.abs(twin[0](X @ u.T) @ np.abs(w)).max() / m
@@ -95,6 +98,16 @@ def test_the_general_pass_of_relu_is_the_relu():
     assert not np.array_equal(first.theta, second.theta)
     assert np.abs(first.theta - second.theta).max() < 1e-14
     assert np.abs(f - g).max() < 1e-13
+
+
+def test_two_threads_that_need_a_loop_at_once_get_the_same(monkeypatch):
+    """And it lives: nobody holds the address of one that was thrown away."""
+    both, make = threading.Barrier(2), activation._loops
+    monkeypatch.setattr(activation, "_loops", lambda *what: (both.wait(60) and None) or make(*what))
+    own = Activation(shifted, shifted_slope)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: own.rule("float64"), range(2))
+    assert first == second == own.rule("float64")
 
 
 def test_numbers_that_are_none_are_seen():
