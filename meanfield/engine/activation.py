@@ -61,7 +61,9 @@ class Activation:
 
 def _compilable(function: Any) -> Any:
     """A function as compiled code calls it: Python ones are compiled, those of numba's are as they are."""
-    return numba.njit(error_model="numpy")(function) if type(function) is type(_compilable) else function
+    return (
+        numba.njit(error_model="numpy", forceinline=True)(function) if type(function) is type(_compilable) else function
+    )
 
 
 def _loops(phi: Any, slope: Any, number: Any) -> tuple[Any, Any]:
