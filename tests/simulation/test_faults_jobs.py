@@ -170,6 +170,8 @@ def test_a_slurm_job_that_is_cancelled_saves_and_is_not_queued_again(machine):
     arguments = ["slurm.sbatch", "run.h5", *SETUP, "--set", "run.steps=100000000"]
     process = machine(*arguments)
     wait_for(path.exists)
+    begun = path.stat().st_mtime_ns
+    wait_for(lambda: saved_since(path, begun))
     process.send_signal(signal.SIGTERM)
     ends(process, 143)
     assert load(path).ensemble.step > 0
