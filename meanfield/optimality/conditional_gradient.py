@@ -25,7 +25,7 @@ from .sphere_ascent import FittedStarts, Peaks, climb, distinct, merged, random_
 
 _WORK = 6e10  # of `optimum`: about a minute of one core
 _PATIENCE = 6  # rounds before neurons that slid are asked for
-_FAR = 10  # times the tolerance: a gap for which they are
+_FAR = 1e-3  # a relative gap for which they are, and ten times the tolerance
 _CAREFUL = 16  # highest peaks that are climbed from once more
 
 
@@ -203,7 +203,7 @@ class Search:
             if self.budget.over():
                 return
             self.round(peaks)
-            if self.rounds == _PATIENCE and self.gap > _FAR * tolerance * self.value:
+            if self.rounds == _PATIENCE and self.gap > max(_FAR, 10 * tolerance) * self.value:
                 self.slide()
 
     def slide(self) -> None:
