@@ -24,7 +24,7 @@ from .sliding import slid
 from .sphere_ascent import FittedStarts, Peaks, climb, distinct, merged, random_starts
 
 _WORK = 6e10  # of `optimum`: about a minute of one core
-_PATIENCE = 6  # rounds before neurons that slid are asked for
+_PATIENCE = 12  # rounds before neurons that slid are asked for
 _FAR = 1e-3  # a relative gap for which they are, and ten times the tolerance
 _CAREFUL = 16  # highest peaks that are climbed from once more
 

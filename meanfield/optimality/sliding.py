@@ -14,15 +14,16 @@ from ..engine.exact_math import row_norms
 from ..ensemble import Ensemble
 from ..problem import Problem
 from .budget import Budget
+from .sphere_ascent import Peaks, distinct
 
 _PARTICLES, _STEPS = 1024, 240
 _CARRIED = 0.99999  # of the mass, by the neurons that are taken
 
 
 def slid(problem: Problem, reg: float, *, seed: int, threads: int, budget: Budget) -> tuple[np.ndarray, np.ndarray]:
-    """Unit u (K, d) and c (K, C), Σ_j c_j relu(u_j·x), after a run from a uniform start at λ = reg and τ = 0.
+    """Unit u (K, d), no two alike, and c (K, C) of a network Σ_j c_j relu(u_j·x): what a run from a uniform start left.
 
-    A run whose budget is over ends early: only its last steps are cold ones, so it may have little to give.
+    At λ = reg and τ = 0. A run whose budget is over ends early: only its last steps are cold ones, so it may have little to give.
     """
     problem = problem.with_schedules(reg=reg, temperature=0.0)
     field, dynamics = Field(problem, np.dtype(np.float64), threads), Implicit()
@@ -38,4 +39,6 @@ def slid(problem: Problem, reg: float, *, seed: int, threads: int, budget: Budge
     order = np.argsort(-mass, kind="stable")
     order = order[: 1 + int(np.searchsorted(np.cumsum(mass[order]), _CARRIED * mass.sum()))]
     order = order[mass[order] > 0]
-    return ensemble.u[order] / length[order, None], ensemble.w[order] * (length[order, None] / ensemble.m)
+    kept = distinct(Peaks(ensemble.u[order] / length[order, None], order), _PARTICLES)
+    c = ensemble.w[kept.value] * (length[kept.value, None] / ensemble.m)
+    return kept.u, c * (mass[order].sum() / max(mass[kept.value].sum(), 1e-300))
