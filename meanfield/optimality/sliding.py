@@ -23,7 +23,8 @@ _CARRIED = 0.99999  # of the mass, by the neurons that are taken
 def slid(problem: Problem, reg: float, *, seed: int, threads: int, budget: Budget) -> tuple[np.ndarray, np.ndarray]:
     """Unit u (K, d), no two alike, and c (K, C) of a network Σ_j c_j relu(u_j·x): what a run from a uniform start left.
 
-    At λ = reg and τ = 0. A run whose budget is over ends early; only last steps are cold, so it may have little to give.
+    At λ = reg and τ = 0. A run whose budget is over ends early; since only its last steps are cold, it may have little
+    to give.
     """
     problem = problem.with_schedules(reg=reg, temperature=0.0)
     field, dynamics = Field(problem, np.dtype(np.float64), threads), Implicit()
