@@ -138,7 +138,7 @@ def _certificate(run: Run, seconds: float) -> str:
         found = certify(run.problem, run.ensemble, seconds=seconds)
     except InputError as error:
         return f'<p class="quiet">None: {escape(str(error))}</p>'
-    kind = "" if found.rigorous else " (estimate)"
+    kind = " (proven)" if found.rigorous else " (estimate)"
     rows: list[tuple[str, Any]] = [
         ("objective L", found.primal),
         (f"lower bound{kind} of min L over all infinite-width networks", found.lower_bound),
