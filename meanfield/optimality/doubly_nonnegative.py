@@ -29,6 +29,7 @@ from ..runtime.compiling import compiled
 from .rows import Rows
 
 _SIGMA, _RELAXED = 10.0, 1.6  # of ADMM, for objective and Z of size 1: how far from the best one hardly matters
+_UNIT = 0.55  # of a cell's scale: what ADMM measures G in
 _CHUNK = 25  # steps between two looks at the bound
 _STEPS = 500
 _LIFTS = np.append(0.0, np.geomspace(1e-8, 1.0, 17))
@@ -259,7 +260,8 @@ def relax(
     """
     U, R = np.linalg.qr(cell.W)
     back = np.linalg.inv(R)
-    S = cell.S @ back / (0.55 * cell.scale)
+    unit = _UNIT * cell.scale
+    S = cell.S @ back / unit
     T = U @ (back[: cell.d].T @ back[: cell.d]) @ U.T
     size = float(np.linalg.norm(T))
     T, total = T / size, cell.d / len(cell.signs) / size
@@ -267,15 +269,15 @@ def relax(
     if parent is not None:
         M, Z, L = cell.inherited(parent.cell, parent.M, parent.Z, parent.L)
         best, proof = proven_pull(cell, M)
-    tau, done, value, u = -(level**2) / (0.55 * cell.scale) ** 2 * size / _SIGMA, 0, np.inf, np.zeros(cell.d)
+    tau, done, value, u = -(level**2) / unit**2 * size / _SIGMA, 0, np.inf, np.zeros(cell.d)
     while done < steps and best > level and not (late is not None and late()):
         tau, values, vectors = _iterate(U, S.T @ S, T, Z, L, cell.pairs, tau, total)
         done += _CHUNK
-        bound, M = proven_pull(cell, -(L + _SIGMA * tau * T) * (0.55 * cell.scale) ** 2)
+        bound, M = proven_pull(cell, -(L + _SIGMA * tau * T) * unit**2)
         slow = best - bound < 0.05 * (min(best, bound) - level)
         if bound < best:
             best, proof = bound, M
-        value = 0.55 * cell.scale * np.sqrt(float(np.sum(values * (S @ vectors) ** 2)) / (total * size))
+        value = unit * np.sqrt(float(np.sum(values * (S @ vectors) ** 2)) / (total * size))
         if len(values):
             u = np.linalg.svd((back[: cell.d] @ vectors) * np.sqrt(values), full_matrices=False)[0][:, 0]
         if slow and value > level and abs(best - value) < slack * (best - level):
