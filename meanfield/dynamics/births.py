@@ -1,9 +1,10 @@
 """Births: the lightest particles are put where ‖G_r‖ peaks above 2λ, where mass lowers the objective.
 
-From directions of heavy particles and from random ones a few rounds of ascent (engine/climbing.py), first in the
-coordinates in which the inputs are of one scale. Of those that end beside each other the highest is born: several
-would share one mass, and every later step would carry them all. A newborn neuron of unit mass, φ, would alone best
-have the mass (‖G‖/2 − λ)/(φᵀR''φ); of b newborns each gets half of the b-th part of it, which lowers the objective.
+From directions of heavy particles and from random ones a few rounds of ascent (engine/climbing.py), in every other step
+first in the coordinates in which the inputs are of one scale: each way sees peaks that the other passes by. Of those
+that end beside each other the highest is born: several would share one mass, and every later step would carry them all.
+A newborn neuron of unit mass, φ, would alone best have the mass (‖G‖/2 − λ)/(φᵀR''φ); of b newborns each gets half of
+the b-th part of it, which lowers the objective.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..engine.exact_algebra import product
 from ..ensemble import Ensemble
 from .coupling import curvature_root, times
 from .field import Field
+from .frame import Frame
 from .masses import Census, features, put, take
 
 ROUNDS, SWEEPS = 10, 4  # of an ascent
@@ -35,7 +37,8 @@ def bear(
     pays: particles near which mass pays, the most wanted first (masses.py): ascents begin there too.
     """
     r, reg = field.residual(moments), field.problem.reg(ensemble.step)
-    U, height = _peaks(field, r, _starts(field, ensemble, census, pays, count))
+    frames = (field.whitened, field.plain) if ensemble.step % 2 else (field.plain,)
+    U, height = _peaks(field, r, _starts(frames[0], ensemble, census, pays, count), frames)
     born = _distinct(field, U, np.flatnonzero(height > 2 * reg), height)
     light = census.lightest(len(born))
     if not len(light):
@@ -56,17 +59,17 @@ def _newborn(field: Field, moments: Moments, reg: float, U: np.ndarray, height: 
     return np.sqrt(PART / len(U) * np.minimum(best, moments.second))[:, None] * unit
 
 
-def _peaks(field: Field, r: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Directions u (k, d) of unit norm after a few rounds of ascent from `starts`, and ‖G_r(u)‖ (k,)."""
-    whitened, r = field.whitened, np.ascontiguousarray(r)
-    for frame in (whitened, field.plain):
-        starts = starts if frame is whitened else whitened.back(starts)
+def _peaks(field: Field, r: np.ndarray, starts: np.ndarray, frames: tuple[Frame, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Directions u (k, d) of unit norm after a few rounds of ascent from `starts` in each frame; ‖G_r(u)‖ (k,)."""
+    r = np.ascontiguousarray(r)
+    for frame in frames:
         length = exact_math.row_norms(starts)
         starts = np.ascontiguousarray(starts[length > 0] / length[length > 0, None])
         height, passes = np.zeros(len(starts)), np.zeros(len(starts), np.int64)
         hill = Hill(frame.X, exact_math.row_sums(frame.X * frame.X), r)
         arguments = hill, starts, height, passes, (ROUNDS, SWEEPS)
         field.engine.workers.run(climb_all, -(-len(starts) // GROUP), arguments, 0)
+        starts = frame.back(starts) if frame is not frames[-1] else starts
     return starts, height
 
 
@@ -78,9 +81,9 @@ def _distinct(field: Field, U: np.ndarray, some: np.ndarray, height: np.ndarray)
     return some[kept[: distinct_rows(V / exact_math.row_norms(V)[:, None], 1 - APART, kept)]]
 
 
-def _starts(field: Field, ensemble: Ensemble, census: Census, pays: np.ndarray, count: int) -> np.ndarray:
-    """In whitened coordinates: heavy particles, wanted ones, and as many sums of three examples with random factors."""
-    frame, quarter = field.whitened, count // 4
+def _starts(frame: Frame, ensemble: Ensemble, census: Census, pays: np.ndarray, count: int) -> np.ndarray:
+    """In a frame's coordinates: heavy particles, wanted ones, as many sums of three examples with random factors."""
+    quarter = count // 4
     place = ensemble.seed, noise.Purpose.BIRTH, ensemble.step
     picks = [noise.uniforms(*place, count, block=1 + j) for j in range(4)]
     heavy = census.carriers(_SEEN, least=1)

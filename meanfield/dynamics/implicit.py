@@ -2,8 +2,8 @@
 
 Particles meet only in the residual r = R'(f), n·C numbers. One step of length η, at τ = 0:
 
-    0. birth     the lightest particles are put where ‖G_r‖ peaks (births.py)
-    1. fit       a proximal step of the masses of those that count (masses.py)
+    0. fit       a proximal step of the masses of those that count (masses.py)
+    1. birth     the lightest particles are put where ‖G_r‖ peaks then (births.py), and masses are fitted once more
     2. shrink    every particle that carries mass by e^{−2λη}; f is what they predict then (working_set.py)
     3. rest      the shares α_ij of the kinks that neuron j will rest on under r = R'(f before 2) (engine/kinks.py)
     4. couple    r⁺ = R'(f⁺),  f⁺ = f − c K r⁺,  K the tangent kernel with α (coupling.py)
@@ -44,8 +44,8 @@ from .working_set import SWEEPS, Trial, WorkingSet
 TURN = 0.3  # the angle by which the mean particle turns in a step
 TURN_IN_NOISE = 0.1  # the same at τ > 0: predictions within some 1 % of the Gibbs measure's
 RISE = 0.01  # the largest relative rise of the objective that is let pass
-LOWERED = 7.0  # an automatic η is e to this power lower at the end of a cycle
-HOT = 0.25  # the part of a cycle before η is lowered
+LOWERED = 9.0  # an automatic η is e to this power lower at the end of a cycle
+WAIT_IN_NOISE, LOWERED_IN_NOISE = 0.25, 7.0  # at τ > 0 the law needs time: the part of a cycle before η is lowered
 SHORTEST = 12  # steps of the first cycle, at least
 SHARPEST = 1e-2  # fits of the masses grow as η is lowered, by 1 over this at most
 LONGEST = 1e100  # fit of the masses: as good as none at λ → 0, and its square is a number
@@ -118,17 +118,17 @@ class Implicit(Dynamics):
             if getattr(self, one) < 0:
                 raise InputError(f"{one} = {getattr(self, one)!r}: must be at least 0")
 
-    def warmth(self, k: int) -> float:
-        """What is left of an automatic η at step k: 1 at the start of a cycle, e^−LOWERED at its end."""
+    def warmth(self, k: int, *, hot: bool = False) -> float:
+        """What is left of an automatic η at step k, at τ > 0 where `hot`: 1 as a cycle starts, least at its end."""
+        wait, lowered = (WAIT_IN_NOISE, LOWERED_IN_NOISE) if hot else (0.0, LOWERED)
         last = self.cooled_at
         if not 0 <= k < last:
-            return exact_math.exp(-LOWERED) if last else 1.0
+            return exact_math.exp(-lowered) if last else 1.0
         first = last // 2
         while k < first and first >= SHORTEST:
             last, first = first, first // 2
         first = first if k >= first >= SHORTEST else 0
-        cooling = (k - first) / (last - first) - HOT
-        return exact_math.exp(-LOWERED * max(0.0, cooling) / (1 - HOT))
+        return exact_math.exp(-lowered * max(0.0, (k - first) / (last - first) - wait) / (1 - wait))
 
     def cost(self, m: int, n: int, d: int, outputs: int = 1) -> float:
         """With what does not grow with m: coupling and masses in n·C numbers, births. Within a factor of two or so."""
@@ -156,16 +156,26 @@ class Implicit(Dynamics):
         return moments
 
     def _convex(self, field: Field, ensemble: Ensemble, moments: Moments) -> Moments:
-        """Births, and a fit of the masses."""
-        born, census = np.zeros(0, np.int64), Census.of(ensemble)
+        """A fit of the masses; births, which see the residual that it leaves; a fit with the newborn and the wanted.
+
+        What a move leaves of the residual can be a hundred times what is left at the minimum, and peaks elsewhere.
+        """
+        born = np.zeros(0, np.int64)
+        if self.fit_masses:
+            moments = self._fitted(field, ensemble, moments, born, born)
+        census = Census.of(ensemble)
         pays = wanted(field, ensemble, moments, census)
         if self.births:
             moments, born = bear(field, ensemble, moments, census, pays, min(self.births, ensemble.m // 8))
-        if not self.fit_masses:
-            return moments
+        return self._fitted(field, ensemble, moments, pays, born) if self.fit_masses else moments
+
+    def _fitted(
+        self, field: Field, ensemble: Ensemble, moments: Moments, pays: np.ndarray, born: np.ndarray
+    ) -> Moments:
+        """A proximal step of the masses of the heavy, of the most wanted of `pays`, and of `born`."""
         warmth = self.warmth(ensemble.step) if self.step_size == "auto" else 1.0
         length = min(LONGEST, 1 / (max(SHARPEST, warmth) * field.problem.reg(ensemble.step)))
-        heavy = census.carriers(FITTED, most=min(MOST, max(128, _NUMBERS // moments.f.size)))
+        heavy = Census.of(ensemble).carriers(FITTED, most=min(MOST, max(128, _NUMBERS // moments.f.size)))
         chosen = np.unique(np.concatenate([heavy, pays[: min(WANTED, max(64, len(heavy)))], born]))
         return fit(field, ensemble, moments, chosen, length)
 
@@ -185,7 +195,7 @@ class Implicit(Dynamics):
         if "turning" not in memory:
             memory["turning"] = work.turning()
         turn = TURN_IN_NOISE if hot else TURN
-        longest = self.warmth(work.ensemble.step) * turn / max(memory["turning"], 2 * work.reg)
+        longest = self.warmth(work.ensemble.step, hot=hot) * turn / max(memory["turning"], 2 * work.reg)
         for _ in range(_HALVINGS):
             eta = caution * longest
             with np.errstate(over="ignore", invalid="ignore"):  # what diverges is seen in its predictions

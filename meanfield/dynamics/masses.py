@@ -29,7 +29,7 @@ from .coupling import curvature_root
 from .field import Field
 
 COUNTS = 1e-2  # of the 1 that stands beside it
-TOLERANCE = 1e-4  # of the objective: the next step fits again
+TOLERANCE = 1e-7  # of the objective: births look at a residual much smaller than that of 1e-4
 ITERATIONS = 24  # of Newton's method in a fit, at most
 SHORT = 0.1  # of Newton's first way: a step that is cut shorter is tried with a smaller length
 FLOOR = 1e-6  # least mass of a particle that is fitted, of the mean
