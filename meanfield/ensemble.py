@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import numbers, refuse_unusable
 from .engine.engine import BLOCK, Engine, Particles, draw, group_size, share
 from .errors import InputError
 from .neuron import Neuron, get_neuron
@@ -456,7 +457,7 @@ class Ensemble:
         Raises
         ------
         InputError
-            X of another shape, a neuron that is none.
+            X of another shape, not of numbers, not finite or beyond 1e15; a neuron that is none.
 
         Examples
         --------
@@ -464,9 +465,10 @@ class Ensemble:
         >>> Ensemble.from_arrays(w=[2.0], u=[[1.0, 0.0]]).predict([[3.0, 0.0], [-3.0, 0.0]])
         array([6., 0.])
         """
-        X, passes = np.asarray(X, dtype=np.float64), get_neuron(neuron).passes
+        X, passes = numbers(X, "X"), get_neuron(neuron).passes
         if X.ndim != 2 or X.shape[1] != self.d:
             raise InputError(f"X {X.shape}: must have shape (n, {self.d})")
+        refuse_unusable(X, "X")
         f = np.empty((len(X), self.outputs))
         for start in range(0, len(X), 4096):  # bounds the memory of sums over rows
             rows = X[start : start + 4096]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .arrays import inputs, labels
 from .engine import exact_math, noise
 from .engine.exact_algebra import product
 from .errors import InputError
@@ -91,7 +92,7 @@ class Problem:
         X_test: Any = None,
         y_test: Any = None,
     ) -> None:
-        self.X, self.y = _inputs(X, "X"), np.asarray(y)
+        self.X, self.y = inputs(X, "X"), labels(y, "y")
         self.loss, self.neuron = get_loss(loss), get_neuron(neuron)
         self.targets, self.classes = self.loss.encode(self.y, where="y")
         if len(self.targets) != len(self.X):
@@ -106,8 +107,12 @@ class Problem:
         check_growth(self.neuron, max(self.temperature.start, self.temperature.end))
         self.X_test: np.ndarray | None = None
         self.y_test: np.ndarray | None = None
+        if (X_test is None) != (y_test is None):
+            raise InputError(
+                f"{'X_test' if X_test is None else 'y_test'} is missing: a test set needs X_test and y_test"
+            )
         if X_test is not None:
-            self.X_test, self.y_test = _inputs(X_test, "X_test"), np.asarray(y_test)
+            self.X_test, self.y_test = inputs(X_test, "X_test"), labels(y_test, "y_test")
             if self.X_test.shape[1] != self.d:
                 raise InputError(f"X_test {self.X_test.shape}: must have shape (n, {self.d}) like X")
             self.test_targets, _ = self.loss.encode(self.y_test, where="y_test", classes=self.classes)
@@ -295,16 +300,3 @@ class Problem:
             other.temperature = Schedule.of(temperature)
             check_growth(other.neuron, max(other.temperature.start, other.temperature.end))
         return other
-
-
-def _inputs(X: Any, where: str) -> np.ndarray:
-    X = np.ascontiguousarray(X, dtype=np.float64)
-    if X.ndim != 2 or X.size == 0:
-        raise InputError(f"{where} {X.shape}: must have shape (n, d) with n and d at least 1")
-    if not np.isfinite(X).all():
-        row, column = np.argwhere(~np.isfinite(X))[0]
-        raise InputError(f"{where}[{row}, {column}] = {X[row, column]}: must be finite")
-    largest = np.abs(X).max()
-    if largest > 1e15:
-        raise InputError(f"{where}: holds {largest:.3g}; features beyond 1e15 must be rescaled")
-    return X

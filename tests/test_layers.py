@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "meanfield"
 ORDER = [  # a folder, or a module beside them, imports only what stands before it
     "errors",
+    "arrays",
     "runtime",
     "engine",
     "schedules",

@@ -1,4 +1,4 @@
 """Where inputs and labels come from: generators, scikit-learn's sets, users' files.
 
-May import: errors, runtime, engine, losses.
+May import: errors, arrays, runtime, engine, losses.
 """

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from ..arrays import inputs, labels, refuse_unusable
 from ..engine import exact_math
 from ..errors import InputError
 from .generators import SPLIT, words
-
-LARGEST_VALUE = 1e15
-LARGEST_LABEL = 256  # characters; NumPy gives every label the room of the longest
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +114,7 @@ def checked_dataset(
 
 def _pair(X: Any, y: Any, where: str, name_x: str, name_y: str) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and labels of as many examples, checked."""
-    X, y = _inputs(X, f"{where}: {name_x}"), _targets(y, f"{where}: {name_y}")
+    X, y = inputs(X, f"{where}: {name_x}"), _targets(y, f"{where}: {name_y}")
     if len(X) != len(y):
         raise InputError(
             f"{where}: {name_x} has shape {X.shape} and {name_y} {y.shape}: must be as many examples in both"
@@ -150,7 +148,7 @@ def standardized(dataset: Dataset) -> Dataset:
     if dataset.X_test is not None:
         with np.errstate(over="ignore"):
             X_test = (dataset.X_test - mean) / scale
-        refuse_unusable(X_test, lambda place: f"{dataset.name}: standardized X_test[{place[0]}, {place[1]}]")
+        refuse_unusable(X_test, f"{dataset.name}: standardized X_test")
     return replace(dataset, X=(X - mean) / scale, X_test=X_test)
 
 
@@ -165,46 +163,14 @@ def with_bias(dataset: Dataset) -> Dataset:
     return replace(dataset, X=extended(dataset.X), X_test=X_test, feature_names=names)
 
 
-def _inputs(X: np.ndarray, where: str) -> np.ndarray:
-    X = np.asarray(X)
-    if X.ndim != 2 or X.size == 0:
-        raise InputError(f"{where} has shape {X.shape}: must be (n, d), and not empty")
-    if X.dtype.kind not in "biuf":
-        raise InputError(f"{where} has dtype {X.dtype}: must be numbers")
-    X = np.ascontiguousarray(X, dtype=np.float64)
-    refuse_unusable(X, lambda place: f"{where}[{place[0]}, {place[1]}]")
-    return X
-
-
-def _targets(y: np.ndarray, where: str) -> np.ndarray:
-    y = np.asarray(y)
-    if y.dtype.kind == "O" and y.ndim == 1 and y.size and all(isinstance(label, str | bytes) for label in y):
-        refuse_long_labels(y, where)
-        y = np.array([label.decode("utf-8", "replace") if isinstance(label, bytes) else label for label in y])
+def _targets(y: Any, where: str) -> np.ndarray:
+    y = labels(y, where)
     if y.ndim not in (1, 2) or y.size == 0:
         raise InputError(f"{where} has shape {y.shape}: must be (n,) or (n, C), and not empty")
-    if y.dtype.kind == "S":
-        y = np.char.decode(y, "utf-8", "replace")
     if y.dtype.kind == "U":
         return np.array(y.tolist())  # no wider than its longest label, as a run file keeps it
     if y.dtype.kind not in "biuf":
         raise InputError(f"{where} has dtype {y.dtype}: must be numbers or strings")
-    numbers = np.ascontiguousarray(y, dtype=np.float64)
-    refuse_unusable(numbers, lambda place: f"{where}[{', '.join(map(str, place))}]")
-    return numbers if y.dtype.kind == "f" else numbers.astype(np.int64)
-
-
-def refuse_unusable(values: np.ndarray, name: Callable[[tuple[int, ...]], str]) -> None:
-    """InputError at the first value that is not finite or larger than LARGEST_VALUE."""
-    bad = ~(np.abs(values) <= LARGEST_VALUE)
-    if bad.any():
-        place = tuple(int(i) for i in np.argwhere(bad)[0])
-        value = values[place]
-        cure = "rescale the data to at most 1e15" if np.isfinite(value) else "must be finite"
-        raise InputError(f"{name(place)} is {value}: {cure}")
-
-
-def refuse_long_labels(labels: Sequence[Any] | np.ndarray, where: str) -> None:
-    """InputError for a label above LARGEST_LABEL characters."""
-    if max(map(len, labels), default=0) > LARGEST_LABEL:
-        raise InputError(f"{where}: a label is longer than {LARGEST_LABEL} characters")
+    values = np.ascontiguousarray(y, dtype=np.float64)
+    refuse_unusable(values, where)
+    return values if y.dtype.kind == "f" else values.astype(np.int64)

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import refuse_long_labels, refuse_unusable
 from ..errors import InputError, did_you_mean
-from .dataset import Dataset, checked_dataset, refuse_long_labels, refuse_unusable
+from .dataset import Dataset, checked_dataset
 from .generators import LARGEST_BYTES
 
 _LARGEST_LINE = 2**26

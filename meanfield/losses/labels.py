@@ -8,8 +8,10 @@ from ..errors import InputError
 
 
 def read_labels(y: np.ndarray, where: str) -> np.ndarray:
-    """Labels (n,) as int64, float64 (only if some are not whole) or str. InputError: other shapes and types."""
+    """Labels (n,) or (n, 1) as int64, float64 (only if some are not whole) or str. InputError: other shapes, types."""
     y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
     if y.ndim != 1 or y.size == 0:
         raise InputError(f"{where} has shape {y.shape}: labels must be (n,), and not empty")
     if y.dtype.kind == "S":

@@ -1,0 +1,242 @@
+"""A user's arrays at the door: numbers that are there and finite, labels that are there. A refusal names the place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+
+LARGEST_VALUE = 1e15
+LARGEST_LABEL = 256  # characters; NumPy gives every label the room of the longest
+MISSING = frozenset(
+    ["", "?", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "NaT"]
+)
+
+
+def inputs(X: Any, where: str, *, gaps: bool = False) -> np.ndarray:
+    """X (n, d) as C-contiguous float64, not empty, finite and at most 1e15 in size; with `gaps`, NaN may be in it.
+
+    Parameters
+    ----------
+    X : array (n, d) of numbers
+        Also a DataFrame, or a list of rows; booleans and integers become float64.
+    where : str
+        Its name in messages.
+    gaps : bool
+        Whether NaN stands for a value that is missing.
+
+    Returns
+    -------
+    ndarray (n, d), float64
+
+    Raises
+    ------
+    InputError
+        Another shape, masked, sparse or complex values, dates, text, and values that cannot be used, with their place.
+
+    Examples
+    --------
+    >>> from meanfield.arrays import inputs
+    >>> inputs([[1, 2], [3, True]], "X")
+    array([[1., 2.],
+           [3., 1.]])
+    >>> inputs([[1, 2], [3, float("nan")]], "X")
+    Traceback (most recent call last):
+    ...
+    meanfield.errors.InputError: X[1, 1] is nan: must be finite
+    """
+    values = numbers(X, where)
+    if values.ndim != 2 or values.size == 0:
+        raise InputError(f"{where} has shape {values.shape}: must be (n, d), and not empty")
+    refuse_unusable(np.where(np.isnan(values), 0.0, values) if gaps else values, where)
+    return values
+
+
+def numbers(values: Any, where: str) -> np.ndarray:
+    """Numbers of any shape as C-contiguous float64, which may be NaN or infinite.
+
+    Parameters
+    ----------
+    values : array of numbers
+        Also objects that are numbers, as pandas has them.
+    where : str
+        Its name in messages.
+
+    Returns
+    -------
+    ndarray, float64
+
+    Raises
+    ------
+    InputError
+        What is not numbers.
+
+    Examples
+    --------
+    >>> from meanfield.arrays import numbers
+    >>> numbers([1, 2], "X")
+    array([1., 2.])
+    >>> numbers([1j], "X")
+    Traceback (most recent call last):
+    ...
+    meanfield.errors.InputError: X has dtype complex128: must be numbers
+    """
+    plain = _plain(values, where)
+    if plain.dtype.kind == "O":
+        plain = _unboxed(plain, where)
+    if plain.dtype.kind not in "biuf":
+        raise InputError(f"{where} has dtype {plain.dtype}: must be numbers")
+    return np.ascontiguousarray(plain, dtype=np.float64)
+
+
+def labels(y: Any, where: str) -> np.ndarray:
+    """Labels or targets as a plain array: text as str, objects as the text or the numbers that they are.
+
+    Parameters
+    ----------
+    y : array (n,) or (n, C)
+        Numbers or text, also those of a pandas Series of any dtype.
+    where : str
+        Its name in messages.
+
+    Returns
+    -------
+    ndarray
+        As `y` was, but for text and objects.
+
+    Raises
+    ------
+    InputError
+        Masked or sparse values; objects that are neither all text nor all numbers; a text above 256 characters; a text
+        that stands for a missing value, such as "NA", "nan" or nothing at all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.arrays import labels
+    >>> labels(np.array(["cat", "dog"], dtype=object), "y").dtype.kind
+    'U'
+    >>> labels(["cat", "NA", "NA"], "y")
+    Traceback (most recent call last):
+    ...
+    meanfield.errors.InputError: y[1] is 'NA', a missing value (2 in all): must be a label; leave such examples out
+    """
+    plain = _plain(y, where)
+    if plain.dtype.kind in "OT":
+        items = plain.ravel().tolist()
+        text = any(isinstance(one, str | bytes) for one in items)
+        plain = _texts(items, where).reshape(plain.shape) if text else _unboxed(plain, where)
+    if plain.dtype.kind == "S":
+        plain = np.char.decode(plain, "utf-8", "replace")
+    if plain.dtype.kind == "U":
+        _refuse_missing(plain, where)
+    return plain
+
+
+def refuse_unusable(values: np.ndarray, name: str | Callable[[tuple[int, ...]], str]) -> None:
+    """InputError at the first value that is not finite or larger than LARGEST_VALUE; `name` says of what, or of where.
+
+    Parameters
+    ----------
+    values : ndarray
+        Numbers.
+    name : str or callable
+        The array's name, or what makes one of a place.
+
+    Raises
+    ------
+    InputError
+        Such a value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.arrays import refuse_unusable
+    >>> refuse_unusable(np.array([0.0, 1e15]), "X")
+    """
+    bad = ~(np.abs(values) <= LARGEST_VALUE)
+    if bad.any():
+        place = tuple(int(i) for i in np.argwhere(bad)[0])
+        value = values[place]
+        cure = "rescale the data to at most 1e15" if np.isfinite(value) else "must be finite"
+        raise InputError(f"{_at(name, place) if isinstance(name, str) else name(place)} is {value}: {cure}")
+
+
+def refuse_long_labels(texts: Sequence[Any] | np.ndarray, where: str) -> None:
+    """InputError for a label above LARGEST_LABEL characters.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        The labels.
+    where : str
+        Their name in messages.
+
+    Raises
+    ------
+    InputError
+        Such a label.
+
+    Examples
+    --------
+    >>> from meanfield.arrays import refuse_long_labels
+    >>> refuse_long_labels(["cat"], "y")
+    """
+    if max(map(len, texts), default=0) > LARGEST_LABEL:
+        raise InputError(f"{where}: a label is longer than {LARGEST_LABEL} characters")
+
+
+def _at(name: str, place: tuple[int, ...]) -> str:
+    return f"{name}[{', '.join(map(str, place))}]"
+
+
+def _plain(values: Any, where: str) -> np.ndarray:
+    """As NumPy has it; InputError for what NumPy would change on the way, or cannot take."""
+    if np.ma.is_masked(values):
+        raise InputError(f"{where} holds masked values: must be filled, or left out")
+    if hasattr(values, "toarray"):
+        raise InputError(f"{where} is sparse: must be dense, as .toarray() makes it")
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"{where} is no array: {(str(error).splitlines() or ['it cannot be read'])[0]}") from None
+
+
+def _unboxed(values: np.ndarray, where: str) -> np.ndarray:
+    """An array of objects as the numbers that they are: whole ones as int64."""
+    for place, value in np.ndenumerate(values):
+        if not isinstance(value, Real | np.bool_ | Decimal):
+            raise InputError(f"{_at(where, place)} is {_shown(value)}: must be a number")
+    plain = np.array(values.tolist())
+    try:
+        return plain if plain.dtype.kind in "biuf" else plain.astype(np.float64)
+    except OverflowError:
+        raise InputError(f"{where}: holds numbers beyond 1e15: rescale the data") from None
+
+
+def _texts(items: Sequence[Any], where: str) -> np.ndarray:
+    for i, one in enumerate(items):
+        if not isinstance(one, str | bytes):
+            raise InputError(f"{where}[{i}] is {_shown(one)}: must be text, as other labels are, and not missing")
+    refuse_long_labels(items, where)
+    return np.array([one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in items])
+
+
+def _shown(value: Any) -> str:
+    return repr(value.item() if isinstance(value, np.generic) else value)[:60]
+
+
+def _refuse_missing(texts: np.ndarray, where: str) -> None:
+    missing = np.isin(np.char.strip(texts), list(MISSING))
+    if missing.any():
+        place = tuple(int(i) for i in np.argwhere(missing)[0])
+        count = int(missing.sum())
+        raise InputError(
+            f"{_at(where, place)} is {str(texts[place])!r}, a missing value ({count} in all): must be a label; "
+            "leave such examples out"
+        )
