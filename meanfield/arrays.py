@@ -164,7 +164,7 @@ def refuse_unusable(values: np.ndarray, name: str | Callable[[tuple[int, ...]], 
         place = tuple(int(i) for i in np.argwhere(bad)[0])
         value = values[place]
         cure = "rescale the data to at most 1e15" if np.isfinite(value) else "must be finite"
-        raise InputError(f"{_at(name, place) if isinstance(name, str) else name(place)} is {value}: {cure}")
+        raise InputError(f"{at(name, place)} is {value}: {cure}")
 
 
 def refuse_long_labels(texts: Sequence[Any] | np.ndarray, where: str) -> None:
@@ -191,8 +191,27 @@ def refuse_long_labels(texts: Sequence[Any] | np.ndarray, where: str) -> None:
         raise InputError(f"{where}: a label is longer than {LARGEST_LABEL} characters")
 
 
-def _at(name: str, place: tuple[int, ...]) -> str:
-    return f"{name}[{', '.join(map(str, place))}]"
+def at(name: str | Callable[[tuple[int, ...]], str], place: tuple[int, ...]) -> str:
+    """What a message calls a place in an array: name[i, j], or what `name` makes of it.
+
+    Parameters
+    ----------
+    name : str or callable
+        The array's name, or what makes one of a place.
+    place : tuple of int
+        The indices.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from meanfield.arrays import at
+    >>> at("X", (3, 1))
+    'X[3, 1]'
+    """
+    return f"{name}[{', '.join(map(str, place))}]" if isinstance(name, str) else name(place)
 
 
 def _plain(values: Any, where: str) -> np.ndarray:
@@ -211,7 +230,7 @@ def _unboxed(values: np.ndarray, where: str) -> np.ndarray:
     """An array of objects as the numbers that they are: whole ones as int64."""
     for place, value in np.ndenumerate(values):
         if not isinstance(value, Real | np.bool_ | Decimal):
-            raise InputError(f"{_at(where, place)} is {_shown(value)}: must be a number")
+            raise InputError(f"{at(where, place)} is {_shown(value)}: must be a number")
     plain = np.array(values.tolist())
     try:
         return plain if plain.dtype.kind in "biuf" else plain.astype(np.float64)
@@ -237,6 +256,6 @@ def _refuse_missing(texts: np.ndarray, where: str) -> None:
         place = tuple(int(i) for i in np.argwhere(missing)[0])
         count = int(missing.sum())
         raise InputError(
-            f"{_at(where, place)} is {str(texts[place])!r}, a missing value ({count} in all): must be a label; "
+            f"{at(where, place)} is {str(texts[place])!r}, a missing value ({count} in all): must be a label; "
             "leave such examples out"
         )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ..arrays import inputs, labels, refuse_unusable
+from ..arrays import at, inputs, labels, refuse_unusable
 from ..engine import exact_math
 from ..errors import InputError
 from .generators import SPLIT, words
@@ -68,6 +68,7 @@ def checked_dataset(
     *,
     where: str = "data",
     feature_names: Sequence[str] | None = None,
+    gaps: bool = False,
 ) -> Dataset:
     """A Dataset of arrays that nobody has checked: X becomes float64, y int64, float64 or str.
 
@@ -83,6 +84,8 @@ def checked_dataset(
         Names the dataset, also in messages.
     feature_names : sequence of str, optional
         d names.
+    gaps : bool
+        Whether NaN in X stands for a value that is missing.
 
     Raises
     ------
@@ -99,11 +102,11 @@ def checked_dataset(
     ...
     meanfield.errors.InputError: pets: X[1, 1] is nan: must be finite
     """
-    X, y = _pair(X, y, where, "X", "y")
+    X, y = _pair(X, y, where, "", gaps)
     if (X_test is None) != (y_test is None):
         raise InputError(f"{where}: has one of X_test and y_test: must have both or neither")
     if X_test is not None:
-        X_test, y_test = _pair(X_test, y_test, where, "X_test", "y_test")
+        X_test, y_test = _pair(X_test, y_test, where, "_test", gaps)
         if X_test.shape[1] != X.shape[1] or y_test.shape[1:] != y.shape[1:]:
             raise InputError(
                 f"{where}: X_test has shape {X_test.shape}, y_test {y_test.shape}: must match "
@@ -112,28 +115,92 @@ def checked_dataset(
     return Dataset(X, y, X_test, y_test, where, None if feature_names is None else tuple(feature_names))
 
 
-def _pair(X: Any, y: Any, where: str, name_x: str, name_y: str) -> tuple[np.ndarray, np.ndarray]:
+def _pair(X: Any, y: Any, where: str, end: str, gaps: bool) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and labels of as many examples, checked."""
-    X, y = inputs(X, f"{where}: {name_x}"), _targets(y, f"{where}: {name_y}")
+    X, y = inputs(X, f"{where}: X{end}", gaps=gaps), _targets(y, f"{where}: y{end}")
     if len(X) != len(y):
-        raise InputError(
-            f"{where}: {name_x} has shape {X.shape} and {name_y} {y.shape}: must be as many examples in both"
-        )
+        raise InputError(f"{where}: X{end} has shape {X.shape} and y{end} {y.shape}: must be as many examples in both")
     return X, y
 
 
-def split(dataset: Dataset, section: Any) -> Dataset:
-    """Set `test_fraction` of the examples aside, in their old order, unless there is a test set already."""
-    n = len(dataset.y)
+def split(dataset: Dataset, section: Any, *, by_class: bool = False) -> Dataset:
+    """Set `test_fraction` of the examples aside, in their old order, unless there is a test set already.
+
+    With `by_class`, as near as can be the same share of every class, where y (n,) is text or whole numbers: the k-th of
+    the K examples of a class, in a random order, comes up at (k + ½)/K, and those go that come up first. Classes of one
+    example each are split as if there were none.
+    """
+    n, y = len(dataset.y), dataset.y
     n_test = round(section.test_fraction * n)
     if dataset.X_test is not None or n_test == 0:
         return dataset
     if n_test == n:
         raise InputError(f"data.test_fraction = {section.test_fraction}: leaves none of the {n} examples to train on")
     order = np.argsort(words(section, n, SPLIT), kind="stable")
+    if by_class and y.ndim == 1 and (y.dtype.kind == "U" or np.all(y == np.rint(y))):
+        order = order[np.argsort(_turns(y[order]), kind="stable")]
     test, train = np.sort(order[:n_test]), np.sort(order[n_test:])
-    X, y = dataset.X, dataset.y
-    return replace(dataset, X=X[train], y=y[train], X_test=X[test], y_test=y[test])
+    lost = sorted({*y[test].tolist()} - {*y[train].tolist()}) if y.ndim == 1 and y.dtype.kind == "U" else []
+    if lost:
+        raise InputError(
+            f"{dataset.name}: the split by data.test_fraction = {section.test_fraction} leaves no example of "
+            f"{lost[0]!r} to train on: must be smaller"
+        )
+    return replace(dataset, X=dataset.X[train], y=y[train], X_test=dataset.X[test], y_test=y[test])
+
+
+def _turns(y: np.ndarray) -> np.ndarray:
+    """(k + ½)/K for the k-th of K equal labels."""
+    _, inverse, counts = np.unique(y, return_inverse=True, return_counts=True)
+    together = np.argsort(inverse, kind="stable")
+    k = np.empty(len(y))
+    k[together] = np.arange(len(y)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return (k + 0.5) / counts[inverse]
+
+
+def refuse_gaps(X: np.ndarray, name: str | Callable[[tuple[int, ...]], str]) -> None:
+    """InputError at the first value that is missing, NaN, with their number; `name` as of `refuse_unusable`."""
+    gaps = np.isnan(X)
+    if gaps.any():
+        place = tuple(int(i) for i in np.argwhere(gaps)[0])
+        count, features = int(gaps.sum()), int(gaps.any(axis=0).sum())
+        raise InputError(
+            f"{at(name, place)} is nan or missing ({count} in all, of {features} feature{'s' * (features > 1)}): "
+            'must be finite; data.missing = "drop" leaves such examples out, "mean" takes the mean'
+        )
+
+
+def without_gaps(dataset: Dataset) -> Dataset:
+    """The examples of which no value is missing. InputError: there are none."""
+
+    def whole(X: np.ndarray | None, y: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+        kept = slice(None) if X is None else ~np.isnan(X).any(axis=1)
+        return (X, y) if X is None or y is None else (X[kept], y[kept])
+
+    (X, y), (X_test, y_test) = whole(dataset.X, dataset.y), whole(dataset.X_test, dataset.y_test)
+    if not len(X) or (X_test is not None and not len(X_test)):  # type: ignore[arg-type]
+        raise InputError(f'{dataset.name}: data.missing = "drop": every example lacks a value; "mean" keeps them')
+    return replace(dataset, X=X, y=y, X_test=X_test, y_test=y_test)  # type: ignore[arg-type]
+
+
+def filled(dataset: Dataset) -> Dataset:
+    """With the mean of a feature over the training set where a value is missing. InputError: it has none."""
+    gaps = np.isnan(dataset.X)
+    if not gaps.any() and (dataset.X_test is None or not np.isnan(dataset.X_test).any()):
+        return dataset
+    there = len(gaps) - gaps.sum(axis=0)
+    if not there.all():
+        column = int(np.argmin(there))
+        name = repr(dataset.feature_names[column]) if dataset.feature_names else str(column)
+        raise InputError(
+            f"{dataset.name}: feature {name} has no value in the training set: must be left out by data.drop"
+        )
+    mean = exact_math.column_sums(np.where(gaps, 0.0, dataset.X)) / there
+
+    def whole(X: np.ndarray) -> np.ndarray:
+        return np.where(np.isnan(X), mean, X)
+
+    return replace(dataset, X=whole(dataset.X), X_test=None if dataset.X_test is None else whole(dataset.X_test))
 
 
 def standardized(dataset: Dataset) -> Dataset:

@@ -14,8 +14,8 @@ import numpy as np
 
 from ..engine import exact_algebra, noise
 from ..errors import InputError
+from .opened import LARGEST_BYTES
 
-LARGEST_BYTES = 64 * 2**30
 # Streams of random numbers, next to the seed; none is 0, for SeedSequence takes trailing zeros for nothing.
 TRAIN, TEST, TEACHER, SPLIT = 1, 2, 3, 4
 

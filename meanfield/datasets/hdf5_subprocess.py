@@ -21,8 +21,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..storage.hashing import bytes_of
+from .opened import refuse_bomb
 
-_LARGEST_BYTES = 64 << 30
 _LARGEST_RATIO = 1100  # deflate packs at most about 1032 : 1
 _PATIENCE = 60  # seconds, and
 _SLOWEST = 10e6  # bytes of the file a second
@@ -137,9 +137,9 @@ def _array(root: Any, name: str) -> np.ndarray:
     if dataset.shape is None:
         raise InputError(f"{name} has no shape")
     possible = _LARGEST_RATIO * dataset.id.get_storage_size() + 4096
-    if math.prod(dataset.shape) * dataset.dtype.itemsize > min(possible, _LARGEST_BYTES):
-        raise InputError(
-            f"{name} declares a shape {dataset.shape}: more than the file can hold, or above {_LARGEST_BYTES >> 30} GiB"
-        )
+    declared = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if declared > possible:
+        raise InputError(f"{name} declares a shape {dataset.shape}: more than the file can hold")
+    refuse_bomb(name, declared, dataset.id.get_storage_size())
     values = dataset.asstr()[...] if text else dataset[...]
     return np.asarray(values, dtype=str if text else None)

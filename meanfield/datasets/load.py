@@ -8,7 +8,7 @@ import numpy as np
 
 from ..engine import exact_math
 from ..errors import InputError
-from .dataset import Dataset, checked_dataset, split, standardized, with_bias
+from .dataset import Dataset, checked_dataset, filled, split, standardized, with_bias
 from .files import from_file
 from .generators import GENERATORS, generated
 
@@ -54,7 +54,7 @@ def load_dataset(section: Any) -> Dataset:
     elif section.source.startswith("sklearn:"):
         dataset = split(_from_sklearn(section.source.removeprefix("sklearn:")), section)
     else:
-        dataset = split(from_file(section.source, section.label), section)
+        dataset = filled(split(from_file(section), section, by_class=True))
     if section.standardize:
         dataset = standardized(dataset)
     return with_bias(dataset) if section.bias else dataset

@@ -25,8 +25,8 @@ from pydantic import (
 from ..errors import InputError, did_you_mean, nearest
 from ..runtime.durations import parse_duration
 from ..schedules import Schedule
+from .data_files import Character, Column, Columns, FlagOrColumns, check_columns, check_source
 
-FILE_ENDINGS = (".csv", ".npz", ".h5")
 GENERATORS = ("xor", "teacher", "parity", "line")
 GIVEN = ("arrays", "given")  # data and particles of a run made in Python: found in its run file alone
 LOSSES = ("logistic", "squared", "cross_entropy")
@@ -200,7 +200,12 @@ class Data(Section):
     d: Count = 20
     n_test: CountOrZero = 4096
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
-    label: Text | None = None
+    label: Column | None = None
+    header: Flag | None = None
+    delimiter: Character | None = None
+    drop: Columns = []
+    one_hot: FlagOrColumns = False
+    missing: Literal["refuse", "drop", "mean"] = "refuse"
     test_fraction: Fraction = 0.25
     standardize: Flag = False
     bias: Flag = False
@@ -212,12 +217,7 @@ class Data(Section):
     @field_validator("source")
     @classmethod
     def _known_source(cls, source: str) -> str:
-        if source in (*GENERATORS, *SKLEARN, "arrays") or source.endswith(FILE_ENDINGS):
-            return source
-        known = (*GENERATORS, *SKLEARN)
-        raise ValueError(
-            f"must be one of {', '.join(known)}, or a path ending {' '.join(FILE_ENDINGS)}{did_you_mean(source, known)}"
-        )
+        return source if source == "arrays" else check_source(source, (*GENERATORS, *SKLEARN))
 
     @model_validator(mode="before")
     @classmethod
@@ -232,8 +232,7 @@ class Data(Section):
             raise ValueError(f"d = {self.d}: source 'line' has exactly 2 features, x and the constant 1")
         if self.source == "parity" and self.k > self.d:
             raise ValueError(f"k = {self.k}: must be at most data.d, which is {self.d}")
-        if self.label is not None and not self.source.endswith(".csv"):
-            raise ValueError(f"label = {self.label!r}: only a .csv source has a label column")
+        check_columns(self)
         return self
 
     @property

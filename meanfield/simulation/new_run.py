@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..datasets.array_files import read_arrays
 from ..datasets.dataset import checked_dataset
-from ..datasets.files import read_arrays
 from ..datasets.load import load_dataset
 from ..dynamics import Dynamics
 from ..ensemble import Ensemble

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
+from meanfield.datasets.array_files import read_arrays
 from meanfield.datasets.dataset import Dataset, checked_dataset
-from meanfield.datasets.files import read_arrays
 from meanfield.datasets.generators import GENERATORS
 from meanfield.datasets.load import load_dataset
 from meanfield.errors import InputError
@@ -314,7 +314,10 @@ def test_array_files_come_back(tmp_path, ending, labels):
         ({"X": [[1], [2]], "y": [1]}, "as many examples in both"),
         ({"X": [["a"]], "y": [1]}, "must be numbers"),
         ({"X": [[1j]], "y": [1]}, "must be numbers"),
-        ({"X": [[1, 2], [3, np.nan]], "y": [1, 2]}, r"X\[1, 1\] is nan: must be finite"),
+        (
+            {"X": [[1, 2], [3, np.nan]], "y": [1, 2]},
+            r"X\[1, 1\] is nan or missing \(1 in all, of 1 feature\): must be finite",
+        ),
         ({"X": [[1], [2]], "y": [1, np.inf]}, r"y\[1\] is inf: must be finite"),
         ({"X": [[1e16]], "y": [1]}, r"X\[0, 0\] is 1e\+16: rescale"),
         ({"X": [[1]], "y": np.array([2**64 - 1], np.uint64)}, r"y\[0\].*rescale"),
@@ -420,31 +423,31 @@ def test_a_csv_is_read_by_column_name(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "no header"),
-        ("\n1,2\n", "no header"),
-        ("1,2\n3,4\n", "no header: the first line holds numbers"),
+        ("", "is empty"),
+        ("\n1,2\n", "line 2 may name the columns or be an example (1, 2, ...)"),
+        ("1,2\n3,4\n", "line 1 may name the columns or be an example (1, 2, ...): set data.header = true or"),
         ("a,b\n", "no rows"),
         ("a\n1\n", "one column only"),
         ("a,a,b\n1,2,3\n", "column name 'a' appears 2 times"),
         ("a,,b\n1,2,3\n", "a column has no name"),
-        ("a,b,y\n1,2,3\n4,x1,6\n", "line 3, column 'b' is 'x1': must be a number"),
-        ("a,b,y\n1,2,3\n\n4,,6\n", "line 4, column 'b' is empty: must be a number"),
-        ("a,b,y\n1,2,3\n4,5\n", "line 3: 2 fields: must be 3"),
-        ("a,b,y\n1,2,3,4\n", "line 2: 4 fields: must be 3"),
-        ("a,b,y\n1,2,3\n\n4,nan,6\n", "line 4, column 'b' is nan: must be finite"),
+        ("a,b,y\n1,2,3\n4,x1,6\n", "line 3, column 'b' is 'x1' among numbers: must be a number; data.one_hot = ['b']"),
+        ("a,b,y\n1,2,3\n\n4,,6\n", "line 4, column 'b' is nan or missing (1 in all, of 1 feature)"),
+        ("a,b,y\n1,2,3\n4,5\n", "line 3: 2 fields between ',': must be 3, as in line 1"),
+        ("a,b,y\n1,2,3,4\n", "line 2: 4 fields between ',': must be 3"),
+        ("a,b,y\n1,2,3\n\n4,nan,6\n", "line 4, column 'b' is nan or missing"),
         ("a,b,y\n1,-inf,3\n", "line 2, column 'b' is -inf: must be finite"),
         ("a,b,y\n1,1e16,3\n", "line 2, column 'b' is 1e+16: rescale"),
-        ("a,y\n1,2\n1,nan\n", "line 3, column 'y' is nan"),
-        ("a,y\n1,2\n1,\n", "line 3, column 'y' is empty"),
+        ("a,y\n1,2\n1,nan\n", "line 3, column 'y' is nan or missing (1 in all): must be a label"),
+        ("a,y\n1,2\n1,\n", "line 3, column 'y' is nan or missing"),
         ("a,y\n1," + "k" * 300 + "\n", "longer than 256 characters"),
         ("a,y\n1," + "k" * 200_000 + "\n", "line 2: field larger than field limit"),
         ('a,y\n1,"2\n3,4\n' + "5,6\n" * 50_000, "field larger than field limit"),
         ('a,y\n1,0\n2,"1\n3,0\n', "line 4: unexpected end of data"),
         ('a,y\n1,0\n"2"x,1\n', "line 3: ',' expected"),
-        ("a,y\n1,0\n1_0,1\n", "line 3, column 'a' is '1_0': must be a number"),
+        ("a,y\n1,0\n1_0,1\n", "line 3, column 'a' is '1_0' among numbers"),
         (b"a,y\n1,\xff\n", "not UTF-8"),
         (b"\x89HDF\r\n\x1a\n\0\0", "not UTF-8"),
-        ("a;b\n1;2\n", "one column only, 'a;b'"),
+        ("a:b\n1:2\n", "one column only, 'a:b'"),
     ],
 )
 def test_bad_tables_name_the_line_and_the_column(tmp_path, content, words):

@@ -173,7 +173,7 @@ def test_a_file_and_overrides_are_layered(tmp_path):
         ("data.d=1", "data.d = 1: source 'xor' needs at least 2"),
         ("data.seed=4294967296", "data.seed = 4294967296: must be less than 4294967296"),
         ("data.margin=nan", "data.margin = nan: must be finite"),
-        ("data.label=y", "data.label = 'y': only a .csv source has a label column"),
+        ("data.label=y", "data.label = 'y': only for a source that ends in one of .csv .tsv .txt"),
         ("data.test_fraction=1.0", "must be less than 1"),
         ("data.source=xro", "data.source = 'xro': must be one of xor, teacher"),
         ("data.source=xro", "did you mean xor?"),
