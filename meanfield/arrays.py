@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -86,12 +86,12 @@ def numbers(values: Any, where: str) -> np.ndarray:
     ...
     meanfield.errors.InputError: X has dtype complex128: must be numbers
     """
-    plain = _plain(values, where)
-    if plain.dtype.kind == "O":
-        plain = _unboxed(plain, where)
-    if plain.dtype.kind not in "biuf":
-        raise InputError(f"{where} has dtype {plain.dtype}: must be numbers")
-    return np.ascontiguousarray(plain, dtype=np.float64)
+    given = _plain(values, where)
+    if given.dtype.kind == "O":
+        given = _unboxed(given, where)
+    if given.dtype.kind not in "biuf":
+        raise InputError(f"{where} has dtype {given.dtype}: must be numbers")
+    return np.ascontiguousarray(given, dtype=np.float64)
 
 
 def labels(y: Any, where: str) -> np.ndarray:
@@ -126,16 +126,42 @@ def labels(y: Any, where: str) -> np.ndarray:
     ...
     meanfield.errors.InputError: y[1] is 'NA', a missing value (2 in all): must be a label; leave such examples out
     """
-    plain = _plain(y, where)
-    if plain.dtype.kind in "OT":
-        items = plain.ravel().tolist()
+    given = _plain(y, where)
+    if given.dtype.kind in "OT":
+        items = given.ravel().tolist()
         text = any(isinstance(one, str | bytes) for one in items)
-        plain = _texts(items, where).reshape(plain.shape) if text else _unboxed(plain, where)
-    if plain.dtype.kind == "S":
-        plain = np.char.decode(plain, "utf-8", "replace")
-    if plain.dtype.kind == "U":
-        _refuse_missing(plain, where)
-    return plain
+        given = _texts(items, where).reshape(given.shape) if text else _unboxed(given, where)
+    if given.dtype.kind == "S":
+        given = np.char.decode(given, "utf-8", "replace")
+    if given.dtype.kind == "U":
+        _refuse_missing(given, where)
+    return given
+
+
+def plain(value: Any) -> Any:
+    """NumPy's scalars, also those in tables and lists, as the numbers, texts and truths of Python that they are.
+
+    Parameters
+    ----------
+    value : object
+        Any; what holds no such scalar is given back as it is.
+
+    Returns
+    -------
+    object
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.arrays import plain
+    >>> plain({"steps": np.int64(3), "measures": [np.str_("margins")]})
+    {'steps': 3, 'measures': ['margins']}
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, list) else value
 
 
 def refuse_unusable(values: np.ndarray, name: str | Callable[[tuple[int, ...]], str]) -> None:
@@ -231,9 +257,9 @@ def _unboxed(values: np.ndarray, where: str) -> np.ndarray:
     for place, value in np.ndenumerate(values):
         if not isinstance(value, Real | np.bool_ | Decimal):
             raise InputError(f"{at(where, place)} is {_shown(value)}: must be a number")
-    plain = np.array(values.tolist())
+    given = np.array(values.tolist())
     try:
-        return plain if plain.dtype.kind in "biuf" else plain.astype(np.float64)
+        return given if given.dtype.kind in "biuf" else given.astype(np.float64)
     except OverflowError:
         raise InputError(f"{where}: holds numbers beyond 1e15: rescale the data") from None
 

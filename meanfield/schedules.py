@@ -7,10 +7,11 @@ a step has the same value in every process and on every machine.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
+from numbers import Integral, Real
 from types import ModuleType
 from typing import Any
 
@@ -73,8 +74,9 @@ class Schedule:
             raise InputError(f"shape = {self.shape!r}: must be one of {', '.join(SHAPES)}{hint}")
         for name in ("start", "end"):
             object.__setattr__(self, name, _finite(name, getattr(self, name)))
-        if not isinstance(self.steps, int) or isinstance(self.steps, bool) or not 0 <= self.steps < 2**63:
+        if not isinstance(self.steps, Integral) or isinstance(self.steps, bool) or not 0 <= self.steps < 2**63:
             raise InputError(f"steps = {self.steps!r}: must be an integer, at least 0")
+        object.__setattr__(self, "steps", int(self.steps))
         if self.shape == "constant" and self.start != self.end:
             raise InputError(f"start = {self.start!r}, end = {self.end!r}: a constant schedule needs them equal")
         if self.shape == "geometric" and min(self.start, self.end) <= 0:
@@ -169,10 +171,11 @@ class Schedule:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)  # NumPy's are among them
 
 
 def _finite(name: str, value: Any) -> float:
-    if _is_number(value) and abs(value) <= sys.float_info.max:
-        return float(value)
+    with suppress(OverflowError):  # of whole numbers that no float holds
+        if _is_number(value) and math.isfinite(float(value)):
+            return float(value)
     raise InputError(f"{name} = {value!r}: must be a finite number")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 
-from meanfield import Ensemble, Problem
+from meanfield import Ensemble, Langevin, Problem, simulate
 from meanfield.datasets.dataset import checked_dataset
 from meanfield.errors import InputError
 
@@ -121,6 +121,22 @@ def test_half_a_test_set_is_refused(given):
     other = {"X_test": "y_test", "y_test": "X_test"}[given]
     half = {given: X if given == "X_test" else WHOLE}
     assert f"{other} is missing" in refusal(lambda: Problem(X, WHOLE, **half))
+
+
+@pytest.mark.parametrize("number", [np.float32(0.25), np.float64(0.25), np.float16(0.25)])
+@pytest.mark.parametrize("count", [np.int64(2), np.int32(2), np.uint8(2)])
+def test_numpys_scalars_are_numbers(number, count):
+    """Anywhere a number of Python's is, with the same run."""
+    schedule = {"start": number, "end": number / 2, "steps": count, "shape": np.str_("linear")}
+
+    def run(number, count, schedule):
+        problem = Problem(X, WHOLE, reg=number, temperature=schedule)
+        law = Langevin(step_size=number, batch=count)
+        settings = {"steps": count, "record_every": count, "checkpoint_every": count, "test_every": count}
+        return simulate(problem, Ensemble.sphere(64, 2), law, final_gap=False, **settings)
+
+    plain = {"start": 0.25, "end": 0.125, "steps": 2, "shape": "linear"}
+    np.testing.assert_array_equal(run(number, count, schedule).ensemble.u, run(0.25, 2, plain).ensemble.u)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e16, 1e300])

@@ -175,13 +175,11 @@ def kind_of(cell: str) -> str:
     >>> kind_of("1e-3"), kind_of("NA"), kind_of("yes")
     ('number', 'missing', 'text')
     """
-    if cell in MISSING:
-        return "missing"
     try:
-        float(cell)
+        number = float(cell)
     except ValueError:
-        return "text"
-    return "text" if "_" in cell else "number"  # Python would read 1_0 as 10
+        return "missing" if cell in MISSING else "text"
+    return "text" if "_" in cell else "number" if number == number else "missing"  # Python would read 1_0 as 10
 
 
 def _has_header(rows: list[list[str]], where: str) -> bool:
@@ -235,9 +233,11 @@ class _Cells:
 
     def _value(self, cell: str, column: int) -> float:
         kind = kind_of(cell)
+        if kind == "number":
+            return float(cell)
         if kind == "text":
             self._texts.setdefault(column, {})[len(self._lines)] = sys.intern(cell)
-        return float(cell) if kind == "number" else np.nan
+        return np.nan
 
     def table(self, named_rows: bool) -> Table:
         """The whole, without a first column that only names the rows."""

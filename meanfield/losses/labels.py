@@ -37,7 +37,7 @@ def numbered(labels: np.ndarray, classes: np.ndarray, where: str) -> np.ndarray:
         first = int(np.argmin(known))
         raise InputError(
             f"{where}[{first}] is {labels[first].item()!r}, a label that the training set lacks "
-            f"(it has {_listed(classes)})"
+            f"(it has {_listed(classes)}); if a split did it, data.test_fraction must be smaller"
         )
     return np.searchsorted(classes, labels).astype(np.int64)
 

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from ..arrays import plain
 from ..errors import InputError, did_you_mean, nearest
 from ..runtime.durations import parse_duration
 from ..schedules import Schedule
@@ -428,7 +429,7 @@ def check_config(tables: Mapping[str, Any], where: str | Callable[[str], str]) -
     InputError: an unknown key, or a value that is not valid.
     """
     blame = where if callable(where) else lambda key: where
-    return _validated(tables, blame)
+    return _validated(plain(tables), blame)
 
 
 def _validated(tables: Mapping[str, Any], blame: Callable[[str], str]) -> Config:
