@@ -85,7 +85,7 @@ def checked_dataset(
     feature_names : sequence of str, optional
         d names.
     gaps : bool
-        Whether NaN in X stands for a value that is missing.
+        Whether NaN in X and y stands for a value that is missing.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def checked_dataset(
 
 def _pair(X: Any, y: Any, where: str, end: str, gaps: bool) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and labels of as many examples, checked."""
-    X, y = inputs(X, f"{where}: X{end}", gaps=gaps), _targets(y, f"{where}: y{end}")
+    X, y = inputs(X, f"{where}: X{end}", gaps=gaps), _targets(y, f"{where}: y{end}", gaps)
     if len(X) != len(y):
         raise InputError(f"{where}: X{end} has shape {X.shape} and y{end} {y.shape}: must be as many examples in both")
     return X, y
@@ -171,11 +171,15 @@ def refuse_gaps(X: np.ndarray, name: str | Callable[[tuple[int, ...]], str]) -> 
 
 
 def without_gaps(dataset: Dataset) -> Dataset:
-    """The examples of which no value is missing. InputError: there are none."""
+    """The examples of which no value and no label is missing. InputError: there are none."""
 
     def whole(X: np.ndarray | None, y: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
-        kept = slice(None) if X is None else ~np.isnan(X).any(axis=1)
-        return (X, y) if X is None or y is None else (X[kept], y[kept])
+        if X is None or y is None:
+            return X, y
+        kept = ~np.isnan(X).any(axis=1)
+        if y.dtype.kind == "f":
+            kept &= ~np.isnan(y).reshape(len(y), -1).any(axis=1)
+        return X[kept], y[kept]
 
     (X, y), (X_test, y_test) = whole(dataset.X, dataset.y), whole(dataset.X_test, dataset.y_test)
     if not len(X) or (X_test is not None and not len(X_test)):  # type: ignore[arg-type]
@@ -230,7 +234,7 @@ def with_bias(dataset: Dataset) -> Dataset:
     return replace(dataset, X=extended(dataset.X), X_test=X_test, feature_names=names)
 
 
-def _targets(y: Any, where: str) -> np.ndarray:
+def _targets(y: Any, where: str, gaps: bool) -> np.ndarray:
     y = labels(y, where)
     if y.ndim not in (1, 2) or y.size == 0:
         raise InputError(f"{where} has shape {y.shape}: must be (n,) or (n, C), and not empty")
@@ -239,5 +243,5 @@ def _targets(y: Any, where: str) -> np.ndarray:
     if y.dtype.kind not in "biuf":
         raise InputError(f"{where} has dtype {y.dtype}: must be numbers or strings")
     values = np.ascontiguousarray(y, dtype=np.float64)
-    refuse_unusable(values, where)
+    refuse_unusable(np.where(np.isnan(values), 0.0, values) if gaps else values, where)
     return values if y.dtype.kind == "f" else values.astype(np.int64)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import refuse_unusable
 from ..errors import InputError
 from .array_files import read_examples
 from .dataset import Dataset, checked_dataset, refuse_gaps, without_gaps
@@ -51,9 +52,12 @@ def from_file(section: Any) -> Dataset:
     else:
         arrays = _read_svm(source) if ending(source) in (".svm", ".libsvm") else read_examples(source)
         dataset = checked_dataset(**arrays, where=source, gaps=True)  # type: ignore[arg-type]
-        for name in ("X", "X_test") if section.missing == "refuse" else ():
-            if name in arrays:
-                refuse_gaps(getattr(dataset, name), f"{source}: {name}")
+        for name in arrays if section.missing != "drop" else ():
+            values = getattr(dataset, name)
+            if name.startswith("y") and values.dtype.kind == "f":
+                refuse_unusable(values, f"{source}: {name}")
+            elif name.startswith("X") and section.missing == "refuse":
+                refuse_gaps(values, f"{source}: {name}")
     return without_gaps(dataset) if section.missing == "drop" else dataset
 
 

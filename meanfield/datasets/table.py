@@ -149,11 +149,16 @@ def _refuse_no_labels(table: Table, label: int) -> None:
 
 def _labels(table: Table, label: int) -> np.ndarray:
     """Text if any label is, else int64 if all are whole numbers, else float64."""
-    if table.texts.get(label):
+    texts, numbers = table.texts.get(label, {}), table.values[:, label]
+    if texts and np.any(numbers != np.rint(numbers), where=~np.isnan(numbers)):
+        raise InputError(
+            f"{table.place(min(texts), label)} is {texts[min(texts)][:40]!r} among numbers: must be a number"
+        )
+    if texts:
         cells = table.cells(label)
         refuse_long_labels(cells, f"{table.source}: column {table.names[label]!r}")
         return np.array(cells)
-    y = table.values[:, label].copy()
+    y = numbers.copy()
     refuse_unusable(y, lambda at: table.place(at[0], label))
     return y.astype(np.int64) if np.all(y == np.rint(y)) else y
 

@@ -120,16 +120,19 @@ def _fields(lines: Iterable[str], delimiter: str, strict: bool = True) -> Iterat
 
 
 def _delimiter(sample: list[str]) -> str:
-    """What divides every line into as many fields, and most of them; else what divides the first line."""
-    widths = {}
+    """What divides every line into as many fields, and finds most numbers; else what divides the first line."""
+    even, first = {}, {}
     for one in _DELIMITERS:
         try:
-            widths[one] = [len(row) for row in _fields(sample, one, strict=False) if any(row)] or [0]
+            rows = [row for row in _fields(sample, one, strict=False) if any(row)] or [[""]]
         except csv.Error:
             continue
-    even = {one: counts[-1] for one, counts in widths.items() if len(set(_but_row_names(counts, one))) == 1}
-    first = {one: counts[0] for one, counts in widths.items()}
-    return next((max(one, key=one.__getitem__) for one in (even, first) if max(one.values(), default=0) > 1), ",")
+        numbers = sum(kind_of(cell) == "number" for row in rows[:20] for cell in row)
+        if len(rows[0]) > 1:
+            first[one] = len(rows[0])
+        if len(rows[-1]) > 1 and len(set(_but_row_names([len(row) for row in rows], one))) == 1:
+            even[one] = (numbers, len(rows[-1]))
+    return next((max(found, key=found.__getitem__) for found in (even, first) if found), ",")  # type: ignore[attr-defined]
 
 
 def _but_row_names(counts: list[int], delimiter: str) -> list[int]:
@@ -183,30 +186,33 @@ def kind_of(cell: str) -> str:
 
 
 def _has_header(rows: list[list[str]], where: str) -> bool:
-    """Whether the first row names the columns, by what stands below."""
+    """Whether the first row names the columns, by what stands below. InputError: it may, or not."""
     first = rows[0]
     below = [[row[j] for row in rows[1:] if j < len(row)] for j in range(len(first))]
     kinds = [(kind_of(cell), {*map(kind_of, column)} - {"missing"}) for cell, column in zip(first, below, strict=True)]
     other = sum(kind in (("text", {"number"}), ("number", {"text"})) for kind in kinds)
-    alike = 0 if _count_columns(first) else sum(kind in (("number", {"number"}), ("number", set())) for kind in kinds)
-    texts = sum(kind == "text" for kind, _ in kinds)
-    again = sum(cell in column for cell, column, kind in zip(first, below, kinds, strict=True) if kind[0] == "text")
-    if other or alike:
-        decided, has = other > alike or not other, other > alike
-    else:  # texts over texts
-        decided, has = texts > 0 and (not again or 2 * again >= texts), not again
-    if not decided:
-        raise InputError(
-            f"{where} may name the columns or be an example ({', '.join(first[:4])}, ...): "
-            "set data.header = true or false"
-        )
-    return has
+    start = _counts_from(first)
+    alike = sum(kind in (("number", {"number"}), ("number", set())) for kind in kinds) if start is None else 0
+    over = [(cell, column) for cell, column, kind in zip(first, below, kinds, strict=True) if kind[0] == "text"]
+    again = sum(cell in column for cell, column in over)
+    new = sum(cell not in column and len({*column}) < len(column) for cell, column in over)
+    if other > alike or (not other and not alike and over and not again and start in (0, None)):
+        return True
+    if not other and again >= (new if alike else max(1, len(over) - again)):
+        return False
+    raise InputError(
+        f"{where} may name the columns or be an example ({', '.join(first[:4])}, ...): set data.header = true or false"
+    )
 
 
-def _count_columns(row: list[str]) -> bool:
-    """Whether the numbers in it count the columns, from 0 or 1 on, or from the second."""
-    steps = {int(cell) - j if cell.isdecimal() else None for j, cell in enumerate(row) if kind_of(cell) == "number"}
-    return len(steps) == 1 and steps <= {-1, 0, 1}
+def _counts_from(row: list[str]) -> int | None:
+    """0 if its numbers are 0, 1, 2, ... as pandas names columns; 1 if they count otherwise; None if they do not."""
+    numbers = [(j, cell) for j, cell in enumerate(row) if kind_of(cell) == "number"]
+    if not numbers or len({int(cell) - j if cell.isdecimal() else None for j, cell in numbers}) > 1:
+        return None
+    if not numbers[0][1].isdecimal() or abs(int(numbers[0][1]) - numbers[0][0]) > 1:
+        return None
+    return 0 if len(numbers) > 2 and numbers[0][1] == "0" else 1
 
 
 class _Cells:

@@ -105,6 +105,10 @@ def test_missing_values_of_arrays_follow_the_same_policy(tmp_path, ending):
     assert refusal(path).startswith("X[0, 1] is nan or missing (1 in all, of 1 feature): must be finite")
     assert load(path, missing="drop").X.tolist() == [[3, 4], [5, 6]]
     assert load(path, missing="mean").X.tolist() == [[1, 5], [3, 4], [5, 6]]
+    np.savez(tmp_path / "X.npz", X=X, y=[0, np.nan, 1])
+    np.save(tmp_path / "y.npy", [0, np.nan, 1])
+    assert "y[1] is nan: must be finite" in refusal(path, missing="mean")
+    assert load(path, missing="drop").X.tolist() == [[5, 6]]
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,13 @@ def test_nearly_all_need_two_settings_at_most():
         ("5.1,3.5,a\n4.9,3.0,a\n", ("0", "1"), 2),
         ("a,a,x\na,b,x\n", ("0", "1"), 2),
         ("0,1,y\n5,3,1\n4,3,0\n", ("0", "1"), 2),
-        ("0,1,y\n5,3,a\n4,3,b\n", ("0", "1"), 2),
+        ("0,1,2,y\n5,3,1,a\n4,3,1,b\n", ("0", "1", "2"), 2),
         ("0,1,2\n5,3,a\n4,3,b\n", ("0", "1"), 2),
-        ("1,2,y\n5,3,a\n4,3,b\n", ("1", "2"), 2),
-        ("y,0,1\na,3,5\nb,3,4\n", ("y", "0"), 2),
+        ("0,1,2,a\n5,3,1,a\n4,3,1,b\n", ("0", "1", "2"), 3),
+        ("who1,7,1\nwho2,8,0\nwho3,9,0\n", ("0", "1"), 3),
+        ("a,b,2020,y\n1,2,3,no\n4,5,6,yes\n", ("a", "b", "2020"), 2),
+        ("17;3 a\n18;4 a\n", ("0",), 2),
+        ("y,0,1,2\na,3,5,1\nb,3,4,0\n", ("y", "0", "1"), 2),
         ("u,v,w\na,a,x\na,b,x\n", ("u", "v"), 2),
         ("a,b,y\n?,2,1\n3,NA,0\n", ("a", "b"), 2),
         ("5,2,1\n?,3,0\n", ("0", "1"), 2),
@@ -84,6 +87,9 @@ def test_a_header_is_known_by_what_stands_below(tmp_path, text, names, n):
         "country,1999,2000\n1,5,7\n2,6,8\n",  # years, or numbers under a name
         "5,none,2\n1,4,7\n2,6,8\n",  # numbers and a text over numbers
         "a,b,c\na,x,1a\ny,z,2b\n",  # one text of three comes again
+        "1,2,y\n5,3,a\n4,3,b\n",  # numbers that count, but not as pandas does
+        "0,1,y\n5,3,a\n4,3,b\n",  # too few to be no chance
+        "400,402,kind\n0.5,0.6,a\n0.7,0.6,a\n",  # wavelengths, and a text that is new above texts that are not
     ],
 )
 def test_a_first_line_that_may_be_either_is_refused(tmp_path, text):
@@ -91,7 +97,7 @@ def test_a_first_line_that_may_be_either_is_refused(tmp_path, text):
     assert "line 1 may name the columns or be an example" in refusal(tmp_path, text)
     assert "set data.header = true or false" in refusal(tmp_path, text)
     for header, n in ((True, 2), (False, 3)):
-        data = read(tmp_path, text, header=header, one_hot=[0, 1], label=2)
+        data = read(tmp_path, text, header=header, one_hot=[0, 1])
         assert len(data.y) == n
 
 
@@ -249,6 +255,13 @@ def test_a_missing_label_is_no_class(tmp_path, marker):
     data = read(tmp_path, text, missing="drop")
     assert data.y.tolist() == ["no", "yes"]
     assert data.X.tolist() == [[1.0], [3.0]]
+
+
+def test_a_text_among_measurements_is_no_label(tmp_path):
+    """It would make a class of every number; among whole numbers it may be one."""
+    message = refusal(tmp_path, "a,y\n1,0.5\n2,n.d.\n3,1.5\n")
+    assert message == "line 3, column 'y' is 'n.d.' among numbers: must be a number"
+    assert read(tmp_path, "a,y\n1,1\n2,3+\n3,2\n").y.tolist() == ["1", "3+", "2"]
 
 
 @pytest.mark.parametrize(
