@@ -62,7 +62,7 @@ def read_examples(source: str) -> dict[str, np.ndarray]:
         if name is not None:
             found[role] = _rows(arrays[name])
         elif role in ("X", "y"):
-            raise InputError(f"{source}: has no array {role!r}{_there(source)}: must hold X (n, d) and y (n,)")
+            raise InputError(f"{source}: has no array {role!r} among {_there(source)}: must hold X (n, d) and y (n,)")
     return found
 
 
@@ -72,10 +72,15 @@ def _rows(array: np.ndarray) -> np.ndarray:
 
 
 def _there(source: str) -> str:
+    """The names of the arrays in a file, the first twenty, for a message."""
     if source.lower().endswith(".h5"):
-        return ""
-    with zipfile.ZipFile(source) as archive:
-        return f" among {', '.join(name.removesuffix('.npy') for name in archive.namelist()[:20]) or 'none'}"
+        from .hdf5_subprocess import array_names
+
+        names = array_names(source)
+    else:
+        with zipfile.ZipFile(source) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()[:20]]
+    return ", ".join(names) or "none"
 
 
 def read_arrays(source: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:

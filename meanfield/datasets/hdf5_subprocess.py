@@ -38,6 +38,16 @@ def read_arrays(path: str | Path, names: Collection[str]) -> dict[str, np.ndarra
     Chunks and HDF5's own lossless filters are welcome. Raises InputError for a file that cannot be read, for links out
     of it, and for types other than numbers and text or arrays above 64 GiB.
     """
+    return _ask(path, names)[0]
+
+
+def array_names(path: str | Path) -> list[str]:
+    """What an HDF5 file has at its root, the first twenty. InputError: a file that cannot be read."""
+    return _ask(path, ())[1]
+
+
+def _ask(path: str | Path, names: Collection[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """What another process finds under these names, and the names that there are."""
     command = [sys.executable or "python3", "-I", "-c", _CHILD, json.dumps([*map(str, sys.path)]), str(path), *names]
     limit = _PATIENCE + (os.path.getsize(path) / _SLOWEST if os.path.isfile(path) else 0)
     nothing = subprocess.DEVNULL
@@ -68,7 +78,7 @@ def read_arrays(path: str | Path, names: Collection[str]) -> dict[str, np.ndarra
             child.kill()
 
 
-def _received(stream: BinaryIO) -> dict[str, np.ndarray]:
+def _received(stream: BinaryIO) -> tuple[dict[str, np.ndarray], list[str]]:
     """What `_hand_over` wrote. InputError: its refusal; any other error: it did not come to the end."""
     said = json.loads(stream.readline())
     if "refused" in said:
@@ -78,15 +88,16 @@ def _received(stream: BinaryIO) -> dict[str, np.ndarray]:
         arrays[name] = np.empty(shape, np.dtype(kind))
         if stream.readinto(bytes_of(arrays[name])) != arrays[name].nbytes:  # type: ignore[attr-defined]
             raise EOFError
-    return arrays
+    return arrays, said["names"]
 
 
 def _hand_over() -> None:
     """In the other process: the arrays named on the command line, to the standard output."""
     path, *names = sys.argv[2:]
     try:
-        arrays = _arrays(path, names)
-        said: dict[str, Any] = {"found": {name: [array.dtype.str, array.shape] for name, array in arrays.items()}}
+        arrays, present = _arrays(path, names)
+        found = {name: [array.dtype.str, array.shape] for name, array in arrays.items()}
+        said: dict[str, Any] = {"found": found, "names": present}
     except MemoryError:
         arrays, said = {}, {"refused": "is larger than the memory that is free"}
     except InputError as error:
@@ -101,7 +112,7 @@ def _hand_over() -> None:
         sys.stdout.buffer.flush()
 
 
-def _arrays(path: str, names: Collection[str]) -> dict[str, np.ndarray]:
+def _arrays(path: str, names: Collection[str]) -> tuple[dict[str, np.ndarray], list[str]]:
     import h5py
 
     if not os.path.exists(path):
@@ -114,7 +125,8 @@ def _arrays(path: str, names: Collection[str]) -> dict[str, np.ndarray]:
         except Exception:
             raise InputError("is not an HDF5 file, or is truncated or damaged at its root") from None
         with root:
-            return {name: _array(root, name) for name in names if name.encode() in set(root.id)}
+            present = [name.decode("utf-8", "replace") for name in root.id]
+            return {name: _array(root, name) for name in names if name in present}, present[:20]
 
 
 def _array(root: Any, name: str) -> np.ndarray:

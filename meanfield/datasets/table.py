@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from ..errors import InputError, did_you_mean
 from .dataset import Dataset, refuse_gaps
 
 _MOST_TEXTS = 256  # that one column makes features of
+_DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,12 @@ class Table:
         empty = np.isnan(self.values[:, column])
         empty[list(self.texts.get(column, ()))] = False
         return empty
+
+    def refuse_comma(self, column: int) -> None:
+        """InputError: a number with a comma in it, which may stand for the point or for thousands."""
+        for row, text in self.texts.get(column, {}).items():
+            if _DECIMAL_COMMA.fullmatch(text):
+                raise InputError(f"{self.place(row, column)} is {text[:40]!r}: must be a number with a decimal point")
 
     def cells(self, column: int) -> list[str]:
         """The column as texts, numbers as briefly as they can be written."""
@@ -149,6 +157,7 @@ def _refuse_no_labels(table: Table, label: int) -> None:
 
 def _labels(table: Table, label: int) -> np.ndarray:
     """Text if any label is, else int64 if all are whole numbers, else float64."""
+    table.refuse_comma(label)
     texts, numbers = table.texts.get(label, {}), table.values[:, label]
     if texts and np.any(numbers != np.rint(numbers), where=~np.isnan(numbers)):
         raise InputError(
@@ -168,6 +177,8 @@ def _feature(table: Table, column: int, asked: bool, texts_too: bool) -> tuple[n
     texts, values, name = table.texts.get(column, {}), table.values[:, column], table.names[column]
     if not texts and not asked:
         return values, [name]
+    if not asked:
+        table.refuse_comma(column)
     missing = table.missing(column)
     pure = len(texts) + int(missing.sum()) == len(values)
     if not (asked or (texts_too and pure)):

@@ -62,8 +62,12 @@ def test_arrays_go_by_many_names(tmp_path, names, ending):
 
 def test_a_refusal_lists_the_arrays_that_are_there(tmp_path):
     """Under whatever names they have."""
-    np.savez(tmp_path / "a.npz", inputs=IMAGES, arr_0=np.arange(6))
-    assert refusal(tmp_path / "a.npz").startswith("has no array 'X' among inputs, arr_0: must hold X (n, d) and y (n,)")
+    np.savez(tmp_path / "a.npz", arr_0=np.arange(6), inputs=IMAGES)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["arr_0"], file["inputs"] = np.arange(6), IMAGES
+    for name in ("a.npz", "a.h5"):
+        message = refusal(tmp_path / name)
+        assert message.startswith("has no array 'X' among arr_0, inputs: must hold X (n, d) and y (n,)")
 
 
 @pytest.mark.parametrize(

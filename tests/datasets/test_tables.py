@@ -195,6 +195,13 @@ def test_texts_become_features_on_request(tmp_path):
     assert data.X.tolist() == [[1, 0, 1, 0, 0], [0, 1, 0, 1, 0], [1, 0, 0, 0, 1]]
 
 
+@pytest.mark.parametrize("text", ["a;y\n1,5;0\n2,5;1\n", "a;y\n1;0,5\n2;1,5\n", "a;y\n1;0,5\n2;1\n"])
+def test_a_comma_in_a_number_is_refused(tmp_path, text):
+    """It may stand for the point or for thousands; it makes neither a feature nor a class of the number."""
+    for one_hot in (False, True):
+        assert "must be a number with a decimal point" in refusal(tmp_path, text, one_hot=one_hot)
+
+
 def test_a_column_of_names_makes_no_features(tmp_path):
     """More than 256 texts are no kinds of a thing."""
     text = "who,y\n" + "".join(f"name{k},{k % 2}\n" for k in range(257))
