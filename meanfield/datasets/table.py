@@ -88,7 +88,8 @@ class Table:
         """The table of the rows in which `kept` (n,) is true."""
         place = np.cumsum(kept) - 1
         texts = {j: {int(place[i]): text for i, text in own.items() if kept[i]} for j, own in self.texts.items()}
-        return Table(self.source, self.names, self.values[kept], texts, np.asarray(self.lines)[kept].tolist())
+        lines = [line for line, keep in zip(self.lines, kept, strict=False) if keep]  # or none, of a file without lines
+        return Table(self.source, self.names, self.values[kept], texts, lines)
 
 
 def examples(table: Table, section: Any) -> Dataset:

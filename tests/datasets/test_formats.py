@@ -133,6 +133,18 @@ def test_damaged_texts_of_other_formats_are_refused(tmp_path, name, text):
     refusal(tmp_path / name)
 
 
+def test_gaps_of_an_arff_follow_the_same_policy(tmp_path):
+    """Rows have no lines there; labels may be missing too."""
+    path = tmp_path / "a.arff"
+    path.write_text("@relation a\n@attribute x real\n@attribute y {u,v}\n@data\n1,u\n?,v\n3,?\n5,v\n")
+    assert refusal(path) == (
+        "row 2, column 'y' is nan or missing (1 in all): must be a label; "
+        'data.missing = "drop" leaves such examples out'
+    )
+    data = load(path, missing="drop")
+    assert (data.X.tolist(), data.y.tolist()) == ([[1.0], [5.0]], ["u", "v"])
+
+
 def test_a_frame_comes_from_parquet(tmp_path):
     """With its texts, gaps and names; without a reader the extra is named."""
     pandas = pytest.importorskip("pandas")

@@ -311,3 +311,21 @@ def test_a_class_of_one_stays_in_the_training_set(tmp_path):
         assert "rare" in load_dataset(Data(source=str(path), test_fraction=0.25, seed=seed)).y
     with pytest.raises(InputError, match=r"data.test_fraction = 0\.9 leaves no example of 'rare' to train on"):
         load_dataset(Data(source=str(path), test_fraction=0.9))
+
+
+def test_a_damaged_table_is_read_or_refused(tmp_path):
+    """Whatever sign of a known set is changed: finite arrays or one line of InputError, and nothing else."""
+    rng, signs, refusals = np.random.default_rng(5), list("19.,;\t\n|\"'?# \0aé{}@:-"), []
+    for known, one in SETS.items():
+        for _ in range(6):
+            text = list(one["text"])
+            text[rng.integers(len(text))] = rng.choice(signs)
+            try:
+                data = read(tmp_path, "".join(text), one["file"], **one.get("settings", {}))
+            except InputError as error:
+                refusals.append(str(error))
+            else:
+                assert np.isfinite(data.X).all(), known
+                assert len(data.X) == len(data.y) <= len("".join(text).splitlines()), known
+    assert len(SETS) < len(refusals) < 5 * len(SETS)
+    assert all(len(refusal.splitlines()) == 1 for refusal in refusals)
