@@ -126,6 +126,8 @@ def labels(y: Any, where: str) -> np.ndarray:
     ...
     meanfield.errors.InputError: y[1] is 'NA', a missing value (2 in all): must be a label; leave such examples out
     """
+    if isinstance(y, Recorded):
+        return np.asarray(y)
     given = _plain(y, where)
     if given.dtype.kind in "OT":
         items = given.ravel().tolist()
@@ -136,6 +138,18 @@ def labels(y: Any, where: str) -> np.ndarray:
     if given.dtype.kind == "U":
         _refuse_missing(given, where)
     return given
+
+
+class Recorded(np.ndarray):
+    """Labels of a dataset, which were checked when it was made: a run goes on with the classes that it began with.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.arrays import Recorded, labels
+    >>> labels(np.array(["NA", "EU"]).view(Recorded), "y")
+    array(['NA', 'EU'], dtype='<U2')
+    """
 
 
 def plain(value: Any) -> Any:

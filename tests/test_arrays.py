@@ -6,8 +6,10 @@ import pytest
 import scipy.sparse
 
 from meanfield import Ensemble, Langevin, Problem, simulate
-from meanfield.datasets.dataset import checked_dataset
+from meanfield.datasets.dataset import Dataset, checked_dataset
 from meanfield.errors import InputError
+from meanfield.simulation.config import check_config
+from meanfield.simulation.run import problem_of
 
 X = np.random.default_rng(0).standard_normal((6, 2))
 TEXT, WHOLE = ["a", "b", "b"] * 2, [3, 7, 7] * 2
@@ -90,6 +92,16 @@ def test_inputs_come_in_many_types(X):
 def test_a_missing_label_is_no_class(y, words, loss):
     """Nor is anything else that is no label."""
     assert words in refusal(lambda: Problem(X, y, loss=loss))
+
+
+def test_a_run_goes_on_with_the_classes_it_began_with():
+    """Also where a label of that name would be refused today: its data are in its file."""
+    y = np.array(["NA", "EU", "EU"] * 2)
+    config = check_config({}, "here")
+    problem = problem_of(config, Dataset(X, y, X, y, "recorded"))
+    assert problem.classes.tolist() == ["EU", "NA"]
+    assert type(problem.y) is type(problem.y_test) is np.ndarray
+    assert "a missing value" in refusal(lambda: Problem(X, y))
 
 
 @pytest.mark.parametrize(

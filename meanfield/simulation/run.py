@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Recorded
 from ..datasets.dataset import Dataset
 from ..diagnostics.basic import BASIC
 from ..dynamics import Dynamics, Field
@@ -297,13 +298,13 @@ def problem_of(
     objective = config.objective
     return Problem(
         dataset.X,
-        dataset.y,
+        dataset.y.view(Recorded),
         loss=objective.loss if loss is None else loss,
         reg=objective.reg,
         temperature=objective.temperature,
         neuron=config.neuron.activation if neuron is None else neuron,
         X_test=dataset.X_test,
-        y_test=dataset.y_test,
+        y_test=None if dataset.y_test is None else dataset.y_test.view(Recorded),
     )
 
 
