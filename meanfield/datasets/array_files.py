@@ -54,21 +54,23 @@ def read_examples(source: str) -> dict[str, np.ndarray]:
     {'X': (5, 784), 'y': (5,)}
     """
     if source.lower().endswith(".npy"):
-        return {role: _rows(array) for role, array in _read_pair(source).items()}
+        return {role: _rows(role, array) for role, array in _read_pair(source).items()}
     arrays = read_arrays(source, [name for names in _NAMES.values() for name in names])
     found = {}
     for role, names in _NAMES.items():
         name = next((one for one in names if one in arrays), None)
         if name is not None:
-            found[role] = _rows(arrays[name])
+            found[role] = _rows(role, arrays[name])
         elif role in ("X", "y"):
             raise InputError(f"{source}: has no array {role!r} among {_there(source)}: must hold X (n, d) and y (n,)")
     return found
 
 
-def _rows(array: np.ndarray) -> np.ndarray:
-    """Images and the like, one a row."""
-    return array.reshape(len(array), -1) if array.ndim > 2 else array
+def _rows(role: str, array: np.ndarray) -> np.ndarray:
+    """Images and the like, one a row; of labels one column as (n,)."""
+    if array.ndim > 2:
+        array = array.reshape(len(array), -1)
+    return array[:, 0] if role.startswith("y") and array.shape[1:] == (1,) else array
 
 
 def _there(source: str) -> str:

@@ -191,12 +191,13 @@ def _has_header(rows: list[list[str]], where: str) -> bool:
     below = [[row[j] for row in rows[1:] if j < len(row)] for j in range(len(first))]
     kinds = [(kind_of(cell), {*map(kind_of, column)} - {"missing"}) for cell, column in zip(first, below, strict=True)]
     other = sum(kind in (("text", {"number"}), ("number", {"text"})) for kind in kinds)
-    start = _counts_from(first)
-    alike = sum(kind in (("number", {"number"}), ("number", set())) for kind in kinds) if start is None else 0
+    counted = _counted(first)
+    alike = sum(kind in (("number", {"number"}), ("number", set())) for kind in kinds) if counted is None else 0
     over = [(cell, column) for cell, column, kind in zip(first, below, kinds, strict=True) if kind[0] == "text"]
     again = sum(cell in column for cell, column in over)
     new = sum(cell not in column and len({*column}) < len(column) for cell, column in over)
-    if other > alike or (not other and not alike and over and not again and start in (0, None)):
+    named = over and not again and (counted is None or counted > (1 if new else 2))
+    if other > alike or (named and not other and not alike):
         return True
     if not other and again >= (new if alike else max(1, len(over) - again)):
         return False
@@ -205,14 +206,13 @@ def _has_header(rows: list[list[str]], where: str) -> bool:
     )
 
 
-def _counts_from(row: list[str]) -> int | None:
-    """0 if its numbers are 0, 1, 2, ... as pandas names columns; 1 if they count otherwise; None if they do not."""
+def _counted(row: list[str]) -> int | None:
+    """How many columns 0, 1, 2, ... the row names, as pandas does; 0 if its numbers count from elsewhere; else None."""
     numbers = [(j, cell) for j, cell in enumerate(row) if kind_of(cell) == "number"]
-    if not numbers or len({int(cell) - j if cell.isdecimal() else None for j, cell in numbers}) > 1:
+    offsets = {int(cell) - j if cell.isdecimal() else None for j, cell in numbers}
+    if len(offsets) != 1 or not offsets <= {-1, 0, 1}:
         return None
-    if not numbers[0][1].isdecimal() or abs(int(numbers[0][1]) - numbers[0][0]) > 1:
-        return None
-    return 0 if len(numbers) > 2 and numbers[0][1] == "0" else 1
+    return len(numbers) if numbers[0][1] == "0" else 0
 
 
 class _Cells:
@@ -246,10 +246,15 @@ class _Cells:
         return np.nan
 
     def table(self, named_rows: bool) -> Table:
-        """The whole, without a first column that only names the rows."""
+        """The whole, without a first column that only names the rows. InputError: it may be more than that."""
         if not self._lines:
             raise InputError(f"{self._source}: no rows under the header: must hold at least one example")
         values = np.array(self._values).reshape(len(self._lines), len(self._names))
-        start = int(named_rows)
-        texts = {j - start: own for j, own in self._texts.items() if j >= start}
-        return Table(self._source, self._names[start:], values[:, start:], texts, self._lines)
+        whole = Table(self._source, self._names, values, self._texts, self._lines)
+        if not named_rows:
+            return whole
+        measured = np.any(values[:, 0] != np.rint(values[:, 0]), where=~np.isnan(values[:, 0]))
+        if measured or whole.missing(0).any() or len({*whole.cells(0)}) < len(values):
+            raise InputError(f"{self._source}: the first column has no name, and does not name the rows: must have one")
+        texts = {j - 1: own for j, own in self._texts.items() if j}
+        return Table(self._source, self._names[1:], values[:, 1:], texts, self._lines)

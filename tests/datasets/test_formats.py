@@ -43,9 +43,9 @@ def refusal(path, **settings):
     ],
 )
 def test_arrays_go_by_many_names(tmp_path, names, ending):
-    """Images become rows, and labels (n, 1) stay as they are for the loss to read."""
+    """Images become rows, and labels (n, 1) a label each."""
     path, y = tmp_path / f"a.{ending}", np.arange(6) % 2
-    arrays = dict(zip(names, (IMAGES, y, IMAGES[:2] + 1, y[:2]), strict=True))
+    arrays = dict(zip(names, (IMAGES, y[:, None], IMAGES[:2] + 1, y[:2, None]), strict=True))
     arrays.pop(None, None)
     if ending == "npz":
         np.savez(path, val_images=IMAGES, **arrays)

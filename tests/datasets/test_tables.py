@@ -62,6 +62,7 @@ def test_nearly_all_need_two_settings_at_most():
         ("0,1,y\n5,3,1\n4,3,0\n", ("0", "1"), 2),
         ("0,1,2,y\n5,3,1,a\n4,3,1,b\n", ("0", "1", "2"), 2),
         ("0,1,2\n5,3,a\n4,3,b\n", ("0", "1"), 2),
+        ("0,1,y\n5,3,a\n4,3,a\n", ("0", "1"), 2),
         ("0,1,2,a\n5,3,1,a\n4,3,1,b\n", ("0", "1", "2"), 3),
         ("who1,7,1\nwho2,8,0\nwho3,9,0\n", ("0", "1"), 3),
         ("a,b,2020,y\n1,2,3,no\n4,5,6,yes\n", ("a", "b", "2020"), 2),
@@ -89,6 +90,7 @@ def test_a_header_is_known_by_what_stands_below(tmp_path, text, names, n):
         "a,b,c\na,x,1a\ny,z,2b\n",  # one text of three comes again
         "1,2,y\n5,3,a\n4,3,b\n",  # numbers that count, but not as pandas does
         "0,1,y\n5,3,a\n4,3,b\n",  # too few to be no chance
+        "0,who1\n5,who2\n4,who2\n",
         "400,402,kind\n0.5,0.6,a\n0.7,0.6,a\n",  # wavelengths, and a text that is new above texts that are not
     ],
 )
@@ -99,6 +101,16 @@ def test_a_first_line_that_may_be_either_is_refused(tmp_path, text):
     for header, n in ((True, 2), (False, 3)):
         data = read(tmp_path, text, header=header, one_hot=[0, 1])
         assert len(data.y) == n
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "rownames"])
+def test_a_first_column_may_name_the_rows(tmp_path, name):
+    """By whole numbers or texts, each once; what else has no name must get one."""
+    for first in ("1947", "Adelie 1"):
+        data = read(tmp_path, f"{name},a,y\n{first},2,0\n7,3,1\n")
+        assert (data.feature_names, data.X.tolist()) == (("a",), [[2.0], [3.0]])
+    for first in ("0.5", "7", ""):
+        assert "must have one" in refusal(tmp_path, f"{name},a,y\n{first},2,0\n7,3,1\n")
 
 
 def test_no_example_is_lost_or_made_up(tmp_path):
