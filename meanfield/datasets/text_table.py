@@ -17,7 +17,7 @@ from .opened import readable, text_lines
 from .table import Table
 
 _DELIMITERS = (";", "\t", "|", ",", " ")  # a space is any number of spaces and tabs
-_LOOKED_AT = 200  # rows by which a header, and lines by which a delimiter, is known
+_LOOKED_AT = (200, 2**22)  # lines, and characters, by which delimiter and header are known
 _ROW_NAMES = ("", "Unnamed: 0", "rownames")  # what R and pandas call a first column that only names the rows
 
 
@@ -75,9 +75,13 @@ class _Lines:
         self._all = ((k, line) for k, line in enumerate(text_lines(source), 1) if not line.startswith("#"))
         self._ahead: deque[tuple[int, str]] = deque()
 
-    def peek(self, count: int) -> list[str]:
-        """The next lines, which will come again."""
-        self._ahead.extend(islice(self._all, count))
+    def peek(self, count: int, size: int) -> list[str]:
+        """The next lines, which will come again: so many, or fewer if they are longer, but two."""
+        for one in islice(self._all, count):
+            self._ahead.append(one)
+            size -= len(one[1])
+            if size < 0 and len(self._ahead) > 1:
+                break
         return [line for _, line in self._ahead]
 
     def __iter__(self) -> Iterator[str]:
@@ -89,9 +93,10 @@ class _Lines:
 
 
 def _read(lines: _Lines, header: bool | None, delimiter: str | None) -> Table:
-    delimiter = delimiter or _delimiter(lines.peek(_LOOKED_AT))
+    sample = lines.peek(*_LOOKED_AT)
+    delimiter = delimiter or _delimiter(sample)
     numbered = ((lines.number, row) for row in _fields(lines, delimiter) if any(row))
-    ahead = list(islice(numbered, _LOOKED_AT))
+    ahead = list(islice(numbered, len(sample)))
     if not ahead:
         raise InputError(f"{lines.source}: is empty: must hold a table, one example a line")
     rows = [row for _, row in ahead]
@@ -229,20 +234,18 @@ class _Cells:
             row = [*row[: len(self._names)], *_trimmed(row[len(self._names) :])]
         if len(row) != len(self._names):
             raise InputError(f"{self._source}: line {line}: {len(row)} fields {self._width}")
-        try:
-            if "_" in "".join(row):
-                raise ValueError
-            self._values.extend([float(cell) for cell in row])
-        except ValueError:
-            self._values.extend([self._value(cell, column) for column, cell in enumerate(row)])
+        self._values.extend([self._value(cell, column) for column, cell in enumerate(row)])
         self._lines.append(line)
 
     def _value(self, cell: str, column: int) -> float:
-        kind = kind_of(cell)
-        if kind == "number":
-            return float(cell)
-        if kind == "text":
-            self._texts.setdefault(column, {})[len(self._lines)] = sys.intern(cell)
+        try:
+            number = float(cell)
+            if "_" not in cell:
+                return number
+        except ValueError:
+            if cell in MISSING:
+                return np.nan
+        self._texts.setdefault(column, {})[len(self._lines)] = sys.intern(cell)
         return np.nan
 
     def table(self, named_rows: bool) -> Table:
