@@ -176,11 +176,11 @@ def _labels(table: Table, label: int) -> np.ndarray:
 def _feature(table: Table, column: int, asked: bool, texts_too: bool) -> tuple[np.ndarray, list[str]]:
     """The feature that a column of numbers is, or those that its texts make: arrays (n,) or (n, texts), and names."""
     texts, values, name = table.texts.get(column, {}), table.values[:, column], table.names[column]
-    if not texts and not asked:
+    missing = table.missing(column)
+    if not texts and (not asked or missing.all()):
         return values, [name]
     if not asked:
         table.refuse_comma(column)
-    missing = table.missing(column)
     pure = len(texts) + int(missing.sum()) == len(values)
     if not (asked or (texts_too and pure)):
         raise InputError(
@@ -200,4 +200,4 @@ def _feature(table: Table, column: int, asked: bool, texts_too: bool) -> tuple[n
 
 
 def _written(value: float) -> str:
-    return repr(value).removesuffix(".0")
+    return repr(value + 0.0).removesuffix(".0")  # -0.0 as 0

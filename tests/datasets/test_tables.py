@@ -205,6 +205,8 @@ def test_texts_become_features_on_request(tmp_path):
     data = read(tmp_path, text, one_hot=["size", "door"])
     assert data.feature_names == ("size=big", "size=small", "door=2", "door=4", "door=5more")
     assert data.X.tolist() == [[1, 0, 1, 0, 0], [0, 1, 0, 1, 0], [1, 0, 0, 0, 1]]
+    assert read(tmp_path, "a,y\n-0,1\n0.0,0\n2,1\n", one_hot="a").X.tolist() == [[1, 0], [1, 0], [0, 1]]
+    assert "line 2, column 'a' is nan or missing" in refusal(tmp_path, "a,b,y\n,1,1\n,2,0\n", one_hot=[0])
 
 
 @pytest.mark.parametrize("text", ["a;y\n1,5;0\n2,5;1\n", "a;y\n1;0,5\n2;1,5\n", "a;y\n1;0,5\n2;1\n"])
