@@ -81,12 +81,12 @@ def refuse_bomb(source: str, unpacked: int, packed: int, what: str = "") -> None
     >>> refuse_bomb("zeros.npz", 2**30, 2**20)
     Traceback (most recent call last):
     ...
-    meanfield.errors.InputError: zeros.npz: unpacks 1 MiB to 1024 MiB: must be at most 64 GiB, and 200 times its size
+    meanfield.errors.InputError: zeros.npz: unpacks 1 MiB to 1024 MiB: must be at most ...
     """
     if unpacked > min(LARGEST_BYTES, max(_HARMLESS, _RATIO * packed)):
         raise InputError(
             f"{source}: {what and what + ' '}unpacks {-(-packed // 2**20)} MiB to {unpacked // 2**20} MiB: "
-            f"must be at most 64 GiB, and {_RATIO} times its size"
+            f"must be at most 64 GiB, and {_RATIO} times its size; store it unpacked"
         )
 
 

@@ -148,14 +148,14 @@ def test_wrong_input_is_one_line_with_status_2_and_writes_nothing(call, args, wo
 @pytest.mark.parametrize(
     ("content", "settings", "words"),
     [
-        ("", [], ["no header"]),
-        ("1,2,3\n4,5,6\n", [], ["no header", "must name the columns"]),
+        ("", [], ["is empty"]),
+        ("1,2,3\n4,5,6\n", [], ["line 1", "data.header"]),
         ("a,b,y\n", [], ["no rows"]),
         ("a,b,y\n1,2,0\n1,0\n", [], ["line 3", "2 fields", "must be 3"]),
         ("a,b,y\n1,two,0\n", [], ["line 2", "'b'", "'two'", "number"]),
         ("a,b,y\n1,2,0\n1,nan,1\n", [], ["line 3", "'b'", "nan", "finite"]),
         ("a,b,y\n1,2,0\n1,inf,1\n", [], ["line 3", "'b'", "inf", "finite"]),
-        ("a,b,y\n1,2,0\n1,,1\n", [], ["line 3", "'b'", "empty"]),
+        ("a,b,y\n1,2,0\n1,,1\n", [], ["line 3", "'b'", "missing"]),
         ("a,b,y\n1,2,0\n3,4,1\n", ["data.label=z"], ["data.label = 'z'", "no such column"]),
         ("a,b,y\n1,2,0\n3,4,1\n5,6,2\n", [], ["logistic", "3"]),
         ("a,b,y\n1,2,p\n3,4,q\n5,6,r\n", ["objective.loss=squared"], ["squared"]),
