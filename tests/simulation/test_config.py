@@ -45,6 +45,11 @@ UNUSUAL = """
 [data]
 source = "tab\\tq\\"uote\\\\ ünï𝄞\\u007f.csv"
 label = "y"
+header = false
+delimiter = "\\t"
+drop = [0, "a b"]
+one_hot = ["c", -1]
+missing = "mean"
 standardize = true
 [objective]
 loss = "squared"
@@ -174,6 +179,14 @@ def test_a_file_and_overrides_are_layered(tmp_path):
         ("data.seed=4294967296", "data.seed = 4294967296: must be less than 4294967296"),
         ("data.margin=nan", "data.margin = nan: must be finite"),
         ("data.label=y", "data.label = 'y': only for a source that ends in one of .csv .tsv .txt"),
+        ("data.drop=[1]", "data.drop = [1]: only for a source that ends in one of .csv .tsv .txt"),
+        ("data.header=true", "data.header = True: only for a source that ends in one of .csv .tsv .txt"),
+        ("data.missing=mean", "data.missing = 'mean': only for a source that ends in one of .csv"),
+        ("data.missing=fill", "data.missing = 'fill': must be one of 'refuse', 'drop' or 'mean'"),
+        ("data.drop=[1.5]", "data.drop = [1.5]: must be the name of a column, or its place from 0 on"),
+        ("data.one_hot=['']", "data.one_hot = ['']: must be the name of a column"),
+        ("data.label=true", "data.label = true: must be the name of a column"),
+        ("data.delimiter=tab", "data.delimiter = 'tab': must be one character"),
         ("data.test_fraction=1.0", "must be less than 1"),
         ("data.source=xro", "data.source = 'xro': must be one of xor, teacher"),
         ("data.source=xro", "did you mean xor?"),
