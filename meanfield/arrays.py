@@ -57,6 +57,32 @@ def inputs(X: Any, where: str, *, gaps: bool = False) -> np.ndarray:
     return values
 
 
+def refuse_other_columns(X: Any, X_test: Any) -> None:
+    """InputError for a test set whose columns have other names than the training set's, or another order.
+
+    Parameters
+    ----------
+    X, X_test : array or DataFrame
+        As a user has them; arrays have no names.
+
+    Raises
+    ------
+    InputError
+        The first column that differs.
+
+    Examples
+    --------
+    >>> from meanfield.arrays import refuse_other_columns
+    >>> refuse_other_columns([[1, 2]], [[3, 4]])
+    """
+    names, others = (getattr(one, "columns", None) for one in (X, X_test))
+    if names is None or others is None:
+        return
+    for j, (name, other) in enumerate(zip(names, others, strict=False)):
+        if name != other:
+            raise InputError(f"X_test: column {j} is {_shown(other)}: must be {_shown(name)}, as in X")
+
+
 def numbers(values: Any, where: str) -> np.ndarray:
     """Numbers of any shape as C-contiguous float64, which may be NaN or infinite.
 

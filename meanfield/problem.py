@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .arrays import inputs, labels
+from .arrays import inputs, labels, refuse_other_columns
 from .engine import exact_math, noise
 from .engine.exact_algebra import product
 from .errors import InputError
@@ -112,6 +112,7 @@ class Problem:
                 f"{'X_test' if X_test is None else 'y_test'} is missing: a test set needs X_test and y_test"
             )
         if X_test is not None:
+            refuse_other_columns(X, X_test)
             self.X_test, self.y_test = inputs(X_test, "X_test"), labels(y_test, "y_test")
             if self.X_test.shape[1] != self.d:
                 raise InputError(f"X_test {self.X_test.shape}: must have shape (n, {self.d}) like X")

@@ -135,6 +135,15 @@ def test_half_a_test_set_is_refused(given):
     assert f"{other} is missing" in refusal(lambda: Problem(X, WHOLE, **half))
 
 
+def test_a_test_set_has_the_columns_of_the_training_set():
+    """By name, where both have names: another order would be another problem."""
+    frame, y = pd.DataFrame(X, columns=["a", "b"]), WHOLE
+    message = refusal(lambda: Problem(frame, y, X_test=frame[["b", "a"]], y_test=y))
+    assert message == "X_test: column 0 is 'b': must be 'a', as in X"
+    for other in (frame, X):
+        np.testing.assert_array_equal(Problem(frame, y, X_test=other, y_test=y).X_test, X)
+
+
 @pytest.mark.parametrize("number", [np.float32(0.25), np.float64(0.25), np.float16(0.25)])
 @pytest.mark.parametrize("count", [np.int64(2), np.int32(2), np.uint8(2)])
 def test_numpys_scalars_are_numbers(number, count):
