@@ -229,7 +229,7 @@ class Data(Section):
     def _fits(self) -> Data:
         if self.source == "xor" and self.d < 2:
             raise ValueError(f"d = {self.d}: source 'xor' needs at least 2")
-        if self.source == "line" and self.d != 2:
+        if self.source == "line" and self.d not in (2, 2 + self.bias):  # a run file counts the bias among the features
             raise ValueError(f"d = {self.d}: source 'line' has exactly 2 features, x and the constant 1")
         if self.source == "parity" and self.k > self.d:
             raise ValueError(f"k = {self.k}: must be at most data.d, which is {self.d}")
