@@ -56,6 +56,8 @@ def plot_decision(
     ax.set_title(title)
     if who == "kernel" and run.problem.n > _LARGEST_KERNEL:
         return empty(ax, f"the kernel is drawn\nup to n = {_LARGEST_KERNEL}")
+    if who == "kernel" and run.problem.classes is not None and np.ptp(run.problem.targets) == 0:
+        return empty(ax, "one class alone:\nno kernel is fitted")
     function = _network(run) if who == "network" else _kernel(run)
     if e is None:
         return _curve(run, ax, function)

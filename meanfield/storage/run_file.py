@@ -114,6 +114,17 @@ def newest(path: str | Path, read: Callable[[str | Path], Read]) -> tuple[Read, 
         raise damage from None
 
 
+def whole_parts(path: str | Path) -> tuple[dict[str, Any], list[str]]:
+    """What is whole of the run at `path`, as a nested mapping, w and u as `RowReader`; and the names of what is not.
+
+    RunFileError: a file that is missing, no run, or of another format, as far as it still says so.
+    """
+    tree, lost = hdf5.salvage(path, _LARGE)
+    if hdf5.ATTRIBUTES in tree:
+        _accept(path)(tree[hdf5.ATTRIBUTES])
+    return tree, lost
+
+
 @dataclass
 class Outline:
     """What there is to say of a run without its data and its particles."""
@@ -152,7 +163,10 @@ class _ForeignError(RunFileError):
 def _accept(path: str | Path) -> Any:
     def check(attributes: Mapping[str, Any]) -> None:
         if attributes.get("format") != FORMAT:
-            raise _ForeignError(f"{path}: is an HDF5 file but not a meanfield run of a format since {_OLDEST_FORMAT}")
+            raise _ForeignError(
+                f"{path}: is an HDF5 file but not a meanfield run of a format since {_OLDEST_FORMAT}, or one that "
+                "another program (h5py, h5repack) has written anew, without its checksums"
+            )
         version = attributes.get("format_version")
         if not isinstance(version, int):
             raise RunFileError(f"{path}: is not a whole run, 'format_version' is missing")
@@ -204,7 +218,8 @@ def _check(content: RunContent) -> None:
     _check_history(content.trace, content.timing)
     numbers = {"step": content.step, "seed": content.seed, "time": content.time, **content.memory}
     for name, value in numbers.items():
-        if not 0 <= _typed(value, float | int) < (math.inf if isinstance(value, float) else 2**63):
+        most = math.inf if isinstance(value, float) else 2**64 if name == "seed" else 2**63
+        if not 0 <= _typed(value, float | int) < most:
             raise ValueError(f"its {name} is {value}")
 
 

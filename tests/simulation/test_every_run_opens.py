@@ -114,6 +114,15 @@ def test_a_bias_beside_generated_data_can_be_read_again(folder, source):
     assert check_opens(pairs, folder)
 
 
+def test_the_largest_seed_can_be_read_again(folder):
+    assert check_opens([("ensemble.seed", str(2**64 - 1))], folder)
+
+
+def test_an_example_alone_can_be_reported_on(folder):
+    """Of one class, so that there is no kernel to draw beside the network."""
+    assert check_opens([("data.n", "1"), ("data.seed", "3")], folder)
+
+
 @settings(max_examples=6, deadline=None, derandomize=True, database=None)
 @given(pairs=overrides())
 def test_what_run_accepts_every_command_accepts(folder, pairs):
