@@ -40,7 +40,7 @@ def info(path: Path, as_json: bool) -> int:
             }
         )
         return 0
-    print(to_toml(run.config))
+    print("\n".join(map(printable, to_toml(run.config).split("\n"))))
     print(network_table(run, keys))
     rows = len(run.trace.get("step", ()))
     print(f"\n{state}: step {run.ensemble.step} of {run.config.run.steps}, {rows} rows of trace")

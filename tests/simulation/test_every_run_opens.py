@@ -90,6 +90,8 @@ def check_opens(pairs, folder):
         assert "Traceback" not in err
         if status != 0:
             assert status in (1, 2), (asked, err)  # it diverged, or is refused
+            assert "not a whole run" not in err, (asked, err)  # but not on saving it, when it has begun
+            assert "not one run's parts" not in err, (asked, err)
             return False
         run = load(path)
         commands = [

@@ -104,12 +104,12 @@ def test_a_folder_that_comes_back_is_written_to_again(tmp_path, capfd):
 def test_a_relative_name_means_the_same_whatever_becomes_of_the_working_folder(tmp_path, monkeypatch, capfd, how):
     """A callback changes it, or it is removed from under the run, whose file lies elsewhere."""
     (tmp_path / "work").mkdir()
-    (tmp_path / "other").mkdir()
+    (tmp_path / "deep" / "other").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work")
 
     def move(ensemble, row):
         if row["step"] == 4 and how == "changed":
-            os.chdir(tmp_path / "other")
+            os.chdir(tmp_path / "deep" / "other")
         elif row["step"] == 4:
             (tmp_path / "work").rmdir()
 
@@ -117,7 +117,7 @@ def test_a_relative_name_means_the_same_whatever_becomes_of_the_working_folder(t
     assert result.saved
     assert capfd.readouterr().err == ""
     assert_same(load(tmp_path / "run.h5"), uninterrupted(12))
-    assert not list((tmp_path / "other").iterdir())
+    assert [file.name for file in (tmp_path / "deep").rglob("*")] == ["other"]
     if how == "removed":
         with pytest.raises(InputError, match="the working folder was removed"):
             resume("../run.h5", more=1)
