@@ -233,7 +233,11 @@ def test_what_cannot_be_resumed_is_named(tmp_path):
     """An end that lies behind, both ends at once, an output that exists."""
     path = tmp_path / "run.h5"
     simulate(example(), start(), steps=10, out=path)
-    for arguments, named in (({"until": 5}, "5"), ({"until": 20, "more": 5}, "until and more"), ({"more": -1}, "9")):
+    for arguments, named in (
+        ({"until": 5}, "5"),
+        ({"until": 20, "more": 5}, "until and more"),
+        ({"more": -1}, "more = -1"),
+    ):
         with pytest.raises(InputError, match=named):
             resume(path, **arguments)
     with pytest.raises(InputError, match="force"):
