@@ -165,6 +165,18 @@ class Neuron:
         return self.activation is _relu
 
     @property
+    def is_built_in(self) -> bool:
+        """Whether it is one of ours, which its name alone tells.
+
+        Examples
+        --------
+        >>> from meanfield.neuron import get_neuron
+        >>> get_neuron("erf").is_built_in
+        True
+        """
+        return ACTIVATIONS.get(self.name) == (self.activation, self.derivative)
+
+    @property
     def passes(self) -> Activation | None:
         """What engines take: None for the relu."""
         return None if self.is_relu else self._code

@@ -56,7 +56,9 @@ def _options(function: Any) -> Any:
 @click.option("--out", type=click.Path(path_type=Path), help="Run file to write (default: run-DATE-TIME.h5).")
 @click.option("--force", is_flag=True, help="Overwrite an existing file, also one that another host has locked.")
 @click.option("--set", "overrides", multiple=True, metavar="a.b=v", help="Override one key of the configuration.")
-@click.option("--ntk", is_flag=True, help="Fit the ReLU NTK to the same data and show it beside the network.")
+@click.option(
+    "--ntk", is_flag=True, help="Fit the NTK of the same neuron to the same data and show it beside the network."
+)
 @click.option("--plot", is_flag=True, help="Draw the convergence figure beside the run file.")
 @_options
 def run(
