@@ -279,6 +279,20 @@ class Neuron:
                 "for any neuron there are the objective, the errors and the drift of a trace"
             )
 
+    def require_linear_growth(self, reference: str) -> None:
+        """Check that φ grows at most linearly, where a reference needs a minimum of L to exist.
+
+        Raises
+        ------
+        InputError
+            In one line with the names of the reference and the neuron, and the reason.
+        """
+        if not self.is_relu and self.growth > _LINEAR:
+            raise InputError(
+                f"{reference} needs a neuron that grows at most quadratically in its weights, which {self.name!r} does "
+                "not: few particles of large weights fit anything at a vanishing penalty; there is the objective"
+            )
+
     def __repr__(self) -> str:
         return f"Neuron({self.name!r})"
 

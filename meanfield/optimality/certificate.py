@@ -35,6 +35,7 @@ from .branch_and_bound import MAX_DIMENSION
 from .budget import Budget
 from .conditional_gradient import Search, needed
 from .duality import dual_bound
+from .linearized_gap import LinearizedBound, linearized_bound
 from .proof import Proof, ProofRequest, Watch, prove
 from .sphere_ascent import Peaks, climb, distinct, pull
 from .sphere_bound import Leaf
@@ -69,6 +70,8 @@ class Certificate:
         The highest ‖G_a(u)‖ found.
     violation : float
         ‖G_r‖/2λ − 1 at the worst direction for the ensemble's own residual r; positive proves that it is not optimal.
+        For another neuron than relu `direction` is the u, of any length, where ‖G_a(u)‖²/4λ − λ‖u‖² is highest, the
+        norms are ‖G_a(u)‖ there, and the violation is what the problem linearized at r has to gain, over L.
     allowance : float
         How much of the lower bound was given up for rounding.
     proven_bound, proven_norm : float or None
@@ -155,7 +158,8 @@ def certify(
         The proven relative gap at which to stop; by default, where nothing much is left to gain.
     method : str
         "auto" takes an exact or tight proven bound where it can be had, else the estimate, with the proven bound
-        beside it; "exact" and "proven" insist; "estimate" skips the proof.
+        beside it; "exact" and "proven" insist; "estimate" skips the proof. For another neuron than relu there is
+        the estimate alone, that of `optimality.linearized_gap`.
     threads : int, optional
         By default the cores that this process may use.
     seed : int
@@ -173,7 +177,8 @@ def certify(
     ------
     InputError
         An unknown method, effort, seconds or until_gap not positive, predictions that are not finite,
-        "exact" where it did not finish, a loss that lacks what is needed.
+        "exact" where it did not finish, a loss that lacks what is needed; for another neuron than relu, one that
+        grows faster than linearly, or a proof asked for.
 
     Examples
     --------
@@ -197,12 +202,37 @@ def certify(
         raise InputError("ensemble: its predictions are not finite")
     particles = ensemble.sample(_looked_at(problem, request.effort))
 
+    if not problem.neuron.is_relu:
+        return _of_any_neuron(linearized_bound(problem, ensemble, Moments(f, second), budget, seed=seed), reg, budget)
+
     def bounded() -> Certificate:
         search = Search(problem, reg, seed=seed, threads=threads, budget=budget)
         with single_threaded_blas():  # the proof's: its sums, too, shall not depend on the number of threads
             return _certify(search, particles, f, primal, request)
 
     return ensemble.span.ranks.once(bounded)
+
+
+def _of_any_neuron(found: LinearizedBound, reg: float, budget: Budget) -> Certificate:
+    """The estimate that rests on nothing of the neuron."""
+    return Certificate(
+        primal=found.primal,
+        lower_bound=found.lower_bound,
+        method="estimate",
+        rigorous=False,
+        reg=reg,
+        direction=found.u,
+        max_norm=found.pull,
+        best_norm=found.pull,
+        violation=found.excess / found.primal if found.primal > 0 else 0.0,
+        allowance=0.0,
+        proven_bound=None,
+        proven_norm=None,
+        estimated_bound=found.lower_bound,
+        dual=found.dual,
+        seconds=budget.seconds,
+        cut_short=budget.cut_short,
+    )
 
 
 class _Request(NamedTuple):
@@ -220,7 +250,8 @@ class _Request(NamedTuple):
             raise InputError(f"method = {method!r}: must be one of {', '.join(METHODS)}")
         if proof.until_gap is not None and not 0 < proof.until_gap < 1:
             raise InputError(f"until_gap = {proof.until_gap!r}: must be between 0 and 1")
-        problem.neuron.require_relu("certify")
+        if method in ("exact", "proven") or proof.until_gap is not None or proof.keep:
+            problem.neuron.require_relu("a proof")
         problem.loss.require("certify", *needed(problem.outputs))
         if method in ("exact", "proven"):
             problem.loss.require(f"certify with method {method!r}", "conjugate_magnitude")
@@ -235,13 +266,16 @@ def predictions(problem: Problem, ensemble: Ensemble, threads: int | None = None
     """f (n, C) and ∫‖θ‖² dρ, in float64 where that is affordable, else as the engine has them."""
     if ensemble.m * problem.n * problem.d > _DOUBLE:
         return tuple(
-            Engine(problem.X, problem.outputs, ensemble.dtype, threads).predict(ensemble.particles, keep=False)
+            Engine(problem.X, problem.outputs, ensemble.dtype, threads, problem.neuron.passes).predict(
+                ensemble.particles, keep=False
+            )
         )  # type: ignore[return-value]
     f, second = np.zeros((problem.n, problem.outputs)), 0.0
     with ensemble.gathered() as leads:
         for w, u in ensemble.blocks(1 << 12) if leads else ():
             w, u = w.astype(np.float64), u.astype(np.float64)
-            f += product(np.maximum(product(problem.X, u.T), 0.0), w)
+            z = product(problem.X, u.T)
+            f += product(np.maximum(z, 0.0) if problem.neuron.is_relu else problem.neuron.evaluate(z)[0], w)
             second += total(w * w) + total(u * u)
     return ensemble.span.ranks.broadcast((f / ensemble.m, second / ensemble.m))
 

@@ -24,6 +24,7 @@ from .budget import Budget
 from .certificate import notable_directions
 from .conditional_gradient import Search, needed
 from .duality import dual_bound
+from .linearized_gap import linearized_bound
 from .proof import proven_bound
 from .sphere_ascent import Peaks, distinct, merged, pull
 from .sphere_bound import SphereBound
@@ -51,7 +52,8 @@ def quick_bound(
     Parameters
     ----------
     problem : Problem
-        With τ = 0 at that step. Its loss needs a `conjugate`, for C > 1 a `hessian`.
+        With τ = 0 at that step. Its loss needs a `conjugate`, for C > 1 a `hessian`. For another neuron than relu the
+        bound is that of `linearized_gap`.
     ensemble : Ensemble
         Shared by ranks or not; all of them get the answer.
     moments : meanfield.engine.engine.Moments
@@ -68,7 +70,7 @@ def quick_bound(
     Raises
     ------
     InputError
-        A loss that lacks what is needed; predictions that are not finite.
+        A loss that lacks what is needed; predictions that are not finite; a neuron that grows faster than linearly.
 
     Examples
     --------
@@ -83,7 +85,9 @@ def quick_bound(
     >>> found.rigorous, round(found.primal, 6), round(found.lower_bound, 6)
     (True, 0.5, 0.375)
     """
-    problem.neuron.require_relu("the gap at the end of a run")
+    if not problem.neuron.is_relu:
+        found = linearized_bound(problem, ensemble, moments, Budget(work))
+        return QuickBound(found.primal, found.lower_bound, False)
     problem.loss.require("the gap at the end of a run", *needed(problem.outputs))
     particles = ensemble.sample(4096)
 
