@@ -122,6 +122,7 @@ def test_certify_and_the_end_of_a_run_say_it_and_call_it_an_estimate():
     found = certify(problem, result.ensemble, threads=1)
     assert (found.method, found.rigorous, found.proven_bound) == ("estimate", False, None)
     assert found.lower_bound == pytest.approx(gap.lower_bound, rel=0.02)
+    assert found.primal == pytest.approx(problem.objective(result.ensemble).value, rel=1e-5)
     assert 0 < found.lower_bound < found.primal
     assert found.violation > 0
     assert found.lower_bound == certify(problem, result.ensemble, threads=2).lower_bound
