@@ -221,6 +221,25 @@ class Neuron:
         return all(bool(np.all(np.abs(values - c * at_z) <= 1e-12 * np.abs(c * z))) for c, values in scaled)
 
     @functools.cached_property
+    def sides(self) -> tuple[float, float] | None:
+        """φ(1) and φ(−1) of a built-in positively homogeneous neuron, φ(z) = φ(1) relu(z) + φ(−1) relu(−z); else None.
+
+        What is proven of such neurons rests on them. One of the user's own is known at some places only.
+
+        Examples
+        --------
+        >>> from meanfield.neuron import get_neuron
+        >>> get_neuron("leaky_relu").sides, get_neuron("tanh").sides
+        ((1.0, -0.01), None)
+        """
+        if self.is_relu:
+            return 1.0, 0.0
+        if not (self.is_built_in and self.is_homogeneous):
+            return None
+        right, left = self.evaluate([1.0, -1.0])[0]
+        return float(right), float(left)
+
+    @functools.cached_property
     def growth(self) -> float:
         """The power with which |φ| grows between 2¹⁰ and 2²⁰, on the side where it grows faster.
 
@@ -264,6 +283,21 @@ class Neuron:
                 f"{reference} knows relu neurons only, not {self.name!r}; "
                 "for any neuron there are the objective, the errors and the drift of a trace"
             )
+
+    def require_sides(self, reference: str) -> tuple[float, float]:
+        """`sides`, where a reference needs them.
+
+        Raises
+        ------
+        InputError
+            In one line with the names of the reference and the neuron, and what there is for any neuron.
+        """
+        if self.sides is None:
+            raise InputError(
+                f"{reference} knows the positively homogeneous neurons relu and leaky_relu only, not {self.name!r}; "
+                "for any neuron there are the objective and an estimate of the gap by `certify`"
+            )
+        return self.sides
 
     def require_homogeneous(self, reference: str) -> None:
         """Check that the neuron is positively 2-homogeneous, where a reference rests on that.
