@@ -24,6 +24,7 @@ from pydantic import (
 
 from ..arrays import plain
 from ..errors import InputError, did_you_mean, nearest
+from ..formula import is_formula, read_formula
 from ..runtime.durations import parse_duration
 from ..schedules import Schedule
 from .data_files import Character, Column, Columns, FlagOrColumns, check_columns, check_source
@@ -140,14 +141,16 @@ def is_qualified(name: str) -> bool:
 
 def short_name(name: str) -> str:
     """A name of ours as it is, a qualified one without its module."""
-    return name.rpartition(".")[2]
+    return name.rpartition(".")[2] if is_qualified(name) else name
 
 
-def _one_of_or_qualified(names: Sequence[str]) -> AfterValidator:
-    """One of our names, or the qualified name of the user's own class."""
+def _one_of_or_qualified(names: Sequence[str], formula: bool = False) -> AfterValidator:
+    """One of our names, or the qualified name of the user's own class, or where it is allowed a formula."""
 
     def check(value: str) -> str:
-        if value not in names and not is_qualified(value):
+        if formula and is_formula(value):
+            read_formula(value)
+        elif value not in names and not is_qualified(value):
             raise ValueError(f"must be one of {', '.join(names)}{did_you_mean(value, names)}")
         return value
 
@@ -255,9 +258,9 @@ class Objective(Section):
 
 
 class Neuron(Section):
-    """Φ(θ; x) = w φ(u·x). One of the user's own is named by its two functions."""
+    """Φ(θ; x) = w φ(u·x). One of the user's own is a formula, or named by its two functions."""
 
-    activation: Annotated[Text, _one_of_or_qualified(NEURONS), _listed(NEURONS)] = "relu"
+    activation: Annotated[Text, _one_of_or_qualified(NEURONS, formula=True), _listed(NEURONS)] = "relu"
     derivative: Text | None = None
 
 
