@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from meanfield import Ensemble, Problem, certify, exact
 from meanfield.cli._tables import table as aligned
 from meanfield.errors import InputError
 from meanfield.plots.style import COLOURS
@@ -151,6 +152,21 @@ def mean_and_error(values: Iterable[float]) -> tuple[float, float]:
     values = np.asarray(list(values), dtype=float)
     error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
     return float(values.mean()) if len(values) else math.nan, error
+
+
+def ensemble_of(w: np.ndarray, u: np.ndarray) -> Ensemble:
+    """Of the network Σ w_j relu(u_j·x), w (K, C) and u (K, d), of the least ∫‖θ‖²: neurons balanced."""
+    size, length = np.linalg.norm(w, axis=1), np.linalg.norm(u, axis=1)
+    w, u, size, length = (one[size * length > 0] for one in (w, u, size, length))
+    root = np.sqrt(len(w) * size * length)[:, None]
+    return Ensemble.from_arrays(root * w / size[:, None], root * u / length[:, None], dtype="float64")
+
+
+def proven_minimum(problem: Problem, effort: float) -> dict[str, float]:
+    """L of `exact.optimum`'s network, and what `certify` proves, and estimates, that no network is below."""
+    best = exact.optimum(problem, tolerance=1e-5)
+    found = certify(problem, ensemble_of(best.w, best.u), effort=effort, method="proven")
+    return {"attained": found.primal, "proven_bound": found.lower_bound, "estimated_bound": found.estimated_bound}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

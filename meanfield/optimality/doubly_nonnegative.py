@@ -15,7 +15,7 @@ The best M is the dual of a program over Y = E[g gᵀ]: maximize ⟨SᵀS, Y⟩ 
 pairs and tr Y_uu fixed. It is found by alternating projections with multipliers (ADMM), Z in one block and Y in the
 other: one eigendecomposition of the size of g each step. How tight it is depends on the data; the maximum is NP-hard
 to find in general. Doubly nonnegative relaxations of completely positive programs: Burer, Math. Program. 120 (2009);
-of training a ReLU network, in its primal: Prakhya, Birdal and Yalcin, arXiv 2410.22311.
+of training a ReLU network, in its primal: Prakhya, Birdal and Yurtsever, arXiv 2410.22311.
 """
 
 from __future__ import annotations
