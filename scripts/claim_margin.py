@@ -7,10 +7,10 @@
     python scripts/claim_margin.py width        the best margin against the width m = 1, 2, 4, …, 1024
 
 γ* comes from a linear program with column generation, c of γ = γ*(1 − c/log(1/λ) + …) from its dual solution of least
-KL (meanfield/optimality/margin_law.py). `optimum` columns are exact.optimum's, the neurons of the global minimum found
-one by one; `gap` is (L − its lower bound)/L of the trained ensemble, an estimate from above of how far that is from the
-minimum. Fast mode is meant for a quarter of an hour on two idle cores (not measured: they were shared), full mode for
-hours.
+KL (meanfield/optimality/margin_law.py), the proven bound on γ* from `exact.max_margin` to 1e-4. `optimum` columns
+are exact.optimum's, the neurons of the global minimum found one by one; `gap` is (L − its lower bound)/L of the trained
+ensemble, an estimate from above of how far that is from the minimum. Fast mode is meant for half an hour on two
+idle cores (not measured: they were shared), full mode for hours.
 """
 
 from collections.abc import Callable, Sequence
@@ -67,6 +67,13 @@ def limit(source: str, n: int, d: int, seed: int, tolerance: float) -> dict[str,
         "peak": law.peak,
     }
     return {**results, "curve": curve(found)} if source == "line" else results
+
+
+def proof(source: str, n: int, d: int, seed: int, tolerance: float) -> dict[str, Any]:
+    """A proven bound on γ*, and the margin of a network."""
+    X, y, _, _ = dataset(source, n, d, seed)
+    found = max_margin(X, y, loss=loss_of(source), tolerance=tolerance)
+    return {"margin": found.margin, "upper": found.upper, "estimate": found.estimate}
 
 
 def trained(
@@ -177,6 +184,7 @@ def approach(
     )
     by_seed = {s: [row for row in rows if row["seed"] == s] for s in seeds}
     tabulate(limits, by_seed)
+    tabulate_proofs(options, name, limits)
     return limits, by_seed
 
 
@@ -218,6 +226,17 @@ def tabulate(limits: list[dict[str, Any]], rows: BySeed) -> None:
         "±",
     ]
     claims.table(head, [constants(one, own) for one, own in zip(limits, rows.values(), strict=True)])
+
+
+def tabulate_proofs(options: claims.Options, name: str, limits: list[dict[str, Any]]) -> None:
+    """The proven bound on each draw's γ*, over the margin of the best network that is known."""
+    draws = [{column: one[column] for column in ("source", "n", "d", "seed")} for one in limits]
+    proofs = options.study(f"margin_{name}_proof", proof).run({**one, "tolerance": 1e-4} for one in draws)
+    lines = []
+    for one, two in zip(limits, proofs, strict=True):
+        known = max(one["margin"], two["margin"])
+        lines.append([one["seed"], f"{known:.7f}", f"{two['upper']:.7f}", two["upper"] / known - 1])
+    claims.table(["seed", "attained", "proven upper", "upper/attained − 1"], lines)
 
 
 def local(row: dict[str, Any], one: dict[str, Any]) -> float:
@@ -375,6 +394,7 @@ def width_part(options: claims.Options) -> None:
         f"{drops} of {len(seeds) * (len(widths) - 1)} doublings found less than a narrower network has: that one is "
         f"kept. n = {n}; widths of the linear program's networks: {[one['m'] for one in programs]}"
     )
+    tabulate_proofs(options, "width", limits)
     draw_width(options, rows, widths, star, best, alone, errors, n)
 
 

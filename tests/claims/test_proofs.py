@@ -39,10 +39,29 @@ def test_a_network_becomes_the_balanced_ensemble_of_the_same_function():
 
 
 def test_what_is_proven_lies_below_every_network():
-    """In the committed table: below L, and below the networks of others."""
+    """In the committed tables: below the estimate, the networks of searches and runs, and those of others."""
+    for claimed, runs in (("optimization", "optimization_cells"), ("sample_complexity", "sample_complexity_network")):
+        known = {}
+        for row in committed(f"{claimed}_proofs"):
+            assert 0 < row["proven_bound"] <= row["estimated_bound"] <= row["attained"]
+            known[tuple(row[name] for name in ("d", "n", "seed", "reg"))] = row["proven_bound"]
+        attained = [
+            (tuple(row[name] for name in ("d", "n", "seed", "reg")), row["objective"]) for row in committed(runs)
+        ]
+        assert known.keys() <= {key for key, _ in attained}
+        assert all(known.get(key, 0.0) < L for key, L in attained)
     for row in committed("proofs_others"):
         assert 0 <= row["proven"] < 1
         assert not row["above"] < -row["proven"]
+
+
+def test_a_proven_bound_on_the_margin_lies_above_every_network():
+    """Of the proof's own search and of the one to a tolerance."""
+    for part in ("paper", "line", "multiclass", "width"):
+        limits, proofs = committed(f"margin_{part}_limit"), committed(f"margin_{part}_proof")
+        for two in proofs:
+            one = next(one for one in limits if all(one[name] == two[name] for name in ("n", "d", "seed")))
+            assert max(one["margin"], two["margin"]) <= two["upper"]
 
 
 def test_a_committed_proof_comes_out_again():
