@@ -17,6 +17,7 @@ _HOME = {
     "Problem": "problem",
     "Ensemble": "ensemble",
     "Neuron": "neuron",
+    "Penalty": "penalty",
     "Langevin": "dynamics",
     "GradientFlow": "dynamics",
     "PerturbedFlow": "dynamics",

@@ -18,6 +18,7 @@ ORDER = [  # a folder, or a module beside them, imports only what stands before 
     "schedules",
     "losses",
     "neuron",
+    "penalty",
     "ensemble",
     "problem",
     "storage",

@@ -221,6 +221,7 @@ class _Request(NamedTuple):
         if proof.until_gap is not None and not 0 < proof.until_gap < 1:
             raise InputError(f"until_gap = {proof.until_gap!r}: must be between 0 and 1")
         problem.neuron.require_relu("certify")
+        problem.require_plain("certify")
         problem.loss.require("certify", *needed(problem.outputs))
         if method in ("exact", "proven"):
             problem.loss.require(f"certify with method {method!r}", "conjugate_magnitude")
@@ -235,7 +236,7 @@ def predictions(problem: Problem, ensemble: Ensemble, threads: int | None = None
     """f (n, C) and ∫‖θ‖² dρ, in float64 where that is affordable, else as the engine has them."""
     if ensemble.m * problem.n * problem.d > _DOUBLE:
         return tuple(
-            Engine(problem.X, problem.outputs, ensemble.dtype, threads).predict(ensemble.particles, keep=False)
+            Engine(problem.X, problem.outputs, ensemble.dtype, threads).predict(ensemble.particles, keep=False)[:2]
         )  # type: ignore[return-value]
     f, second = np.zeros((problem.n, problem.outputs)), 0.0
     with ensemble.gathered() as leads:
@@ -256,6 +257,7 @@ def estimated_bound(
     looked for among a few thousand, spread evenly over the ensemble. InputError: a loss that lacks a conjugate.
     """
     problem.neuron.require_relu("the gap of a run")
+    problem.require_plain("the gap of a run")
     problem.loss.require("the gap of a run", *needed(problem.outputs))
     w, u = ensemble.sample(4096)
     return ensemble.span.ranks.once(lambda: _estimated_bound(problem, w, u, moments, reg, threads))

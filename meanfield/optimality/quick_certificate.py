@@ -84,6 +84,7 @@ def quick_bound(
     (True, 0.5, 0.375)
     """
     problem.neuron.require_relu("the gap at the end of a run")
+    problem.require_plain("the gap at the end of a run")
     problem.loss.require("the gap at the end of a run", *needed(problem.outputs))
     particles = ensemble.sample(4096)
 

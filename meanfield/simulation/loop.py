@@ -68,8 +68,8 @@ def simulate(
     ensemble : Ensemble
         Particles to begin with; they stay as they are, a copy moves.
     dynamics : Dynamics, optional
-        The law of motion, ours or the user's own; by default `Implicit`, or `Langevin` where there is a temperature or
-        another neuron than the relu.
+        The law of motion, ours or the user's own; by default `Implicit`, or `Langevin` where there is a temperature,
+        another neuron than the relu, λ = 0, another penalty than ‖θ‖² or an output scale.
     steps : int, optional
         How many; by default 240 of `Implicit`, 4000 of another.
     record_every : int
@@ -94,7 +94,7 @@ def simulate(
         Sees the ensemble and every recorded row, and stops the run by returning True.
     anneal : bool, optional
         Whether a λ that is a single number is lowered to its value from above, as the command does by default; None
-        means: if the dynamics does so with its step size (`Dynamics.anneals`) and neurons are relu.
+        means: if the dynamics does so with its step size (`Dynamics.anneals`) and `Implicit` knows the problem.
     max_time : float, optional
         Seconds after which the run stops, saved.
     threads : int, optional
@@ -155,7 +155,7 @@ def simulate(
             **(record or {}),
         },
         measures=wanted,
-        anneal=problem.neuron.is_relu and getattr(dynamics, "anneals", False) if anneal is None else anneal,
+        anneal=_is_known(problem) and getattr(dynamics, "anneals", False) if anneal is None else anneal,
     )
     if out is not None:
         check_output(out, force)
@@ -166,7 +166,12 @@ def simulate(
 
 def _implicit(problem: Problem) -> bool:
     """Whether a run that names no dynamics takes implicit steps."""
-    return problem.neuron.is_relu and problem.temperature.start == problem.temperature.end == 0
+    return _is_known(problem) and problem.temperature.start == problem.temperature.end == 0
+
+
+def _is_known(problem: Problem) -> bool:
+    """Whether implicit steps and the annealing of λ know the problem."""
+    return problem.neuron.is_relu and problem.is_plain
 
 
 def _steps(problem: Problem, dynamics: Dynamics | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ..datasets.array_files import read_arrays
@@ -68,7 +69,13 @@ def new_run_from_objects(
     dataset = checked_dataset(problem.X, problem.y, problem.X_test, problem.y_test, where="arrays")
     tables = {
         "data": {"source": "arrays"},
-        "objective": {**loss_table(problem.loss), "reg": problem.reg, "temperature": problem.temperature},
+        "objective": {
+            **loss_table(problem.loss),
+            "reg": problem.reg,
+            "temperature": problem.temperature,
+            "output_scale": problem.output_scale,
+        },
+        "penalty": asdict(problem.penalty),
         "neuron": neuron_table(problem.neuron),
         "ensemble": {"init": "given", "seed": ensemble.seed, "dtype": ensemble.dtype.name},
         "dynamics": dynamics_table(dynamics),

@@ -20,6 +20,7 @@ from ..losses import Loss
 from ..neuron import ACTIVATIONS, Neuron, get_neuron, qualified
 from ..schedules import Schedule
 from . import config as configuration
+from .values import is_qualified
 
 _OPTIONAL = {"parameters", "derivative"}  # keys that the user's own may have
 
@@ -109,7 +110,7 @@ def dynamics_of(section: configuration.Dynamics, dynamics: Dynamics | None = Non
     if dynamics is not None:
         _check_same(section, dynamics_table(dynamics), where, "dynamics")
         return dynamics
-    if configuration.is_qualified(section.method):
+    if is_qualified(section.method):
         return UnknownDynamics(section.step_size, section.batch, section.method)
     return DYNAMICS[section.method].of(section)
 
@@ -122,7 +123,7 @@ def loss_of(section: configuration.Objective, loss: Loss | None = None, where: s
     if loss is not None:
         _check_same(section, loss_table(loss), where, "objective")
         return loss
-    if configuration.is_qualified(section.loss):
+    if is_qualified(section.loss):
         raise RunFileError(
             f"{where}: its loss is {section.loss}, an object of a Python program; "
             "give it there: load(path, loss=…), resume(path, loss=…)"
@@ -138,7 +139,7 @@ def neuron_of(section: configuration.Neuron, neuron: Neuron | None = None, where
     if neuron is not None:
         _check_same(section, neuron_table(get_neuron(neuron)), where, "neuron")
         return neuron
-    if configuration.is_qualified(section.activation):
+    if is_qualified(section.activation):
         raise RunFileError(
             f"{where}: its neuron is {section.activation}, an object of a Python program; "
             "give it there: load(path, neuron=…), resume(path, neuron=…)"
@@ -165,7 +166,9 @@ def _check_same(section: Any, given: Mapping[str, Any], where: str, name: str) -
 
 
 def _comparable(value: Any) -> Any:
-    """A constant schedule and its number are the same."""
+    """A constant schedule and its number are the same, and so are a tuple and its list."""
+    if isinstance(value, tuple):
+        return list(value)
     return Schedule.of(value) if isinstance(value, float | int) and not isinstance(value, bool) else value
 
 

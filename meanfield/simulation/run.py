@@ -303,6 +303,8 @@ def problem_of(
         reg=objective.reg,
         temperature=objective.temperature,
         neuron=config.neuron.activation if neuron is None else neuron,
+        penalty=config.penalty.model_dump(),
+        output_scale=objective.output_scale,
         X_test=dataset.X_test,
         y_test=None if dataset.y_test is None else dataset.y_test.view(Recorded),
     )

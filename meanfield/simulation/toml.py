@@ -11,7 +11,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..schedules import Schedule
-from .config import GIVEN, Config, check_config, is_qualified
+from .config import GIVEN, Config, check_config
+from .values import is_qualified
 
 _LARGEST_FILE = 2**20  # bytes of a configuration
 _BARE = re.compile(r"[A-Za-z0-9_-]+")  # keys that need no quotes
