@@ -19,6 +19,7 @@ ORDER = [  # a folder, or a module beside them, imports only what stands before 
     "losses",
     "neuron",
     "penalty",
+    "layers",
     "ensemble",
     "problem",
     "storage",

@@ -196,6 +196,7 @@ class Particles(Section):
     m: Count = 16384
     init: Text = "sphere"
     scale: Positive = 1.0
+    symmetric: Flag = False
     seed: Seed = 0
     dtype: Literal["float32", "float64"] = "float32"
 
@@ -207,6 +208,12 @@ class Particles(Section):
         raise ValueError(
             f"must be one of sphere, gaussian, or a path ending .npz .h5{did_you_mean(init, ('sphere', 'gaussian'))}"
         )
+
+    @model_validator(mode="after")
+    def _pairs_are_drawn(self) -> Particles:
+        if self.symmetric and (self.external or self.m % 2):
+            raise ValueError("symmetric = true: needs init = 'sphere' or 'gaussian', and an even m")
+        return self
 
     @property
     def external(self) -> bool:

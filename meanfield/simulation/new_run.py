@@ -36,9 +36,13 @@ def new_run_from_config(config: Config, *, ranks: Alone = ALONE) -> Run:
     parent: dict[str, str] = {}
     if wanted.init in ("sphere", "gaussian"):
         make = Ensemble.sphere if wanted.init == "sphere" else Ensemble.gaussian
-        ensemble = make(
-            wanted.m, problem.d, problem.outputs, scale=wanted.scale, seed=wanted.seed, dtype=wanted.dtype, ranks=ranks
-        )
+        law: dict[str, Any] = {
+            "scale": wanted.scale,
+            "symmetric": wanted.symmetric,
+            "seed": wanted.seed,
+            "dtype": wanted.dtype,
+        }
+        ensemble = make(wanted.m, problem.d, problem.outputs, **law, ranks=ranks)
     else:
         ensemble, parent = _particles_from(wanted, ranks)
     problem.check(ensemble)
