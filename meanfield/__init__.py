@@ -23,6 +23,7 @@ _HOME = {
     "PerturbedFlow": "dynamics",
     "BirthDeath": "dynamics",
     "Implicit": "dynamics",
+    "KineticLangevin": "dynamics",
     "Schedule": "schedules",
     "simulate": "simulation.loop",
     "resume": "simulation.loop",

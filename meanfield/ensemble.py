@@ -39,6 +39,8 @@ class Ensemble(Layers):
         Σ η of these steps, in units of the flow's time.
     memory : dict of str to float, optional
         What an automatic step size remembers.
+    velocity : Layers, optional
+        Velocities of the particles, .w (m, C) and .u (m, d), under a dynamics that has them.
 
     Attributes
     ----------
@@ -71,9 +73,31 @@ class Ensemble(Layers):
         step: int = 0,
         time: float = 0.0,
         memory: dict[str, float] | None = None,
+        velocity: Layers | None = None,
     ) -> None:
         super().__init__(theta, span, outputs)
         self.seed, self.step, self.time, self.memory = seed, step, time, dict(memory or {})
+        self.velocity = velocity
+
+    @property
+    def velocity(self) -> Layers | None:
+        """Velocities of the particles, .w (m, C) and .u (m, d); None where they have none."""
+        return self._velocity
+
+    @velocity.setter
+    def velocity(self, velocity: Layers | None) -> None:
+        self._velocity = velocity
+        if velocity is not None:  # ranks are asked for velocities by the numbers that follow those of particles
+            velocity.asked_from = self._groups
+
+    @property
+    def _groups(self) -> int:
+        return -(-self.m // self.theta.shape[2])
+
+    def _own(self, g0: int, g1: int) -> np.ndarray:
+        if self._velocity is not None and g0 >= self._groups:
+            return self._velocity._own(g0, g1)
+        return super()._own(g0, g1)
 
     @classmethod
     def sphere(
@@ -286,6 +310,8 @@ class Ensemble(Layers):
         False
         """
         state: dict[str, Any] = {"seed": self.seed, "step": self.step, "time": self.time, "memory": self.memory}
+        if self.velocity is not None:
+            state["velocity"] = Layers(np.array(self.velocity.theta), self.span, self.outputs)
         return Ensemble(np.array(self.theta), self.span, self.outputs, **state)
 
     def predict(self, X: Any, *, neuron: str | Neuron = "relu", threads: int | None = None) -> np.ndarray:

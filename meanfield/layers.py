@@ -41,6 +41,7 @@ class Layers:
 
     def __init__(self, theta: np.ndarray, span: Span | int, outputs: int) -> None:
         self.particles, self.outputs = Particles(theta, span), outputs
+        self.asked_from = 0  # by which number ranks are asked for the first group
 
     def fill(self, first: int, w: np.ndarray, u: np.ndarray) -> None:
         """Set the particles from `first` on, as far as they are this rank's: the way to change an ensemble.
@@ -119,8 +120,8 @@ class Layers:
             yield leads
 
     def _own(self, g0: int, g1: int) -> np.ndarray:
-        """Groups g0 … g1 − 1 of the whole, which are this rank's."""
-        mine = self.span.first // self.theta.shape[2]
+        """Groups g0 … g1 − 1 of the whole, which are this rank's, and which it is asked for by these numbers."""
+        mine = self.asked_from + self.span.first // self.theta.shape[2]
         return self.theta[g0 - mine : g1 - mine]
 
     def groups(self, g0: int, g1: int) -> np.ndarray:
@@ -129,10 +130,11 @@ class Layers:
         for rank in range(ranks.size):
             start, stop = (-(-Span.cut(span.total, BLOCK, ranks, number) // group) for number in (rank, rank + 1))
             low, high = max(g0, start), min(g1, stop)
+            asked = low + self.asked_from, high + self.asked_from
             if low < high and rank == ranks.rank:
-                parts.append(self._own(low, high))
+                parts.append(self._own(*asked))
             elif low < high:
-                parts.append(ask(ranks, rank, low, high, (high - low, *self.theta.shape[1:]), self.dtype))
+                parts.append(ask(ranks, rank, *asked, (high - low, *self.theta.shape[1:]), self.dtype))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def rows(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..engine import exact_math
-from ..engine.engine import Moments, Move, Moves
+from ..engine.engine import AnyMove, Moments, Move, Moves
 from ..ensemble import Ensemble
 from ..errors import InputError
 from ..problem import Problem
@@ -148,7 +148,7 @@ class Dynamics:
             moments = field.predict(ensemble)
         residual = field.residual(moments)
         eta = self.eta(field, ensemble, moments, residual)
-        moves = self.moves(eta, field.problem, k)
+        moves = self.moves(eta, field.problem, ensemble)
         moments = field.engine.advance(ensemble.particles, residual, moves, ensemble.seed, k)
         moments = self.exchange(field, ensemble, moments, eta)
         ensemble.memory["step_size"] = eta
@@ -160,9 +160,10 @@ class Dynamics:
         """What follows the move; nothing, unless particles exchange mass."""
         return moments
 
-    def moves(self, eta: float, problem: Problem, k: int) -> Moves:
-        """The step of each layer at step k: that of `move` at the layer's own λ, its time η times the layer's rate."""
-        reg, temperature, p = problem.reg(k), problem.temperature(k), problem.penalty
+    def moves(self, eta: float, problem: Problem, ensemble: Ensemble) -> AnyMove:
+        """The step of each layer: that of `move` at the layer's own λ, its time η times the layer's rate."""
+        k, p = ensemble.step, problem.penalty
+        reg, temperature = problem.reg(k), problem.temperature(k)
         whole = self.move(eta, reg, temperature)
 
         def layer(rate: float, weight: float) -> Move:

@@ -11,12 +11,14 @@ import numpy as np
 from ..runtime.threads import Workers, default_threads
 from . import loops
 from .activation import Activation, Rule
+from .kinetic import Kick, Kinetic
 from .loops import BLOCK
 from .microkernels import MAX_FEATURES, ROWS, VECTORS, lanes
 from .moves import Move, Moves
 from .particles import Particles, draw, group_size, share
 from .penalties import PLAIN, Coefficients
 
+AnyMove = Move | Moves | Kinetic
 _LIMBS = np.array([2.0**8, 2.0**-32, 2.0**-72])
 
 
@@ -136,9 +138,9 @@ class Engine:
         self._known = (particles, particles.version) if keep else (None, 0)
         return self._moments(limbs, particles)
 
-    def advance(self, particles: Particles, residual: np.ndarray, move: Move | Moves, seed: int, step: int) -> Moments:
+    def advance(self, particles: Particles, residual: np.ndarray, move: AnyMove, seed: int, step: int) -> Moments:
         """Move every particle by `move` under the residual (n, C), in place; the moments of the moved ones."""
-        activity, packed, exact = self._activity(particles), self._packed(residual), Moves.of(move, self.dtype)
+        activity, packed, exact = self._activity(particles), self._packed(residual), move.exact(self.dtype)
         address = loops.Address(np.uint64(seed), np.uint64(step))
         with particles.writing():
             limbs = self._run(loops.advance, particles, self.penalty, activity, packed, exact, address)
@@ -200,6 +202,8 @@ __all__ = [
     "Activation",
     "Coefficients",
     "Engine",
+    "Kick",
+    "Kinetic",
     "Moments",
     "Move",
     "Moves",

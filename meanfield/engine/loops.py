@@ -25,6 +25,7 @@ from numba.extending import overload, register_jitable
 from ..runtime.compiling import compiled
 from . import noise
 from .activation import any_rows, any_tile
+from .kinetic import Kinetic, kick_group
 from .microkernels import (
     VECTORS,
     dense_product,
@@ -335,6 +336,26 @@ def _work(part: Any, data: Any, residual: Any) -> Any:
     )
 
 
+def _plain_move(part, g, slope, moves, address, work):  # type: ignore[no-untyped-def]
+    move_group(part, g, slope, moves, address, work)
+    if moves.inputs.death > 0:
+        rebear_group(part, g, np.float64(moves.inputs.death), address, work)
+
+
+def _kinetic_move(part, g, slope, moves, address, work):  # type: ignore[no-untyped-def]
+    kick_group(part, g, slope, moves, address, work)
+    clear_tail(Part(moves.velocity, part.first, part.m), g)
+
+
+def _move(part: Any, g: Any, slope: Any, moves: Any, address: Any, work: Any) -> None:
+    """Move one group, by `Moves` or, with velocities, by `Kinetic`."""
+
+
+@overload(_move)
+def _(part, g, slope, moves, address, work):  # type: ignore[no-untyped-def]
+    return _kinetic_move if moves.instance_class is Kinetic else _plain_move
+
+
 @register_jitable
 def _observe_group(part: Any, g: Any, slope: Any, penalty: Any, potential: Any, limbs: Any) -> None:
     """limbs[0] += Σ ‖∇L'‖² over the group, potential ← L' of each particle if there is room; `penalty` is λp."""
@@ -383,9 +404,7 @@ def advance(part, data, activity, residual, moves, address, ticket, limbs):  # t
     while block.start < block.stop:
         _gradient(block, data, activity, residual, work)
         for g in range(block.start, block.stop):
-            move_group(part, g, _slope(block, g, data, residual, work), moves, address, work)
-            if moves.inputs.death > 0:
-                rebear_group(part, g, np.float64(moves.inputs.death), address, work)
+            _move(part, g, _slope(block, g, data, residual, work), moves, address, work)
             clear_tail(part, g)
         forward_block(block, data, activity, sums, Z)
         reduce_block(block, data, sums, limbs)

@@ -22,6 +22,11 @@ class Move(NamedTuple):
     noise: float = 0.0
     death: float = 0.0
 
+    def exact(self, dtype: Any) -> Moves:
+        """That of both layers, with coefficients in the dtype of the particles."""
+        own = Move(*(dtype.type(coefficient) for coefficient in self))
+        return Moves(own, own)
+
 
 class Moves(NamedTuple):
     """One step of each layer, u and w, which die together (by the death of `inputs`), then that of further penalties.
@@ -34,12 +39,9 @@ class Moves(NamedTuple):
     quartic: tuple[float, float] = (0.0, 0.0)
     path: tuple[float, float] = (0.0, 0.0)
 
-    @classmethod
-    def of(cls, move: Move | Moves, dtype: Any) -> Moves:
-        """Coefficients in the dtype of the particles; a single move is that of both layers."""
-        inputs, outputs, quartic, path = move if isinstance(move, Moves) else cls(move, move)
-        u, w = (Move(*(dtype.type(coefficient) for coefficient in one)) for one in (inputs, outputs))
-        return cls(u, w, quartic, path)
+    def exact(self, dtype: Any) -> Moves:
+        """With coefficients in the dtype of the particles."""
+        return Moves(self.inputs.exact(dtype).inputs, self.outputs.exact(dtype).outputs, self.quartic, self.path)
 
 
 @register_jitable

@@ -45,7 +45,7 @@ GENERATORS = ("xor", "teacher", "parity", "line")
 GIVEN = ("arrays", "given")  # data and particles of a run made in Python: found in its run file alone
 LOSSES = ("logistic", "squared", "cross_entropy")
 NEURONS = ("relu", "leaky_relu", "tanh", "erf", "softplus", "gelu", "relu2", "sine", "quadratic")
-METHODS = ("langevin", "gradient_flow", "perturbed_flow", "birth_death", "implicit")
+METHODS = ("langevin", "gradient_flow", "perturbed_flow", "birth_death", "kinetic_langevin", "implicit")
 SKLEARN = ("sklearn:digits", "sklearn:breast_cancer", "sklearn:diabetes")
 ALL_AT_ONCE = ("implicit",)  # methods under which λ is not lowered from above
 DEFAULT_STEPS = {"implicit": 240}  # of a run that names no number
@@ -221,7 +221,8 @@ class Particles(Section):
 
 
 class Dynamics(Section):
-    """`rebirth_rate` is σ of perturbed_flow, `exchange_rate` that of birth_death; batch None is the whole data.
+    """`rebirth_rate` is σ of perturbed_flow, `exchange_rate` that of birth_death, `friction` γ of
+    kinetic_langevin; batch None is the whole data.
 
     cooled_at, births, fit_masses and whiten are implicit's. A dynamics of the user's own has its further fields as
     `parameters`. Which method a run has where none is named: `default_method`.
@@ -231,6 +232,7 @@ class Dynamics(Section):
     step_size: Annotated[float | str | Schedule, number_or_schedule(positive=True, auto=True)] = "auto"
     rebirth_rate: Number = 1e-4
     exchange_rate: Number = 1.0
+    friction: Number = 1.0
     batch: Count | None = None
     rates: Annotated[list[float], pair("of u and of w")] = [1.0, 1.0]
     cooled_at: CountOrZero | None = None
@@ -325,7 +327,7 @@ class Config(Section):
         if activation != "relu" and self.dynamics.method == "implicit":
             raise ValueError(
                 f"dynamics.method = 'implicit': moves relu neurons only, not {activation!r}; "
-                "must be langevin, gradient_flow, perturbed_flow or birth_death"
+                "must be langevin, gradient_flow, perturbed_flow, birth_death or kinetic_langevin"
             )
         if activation != "relu" and self.record.gap:
             raise ValueError(f"record.gap = true: bounds are known for relu neurons only, not {activation!r}")
@@ -341,7 +343,7 @@ class Config(Section):
     def _objective_is_known_to_all(self) -> Config:
         needs = "needs reg > 0, the penalty ‖θ‖² and output_scale = 1"
         if not self.is_plain and self.dynamics.method == "implicit":
-            explicit = "must be langevin, gradient_flow, perturbed_flow or birth_death"
+            explicit = "must be langevin, gradient_flow, perturbed_flow, birth_death or kinetic_langevin"
             raise ValueError(f"dynamics.method = 'implicit': {needs}; {explicit}")
         if not self.is_plain and self.record.gap:
             raise ValueError(f"record.gap = true: {needs}")

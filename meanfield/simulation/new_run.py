@@ -158,7 +158,7 @@ def _particles_from(section: Particles, ranks: Alone) -> tuple[Ensemble, dict[st
     if ranks.size == 1:
         return read[0], parent
     ensemble = Ensemble.empty(*shape, ranks=ranks, seed=seed)
-    distribute(ensemble, read[0] if read else None)
+    distribute(ensemble, read[0].rows if read else None)
     return ensemble, parent
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,13 @@ from ..diagnostics.basic import BASIC
 from ..dynamics import Dynamics, Field
 from ..ensemble import Ensemble
 from ..errors import InputError, RunFileError
+from ..layers import Layers
 from ..losses import Loss
 from ..neuron import Neuron
 from ..problem import Problem
 from ..runtime.communicator import ALONE, Alone
 from ..storage import run_file
-from ..storage.hdf5 import RowReader, Stream
+from ..storage.hdf5 import Stream
 from .config import Config
 from .measures import Taker, Wanted, columns, sort_measures
 from .qualified_names import dynamics_of, loss_of, neuron_of
@@ -30,6 +31,8 @@ from .snapshots import Snapshot, Snapshots, from_content
 from .toml import parse_config, to_toml
 from .trace import Occasional, Trace, occasional_gap, occasional_test_error
 
+Rows = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+_LARGE = ("w", "u", "velocity_w", "velocity_u")
 _ROWS = 1 << 16  # particles converted at a time when an ensemble goes to or comes from a file
 
 
@@ -122,17 +125,21 @@ class Run:
         keep_previous=False is for the first file of a run: what stood there before belongs to another one.
         """
         ensemble, dataset = self.ensemble, self.dataset
+        d, D = ensemble.d, ensemble.d + ensemble.outputs
         arrays = {"X": dataset.X, "y": dataset.y, "X_test": dataset.X_test, "y_test": dataset.y_test}
 
-        def stream(first: int, last: int) -> Stream:
-            return Stream((ensemble.m, last - first), ensemble.dtype, _components(ensemble, first, last))
+        def stream(first: int, last: int, layers: Layers = ensemble) -> Stream:
+            return Stream((layers.m, last - first), layers.dtype, _components(layers, first, last))
 
+        velocity = ensemble.velocity
         content = run_file.RunContent(
             config=to_toml(self.config),
             data={name: values for name, values in arrays.items() if values is not None},
             data_sha256=dataset.sha256,
-            w=stream(ensemble.d, ensemble.d + ensemble.outputs),
-            u=stream(0, ensemble.d),
+            w=stream(d, D),
+            u=stream(0, d),
+            velocity_w=None if velocity is None else stream(d, D, velocity),
+            velocity_u=None if velocity is None else stream(0, d, velocity),
             step=ensemble.step,
             time=ensemble.time,
             seed=ensemble.seed,
@@ -199,8 +206,8 @@ def load(
     def read() -> tuple[tuple[int, int, int, Any], run_file.RunContent]:
         opened.append(run_file.load(path, lazy=True, fall_back=fall_back))
         w, u = opened[0].w, opened[0].u
-        nothing = np.empty((0, 0))
-        return (w.shape[0], u.shape[1], w.shape[1], u.dtype), replace(opened[0], w=nothing, u=nothing)
+        large: Any = {name: np.empty((0, 0)) for name in _LARGE if getattr(opened[0], name) is not None}
+        return (w.shape[0], u.shape[1], w.shape[1], u.dtype), replace(opened[0], **large)
 
     sizes, content = ranks.once(read)
     config = parse_config(content.config, f"{path}: config")
@@ -221,7 +228,7 @@ def load(
         problem.check(ensemble)
         _check_agreement(config, dataset, ensemble)
         _check_trace(config, problem, ensemble, content.trace)
-        distribute(ensemble, opened[0] if opened else None)
+        _fill(ensemble, opened[0] if opened else None, moving=content.velocity_w is not None)
         kept = snapshots_of(config, from_content(content.snapshots, ensemble))
         if kept.unasked:
             raise ValueError(f"its snapshots of steps {kept.unasked} are not asked for")
@@ -344,7 +351,7 @@ def own_measures(config: Config, kept: Snapshots, measures: Wanted) -> list[Occa
     ]
 
 
-def _components(ensemble: Ensemble, first: int, last: int) -> Iterator[np.ndarray]:
+def _components(ensemble: Layers, first: int, last: int) -> Iterator[np.ndarray]:
     """Components first … last − 1 of θ for `_ROWS` particles after the other: only these are laid out in rows."""
     group = ensemble.theta.shape[2]
     groups = -(-ensemble.m // group)
@@ -354,17 +361,26 @@ def _components(ensemble: Ensemble, first: int, last: int) -> Iterator[np.ndarra
         yield rows[: ensemble.m - g0 * group]
 
 
-def distribute(ensemble: Ensemble, source: run_file.RunContent | Ensemble | None) -> None:
-    """Fill an ensemble from what only rank 0 has, some particles after the other, each rank keeping its own."""
-    for first in range(0, ensemble.m, _ROWS):
-        rows, last = None, min(first + _ROWS, ensemble.m)
-        if isinstance(source, Ensemble):
-            rows = source.rows(first, last)
-        elif source is not None:
-            assert isinstance(source.w, RowReader)
-            assert isinstance(source.u, RowReader)
-            rows = source.w.rows(first, last), source.u.rows(first, last)
-        w, u = ensemble.span.ranks.broadcast(rows)  # type: ignore[misc]
+def _fill(ensemble: Ensemble, content: run_file.RunContent | None, *, moving: bool) -> None:
+    """Particles, and velocities if they are `moving`, from a file that rank 0 has opened."""
+
+    def reader(*names: str) -> Rows | None:
+        if content is None:
+            return None
+        w, u = (getattr(content, name) for name in names)
+        return lambda first, last: (w.rows(first, last), u.rows(first, last))
+
+    distribute(ensemble, reader("w", "u"))
+    if moving:
+        ensemble.velocity = Layers(np.zeros_like(ensemble.theta), ensemble.span, ensemble.outputs)
+        distribute(ensemble.velocity, reader("velocity_w", "velocity_u"), "velocities")
+
+
+def distribute(layers: Layers, rows: Rows | None, what: str = "particles") -> None:
+    """Fill layers from what only rank 0 has, (w, u) of some particles after the other, each rank keeping its own."""
+    for first in range(0, layers.m, _ROWS):
+        last = min(first + _ROWS, layers.m)
+        w, u = layers.span.ranks.broadcast(rows(first, last) if rows is not None else None)  # type: ignore[misc]
         if not (np.isfinite(w).all() and np.isfinite(u).all()):
-            raise InputError(f"its particles {first} to {last - 1} are not all finite")
-        ensemble.fill(first, w, u)
+            raise InputError(f"its {what} {first} to {last - 1} are not all finite")
+        layers.fill(first, w, u)
