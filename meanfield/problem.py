@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from .errors import InputError
 from .losses import Loss, get_loss
 from .neuron import Neuron, check_growth, get_neuron
 from .penalty import Penalty
-from .schedules import Schedule
+from .schedules import OwnSchedule, Schedule
 
 if TYPE_CHECKING:
     from .engine.engine import Engine, Workers
@@ -48,8 +49,8 @@ class Problem:
         "logistic", "squared", "cross_entropy", or an object of a subclass of `meanfield.losses.Loss`.
     reg : float, mapping or Schedule
         λ ≥ 0, for every step or as a function of it. Implicit steps, bounds and certificates need λ > 0.
-    temperature : float, mapping or Schedule
-        τ ≥ 0, likewise.
+    temperature : float, mapping, Schedule or callable
+        τ ≥ 0, likewise; or any function of the step, which a run's file names and `load` and `resume` take again.
     neuron : str or Neuron
         What the network is made of, Φ(θ; x) = w φ(u·x): "relu", another name that `meanfield.neuron.get_neuron` knows,
         or a `Neuron` of one's own.
@@ -92,7 +93,7 @@ class Problem:
         *,
         loss: str | Loss = "logistic",
         reg: float | Mapping[str, Any] | Schedule = 5e-3,
-        temperature: float | Mapping[str, Any] | Schedule = 0.0,
+        temperature: float | Mapping[str, Any] | Schedule | Callable[[int], float] = 0.0,
         neuron: str | Neuron = "relu",
         penalty: Penalty | Mapping[str, float] = _PLAIN,
         output_scale: float = 1.0,
@@ -107,7 +108,7 @@ class Problem:
         self.outputs = self.loss.outputs(self.targets)
         self.penalty, self.output_scale = Penalty.of(penalty), _positive("output_scale", output_scale)
         self.reg = _regularization(reg)
-        self.temperature = Schedule.of(temperature)
+        self.temperature = _temperature(temperature)
         if min(self.temperature.start, self.temperature.end) < 0:
             raise InputError(f"temperature = {min(self.temperature.start, self.temperature.end)!r}: must be at least 0")
         check_growth(self.neuron, max(self.temperature.start, self.temperature.end))
@@ -396,7 +397,13 @@ def _regularization(reg: float | Mapping[str, Any] | Schedule) -> Schedule:
     return schedule
 
 
+def _temperature(value: float | Mapping[str, Any] | Schedule | Callable[[int], float]) -> Schedule:
+    if callable(value) and not isinstance(value, Schedule):
+        return OwnSchedule.of_function(value)
+    return Schedule.of(value)  # type: ignore[arg-type]
+
+
 def _positive(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 1e-15 <= value <= 1e15:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 1e-15 <= value <= 1e15:
         raise InputError(f"{name} = {value!r}: must be a number from 1e-15 to 1e15")
     return float(value)

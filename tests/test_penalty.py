@@ -243,4 +243,6 @@ def test_references_refuse_what_they_do_not_know():
             Problem(X, Y, penalty=wrong)
     with pytest.raises(InputError, match="rebirth"):
         PerturbedFlow(rates=(0, 1))
+    assert Langevin(rates=(np.float32(0.5), np.int64(1))).rates == (0.5, 1.0)
+    assert Problem(X, Y, penalty={"path": np.float32(0.5)}, output_scale=np.int64(2)).penalty.path == 0.5
     assert Coefficients(*MIXED.coefficients).times(2.0) == (0.6, 4.0, 1.4, 2.2)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,6 +45,11 @@ class Dynamics:
         A step sees so many examples, drawn uniformly with replacement; by default all.
     rates : pair of floats
         How fast the layers u and w move, in the flow's time; 0 freezes one. Noise keeps its temperature.
+    noise : pair of floats
+        The temperatures of u and of w, as parts of τ.
+    label_noise : float
+        Of the targets, anew in every step: the deviation of what is added to those of regression, or the probability
+        with which a label is another.
 
     Raises
     ------
@@ -62,12 +68,14 @@ class Dynamics:
     ...     def move(self, eta, reg, temperature):
     ...         return exponential_move(eta, reg, self.factor * temperature)
     >>> Hotter(step_size=0.1, rates=(1, 0)).section()
-    {'method': 'hotter', 'step_size': 0.1, 'batch': None, 'rates': (1.0, 0.0), 'factor': 2.0}
+    {'method': 'hotter', ..., 'rates': (1.0, 0.0), 'noise': (1.0, 1.0), 'label_noise': 0.0, 'factor': 2.0}
     """
 
     step_size: str | float | Schedule = "auto"
     batch: int | None = None
     rates: tuple[float, float] = field(default=(1.0, 1.0), kw_only=True)
+    noise: tuple[float, float] = field(default=(1.0, 1.0), kw_only=True)
+    label_noise: float = field(default=0.0, kw_only=True)
 
     name: ClassVar[str]
     passes: ClassVar[int] = 1  # what a step does with every particle, in explicit steps, roughly
@@ -86,7 +94,9 @@ class Dynamics:
                 raise InputError(f"step_size = {min(schedule.start, schedule.end)!r}: must be positive")
         if self.batch is not None and self.batch < 1:
             raise InputError(f"batch = {self.batch!r}: must be at least 1")
-        object.__setattr__(self, "rates", _rates(self.rates))
+        for name in ("rates", "noise"):
+            object.__setattr__(self, name, _by_layer(name, getattr(self, name)))
+        check_rate("label_noise", self.label_noise)
 
     @classmethod
     def of(cls, section: Any) -> Dynamics:
@@ -146,7 +156,7 @@ class Dynamics:
         else:
             field = field.minibatch(self.batch, ensemble.seed, k)
             moments = field.predict(ensemble)
-        residual = field.residual(moments)
+        residual = self.residual(field, ensemble, moments)
         eta = self.eta(field, ensemble, moments, residual)
         moves = self.moves(eta, field.problem, ensemble)
         moments = field.engine.advance(ensemble.particles, residual, moves, ensemble.seed, k)
@@ -156,22 +166,30 @@ class Dynamics:
         ensemble.time += eta
         return moments
 
+    def residual(self, field: Field, ensemble: Ensemble, moments: Moments) -> np.ndarray:
+        """r = ∂R/∂f (n, C), of targets with the label noise of this step."""
+        problem, level = field.problem, self.label_noise
+        if level == 0:
+            return field.residual(moments)
+        noisy = problem.loss.mislabelled(problem.targets, problem.outputs, level, ensemble.seed, ensemble.step)
+        return problem.loss.residual(moments.f, noisy)
+
     def exchange(self, field: Field, ensemble: Ensemble, moments: Moments, eta: float) -> Moments:
         """What follows the move; nothing, unless particles exchange mass."""
         return moments
 
     def moves(self, eta: float, problem: Problem, ensemble: Ensemble) -> AnyMove:
-        """The step of each layer: that of `move` at the layer's own λ, its time η times the layer's rate."""
+        """The step of each layer: that of `move` at the layer's own λ, time (η times its rate) and part of τ."""
         k, p = ensemble.step, problem.penalty
         reg, temperature = problem.reg(k), problem.temperature(k)
         whole = self.move(eta, reg, temperature)
 
-        def layer(rate: float, weight: float) -> Move:
-            if rate == weight == 1:
+        def layer(rate: float, weight: float, part: float) -> Move:
+            if rate == weight == part == 1:
                 return whole
-            return self.move(rate * eta, weight * reg, temperature)._replace(death=whole.death)
+            return self.move(rate * eta, weight * reg, part * temperature)._replace(death=whole.death)
 
-        u, w = map(layer, self.rates, p.layers)
+        u, w = map(layer, self.rates, p.layers, self.noise)
         by_u, by_w = (rate * eta * reg for rate in self.rates)
         return Moves(u, w, (p.quartic * by_u, p.quartic * by_w), (p.path * by_u, p.path * by_w))
 
@@ -180,7 +198,7 @@ class Dynamics:
         raise NotImplementedError
 
 
-def _rates(value: Any) -> tuple[float, float]:
+def _by_layer(name: str, value: Any) -> tuple[float, float]:
     """InputError, unless it is a pair of rates of which one at least is positive."""
     if (
         not isinstance(value, tuple | list)
@@ -188,12 +206,12 @@ def _rates(value: Any) -> tuple[float, float]:
         or not all(_is_rate(one) for one in value)
         or not any(value)
     ):
-        raise InputError(f"rates = {value!r}: must be two finite numbers, of u and of w, at least 0 and not both 0")
+        raise InputError(f"{name} = {value!r}: must be two finite numbers, of u and of w, at least 0 and not both 0")
     return float(value[0]), float(value[1])
 
 
 def _is_rate(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def check_rate(name: str, value: float) -> None:

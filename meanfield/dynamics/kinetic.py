@@ -83,13 +83,13 @@ class KineticLangevin(Dynamics):
         reg, keep = problem.reg(k), exact_math.exp(-self.friction * eta)
         spread = math.sqrt(-problem.temperature(k) * exact_math.expm1(-2 * self.friction * eta))
 
-        def kick(rate: float, weight: float) -> Kick:
+        def kick(rate: float, weight: float, part: float) -> Kick:
             r, spring = math.sqrt(rate), math.sqrt(2 * weight * reg)
             sin, cos = (float(number[0]) for number in get_neuron("sine").evaluate([r * spring * eta / 2]))
             drift = sin / spring if spring > 0 else r * eta / 2
-            return Kick(r * (last + eta) / 2, cos, drift, spring * sin, keep, spread)
+            return Kick(r * (last + eta) / 2, cos, drift, spring * sin, keep, math.sqrt(part) * spread)
 
-        u, w = map(kick, self.rates, p.layers)
+        u, w = map(kick, self.rates, p.layers, self.noise)
         beyond = Coefficients(0.0, 0.0, p.quartic, p.path).times(reg)
         with ensemble.velocity.particles.writing() as velocity:
             return Kinetic(u, w, beyond, velocity)

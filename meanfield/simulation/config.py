@@ -20,7 +20,7 @@ from pydantic import (
 
 from ..arrays import plain
 from ..errors import InputError, did_you_mean, nearest
-from ..schedules import Schedule
+from ..schedules import OwnSchedule, Schedule
 from .data_files import Character, Column, Columns, FlagOrColumns, check_columns, check_source
 from .values import (
     Count,
@@ -54,7 +54,7 @@ _EXPLICIT: dict[str, dict[str, Any]] = {  # what implicit steps know one value o
     "objective": {"output_scale": 1},
     "penalty": {"input": 1, "output": 1, "quartic": 0, "path": 0},
     "neuron": {"activation": "relu"},
-    "dynamics": {"batch": None, "step_size": "auto", "rates": [1, 1]},
+    "dynamics": {"batch": None, "step_size": "auto", "rates": [1, 1], "noise": [1, 1], "label_noise": 0},
 }
 MEASURES = (
     "free_energy",
@@ -96,6 +96,8 @@ def default_method(tables: Mapping[str, Any]) -> str:
 
 def _ends(value: Any) -> list[Any]:
     """Both ends of what is a number, a table or a schedule."""
+    if isinstance(value, OwnSchedule):
+        return [1.0]  # whatever it is, it is some temperature
     if isinstance(value, Schedule):
         return [value.start, value.end]
     if not isinstance(value, Mapping):
@@ -169,7 +171,7 @@ class Objective(Section):
 
     loss: Annotated[Text, one_of_or_qualified(LOSSES), listed(LOSSES)] = "logistic"
     reg: Annotated[float | Schedule, number_or_schedule()] = 5e-3
-    temperature: Annotated[float | Schedule, number_or_schedule()] = 0.0
+    temperature: Annotated[float | Schedule, number_or_schedule(own=True)] = 0.0
     output_scale: Annotated[float, Field(strict=True, ge=1e-15, le=1e15)] = 1.0
     parameters: Parameters = None
 
@@ -235,6 +237,8 @@ class Dynamics(Section):
     friction: Number = 1.0
     batch: Count | None = None
     rates: Annotated[list[float], pair("of u and of w")] = [1.0, 1.0]
+    noise: Annotated[list[float], pair("of u and of w")] = [1.0, 1.0]
+    label_noise: Number = 0.0
     cooled_at: CountOrZero | None = None
     births: CountOrZero = 64
     fit_masses: Flag = True
@@ -317,7 +321,7 @@ class Config(Section):
         needed = self.run.stop_when.relative_gap
         if needed is not None and not self.record.gap:
             raise ValueError(f"run.stop_when.relative_gap = {needed!r}: needs record.gap = true")
-        if self.record.gap and Schedule.of(self.objective.temperature).end > 0:
+        if self.record.gap and _ends(self.objective.temperature)[-1] > 0:
             raise ValueError("record.gap = true: bounds L at temperature 0; objective.temperature must be or end at 0")
         return self
 

@@ -17,6 +17,7 @@ from ..errors import DivergenceError
 from ..losses import Loss
 from ..neuron import Neuron
 from ..problem import Problem
+from ..schedules import OwnSchedule
 from ..storage.lock import RunLock, locked
 from ..storage.versions import BITS
 from .checkpoint import Keeper, NoKeeper, announce_failure
@@ -166,7 +167,8 @@ def simulate(
 
 def _implicit(problem: Problem) -> bool:
     """Whether a run that names no dynamics takes implicit steps."""
-    return _is_known(problem) and problem.temperature.start == problem.temperature.end == 0
+    tau = problem.temperature
+    return _is_known(problem) and tau.start == tau.end == 0 and not isinstance(tau, OwnSchedule)
 
 
 def _is_known(problem: Problem) -> bool:
@@ -193,6 +195,7 @@ def resume(
     dynamics: Dynamics | None = None,
     loss: Loss | None = None,
     neuron: Neuron | None = None,
+    temperature: Callable[[int], float] | None = None,
     measures: WantedMeasures | None = None,
     callback: Callback | None = None,
     max_time: float | None = None,
@@ -209,7 +212,7 @@ def resume(
         The run file.
     until, more : int, optional
         To this step, or by so many; by default to the run's own end.
-    dynamics, loss, neuron : Dynamics, Loss, Neuron, optional
+    dynamics, loss, neuron, temperature : Dynamics, Loss, Neuron, callable, optional
         The run's own, again, where they are of the user's making.
     measures : mapping or sequence, optional
         Functions, and objects `Measure`, again: columns of what is not given go on with NaN.
@@ -241,7 +244,8 @@ def resume(
     7
     """
     with RunLock(path, force):
-        run = load(path, dynamics=dynamics, loss=loss, neuron=neuron, fall_back=True)
+        given: dict[str, Any] = {"dynamics": dynamics, "loss": loss, "neuron": neuron, "temperature": temperature}
+        run = load(path, **given, fall_back=True)
         run.end_at(until, more)
         run.also_measure(sort_measures(measures))
         return run_to_end(

@@ -6,7 +6,7 @@ cannot make the object, which is given again by hand and compared with what the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..errors import InputError, RunFileError
 from ..losses import LOSSES as OUR_LOSSES
 from ..losses import Loss
 from ..neuron import ACTIVATIONS, Neuron, get_neuron, qualified
-from ..schedules import Schedule
+from ..schedules import OwnSchedule, Schedule
 from . import config as configuration
 from .values import is_qualified
 
@@ -147,6 +147,27 @@ def neuron_of(section: configuration.Neuron, neuron: Neuron | None = None, where
     return section.activation
 
 
+def temperature_of(
+    section: configuration.Objective, temperature: Callable[[int], float] | None = None, where: str = ""
+) -> Any:
+    """The temperature of a configuration's section: the function given, if it is the one named there, else as it says.
+
+    RunFileError: another one is given, or the user's own is named and none is given.
+    """
+    said = section.temperature
+    if temperature is not None:
+        given = OwnSchedule.of_function(temperature)
+        if not isinstance(said, OwnSchedule) or said != given:
+            raise RunFileError(f"{where}: objective.temperature is {_shown(said)}; the function given is {given.shape}")
+        return given
+    if isinstance(said, OwnSchedule):
+        raise RunFileError(
+            f"{where}: its temperature is {said.shape}, a function of a Python program; "
+            "give it there: load(path, temperature=…), resume(path, temperature=…)"
+        )
+    return said
+
+
 def check_known(dynamics: Dynamics, where: str) -> None:
     """RunFileError: a dynamics that is named in the file and was not given."""
     if isinstance(dynamics, UnknownDynamics):
@@ -173,6 +194,8 @@ def _comparable(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, OwnSchedule):
+        return value.shape
     if isinstance(value, Schedule):
         return repr(value.end if value.shape == "constant" else value.as_table())
     return value if isinstance(value, str) else "none" if value is None else repr(value)

@@ -26,7 +26,7 @@ from ..storage import run_file
 from ..storage.hdf5 import Stream
 from .config import Config
 from .measures import Taker, Wanted, columns, sort_measures
-from .qualified_names import dynamics_of, loss_of, neuron_of
+from .qualified_names import dynamics_of, loss_of, neuron_of, temperature_of
 from .snapshots import Snapshot, Snapshots, from_content
 from .toml import parse_config, to_toml
 from .trace import Occasional, Trace, occasional_gap, occasional_test_error
@@ -160,6 +160,7 @@ def load(
     dynamics: Dynamics | None = None,
     loss: Loss | None = None,
     neuron: Neuron | None = None,
+    temperature: Callable[[int], float] | None = None,
     fall_back: bool = False,
     ranks: Alone = ALONE,
 ) -> Run:
@@ -175,6 +176,8 @@ def load(
         The same for its loss, which is always needed.
     neuron : Neuron, optional
         The same for its neuron, always needed too.
+    temperature : callable, optional
+        The same for a function that τ is of the step.
     fall_back : bool
         Whether the generation before takes the place of a damaged file; `recovered` says so.
     ranks : Alone
@@ -189,7 +192,7 @@ def load(
     ------
     RunFileError
         A file that is missing, damaged, not a run, of a newer format, or whose parts do not belong together; a
-        dynamics, loss or neuron that is not the one of the file.
+        dynamics, loss, neuron or temperature that is not the one of the file.
 
     Examples
     --------
@@ -218,6 +221,7 @@ def load(
         config,
         loss=loss_of(config.objective, loss, str(path)),
         neuron=neuron_of(config.neuron, neuron, str(path)),
+        temperature=temperature_of(config.objective, temperature, str(path)),
     )
     ensemble = Ensemble.empty(
         *sizes, ranks=ranks, seed=content.seed, step=content.step, time=content.time, memory=content.memory
@@ -299,16 +303,20 @@ def check_ranks(config: Config, ranks: Alone) -> None:
 
 
 def problem_of(
-    config: Config, dataset: Dataset, loss: Loss | str | None = None, neuron: Neuron | str | None = None
+    config: Config,
+    dataset: Dataset,
+    loss: Loss | str | None = None,
+    neuron: Neuron | str | None = None,
+    temperature: Any = None,
 ) -> Problem:
-    """The problem that a configuration poses on these data; `loss` and `neuron` where they are not ours."""
+    """The problem that a configuration poses on these data; `loss`, `neuron`, `temperature` where they are not ours."""
     objective = config.objective
     return Problem(
         dataset.X,
         dataset.y.view(Recorded),
         loss=objective.loss if loss is None else loss,
         reg=objective.reg,
-        temperature=objective.temperature,
+        temperature=objective.temperature if temperature is None else temperature,
         neuron=config.neuron.activation if neuron is None else neuron,
         penalty=config.penalty.model_dump(),
         output_scale=objective.output_scale,

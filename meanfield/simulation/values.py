@@ -13,10 +13,10 @@ from pydantic import AfterValidator, Field, PlainValidator
 
 from ..errors import InputError, did_you_mean
 from ..runtime.durations import parse_duration
-from ..schedules import Schedule
+from ..schedules import OwnSchedule, Schedule
 
 
-def number_or_schedule(positive: bool = False, auto: bool = False) -> PlainValidator:
+def number_or_schedule(positive: bool = False, auto: bool = False, own: bool = False) -> PlainValidator:
     words = "a number or a schedule {shape, start, end, steps}" + (', or "auto"' if auto else "")
     bound = "positive, and no denormal number" if positive else "at least 0, and no denormal number"
 
@@ -27,6 +27,8 @@ def number_or_schedule(positive: bool = False, auto: bool = False) -> PlainValid
             raise ValueError(f"must be {words}")
         if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
             raise ValueError("must be finite")
+        if own and isinstance(value, Mapping) and value.keys() == {"shape"} and is_qualified(str(value["shape"])):
+            return OwnSchedule(str(value["shape"]))
         schedule = Schedule.of(value)
         if any(end < sys.float_info.min and (positive or end != 0) for end in (schedule.start, schedule.end)):
             raise ValueError(f"must be {bound}")
