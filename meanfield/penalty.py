@@ -45,7 +45,7 @@ class Penalty:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < math.inf:
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
                 raise InputError(f"penalty.{field.name} = {value!r}: must be a finite number, at least 0")
             object.__setattr__(self, field.name, float(value))
 

@@ -211,7 +211,7 @@ def _by_layer(name: str, value: Any) -> tuple[float, float]:
 
 
 def _is_rate(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < math.inf
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf
 
 
 def check_rate(name: str, value: float) -> None:
