@@ -1,4 +1,4 @@
-"""The closed-form ReLU neural tangent kernel and what is learned with it: matrices in, predictions out.
+"""The neural tangent kernel, closed-form for relu, and what is learned with it: matrices in, predictions out.
 
 May import: of the engine nothing but runtime. Names are imported on first use.
 """
@@ -16,6 +16,7 @@ _HOME = {
     "gram": ("ReluKernel", "relu_nngp", "relu_ntk"),
     "interpolation": ("Interpolation",),
     "logistic": ("Logistic", "logistic_path"),
+    "neuron_kernel": ("NeuronKernel", "neuron_nngp", "neuron_ntk"),
     "lower_bound": ("margin_cap", "margin_cap_limit", "paper_data", "split_exact", "split_predictor", "split_sampled"),
     "select": ("Selection", "best"),
     "solve": ("Ridge", "RidgePath", "class_targets", "margins", "reg_path"),
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # the same, for type checkers
     from .interpolation import Interpolation
     from .logistic import Logistic, logistic_path
     from .lower_bound import margin_cap, margin_cap_limit, paper_data, split_exact, split_predictor, split_sampled
+    from .neuron_kernel import NeuronKernel, neuron_nngp, neuron_ntk
     from .select import Selection, best
     from .solve import Ridge, RidgePath, class_targets, margins, reg_path
     from .svm import SVM

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .gram import ReluKernel
 from .interpolation import Interpolation
 from .logistic import Logistic
+from .neuron_kernel import NeuronKernel
 from .select import Selection, best
 from .solve import Predictor, Ridge, class_targets
 from .svm import SVM
@@ -23,6 +24,7 @@ class _NTKEstimator(BaseEstimator):
     def __init__(
         self,
         *,
+        neuron: Any = "relu",
         depth: int = 2,
         w_std: float = 1.0,
         u_std: float = 1.0,
@@ -30,11 +32,15 @@ class _NTKEstimator(BaseEstimator):
         reg: float | str = "auto",
         threads: int | None = None,
     ) -> None:
-        self.depth, self.w_std, self.u_std, self.train = depth, w_std, u_std, train
+        self.neuron, self.depth, self.w_std, self.u_std, self.train = neuron, depth, w_std, u_std, train
         self.reg, self.threads = reg, threads
 
-    def _kernel(self) -> ReluKernel:
-        return ReluKernel(self.depth, self.w_std, self.u_std, self.train)
+    def _kernel(self) -> ReluKernel | NeuronKernel:
+        if isinstance(self.neuron, str) and self.neuron == "relu":
+            return ReluKernel(self.depth, self.w_std, self.u_std, self.train)
+        if self.depth != 2:
+            raise ValueError(f"depth = {self.depth!r}: expected 2, the only depth for another neuron than relu")
+        return NeuronKernel(self.neuron, self.w_std, self.u_std, self.train)
 
     def _fit_targets(self, X: np.ndarray, targets: np.ndarray, method: str, loss: str) -> None:
         K = self._kernel().gram(X, threads=self.threads)
@@ -50,14 +56,16 @@ class _NTKEstimator(BaseEstimator):
 
 
 class NTKRegressor(RegressorMixin, _NTKEstimator):
-    """Kernel ridge regression with the ReLU neural tangent kernel of `relu_ntk`, as a scikit-learn estimator.
+    """Kernel ridge regression with the neural tangent kernel of `NeuronKernel`, as a scikit-learn estimator.
 
     There is no bias: append a constant feature for one.
 
     Parameters
     ----------
+    neuron : str or meanfield.Neuron
+        As of `NeuronKernel`.
     depth : int
-        Layers of weights, at least 2.
+        Layers of weights, at least 2; 2 for another neuron than relu.
     w_std, u_std : float
         Standard deviations of the weights after the first layer, and in it; see `ReluKernel`.
     train : "all", "first" or "last"
@@ -154,7 +162,7 @@ class NTKRegressor(RegressorMixin, _NTKEstimator):
 
 
 class NTKClassifier(ClassifierMixin, _NTKEstimator):
-    """Classification with the ReLU neural tangent kernel of `relu_ntk`, as a scikit-learn estimator.
+    """Classification with the neural tangent kernel of `NeuronKernel`, as a scikit-learn estimator.
 
     Two classes are ±1, more have one output each. There is no bias: append a constant feature for one.
 
@@ -162,8 +170,10 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
     ----------
     method : "ridge", "logistic" or "svm"
         `Ridge` (reg 0: `Interpolation`), `Logistic` or `SVM`.
+    neuron : str or meanfield.Neuron
+        As of `NeuronKernel`.
     depth : int
-        Layers of weights, at least 2.
+        Layers of weights, at least 2; 2 for another neuron than relu.
     w_std, u_std : float
         Standard deviations of the weights after the first layer, and in it; see `ReluKernel`.
     train : "all", "first" or "last"
@@ -202,6 +212,7 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
         self,
         *,
         method: str = "ridge",
+        neuron: Any = "relu",
         depth: int = 2,
         w_std: float = 1.0,
         u_std: float = 1.0,
@@ -209,7 +220,7 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
         reg: float | str = "auto",
         threads: int | None = None,
     ) -> None:
-        super().__init__(depth=depth, w_std=w_std, u_std=u_std, train=train, reg=reg, threads=threads)
+        super().__init__(neuron=neuron, depth=depth, w_std=w_std, u_std=u_std, train=train, reg=reg, threads=threads)
         self.method = method
 
     def fit(self, X: Any, y: Any) -> Self:

@@ -1,4 +1,4 @@
-"""Networks of finite width: their empirical tangent kernel, and random ReLU features under a trained last layer."""
+"""Networks of finite width: their empirical tangent kernel, and random features under a trained last layer."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .gram import as_points
+from .neurons import find_neuron
 from .solve import Ridge
+from .tiles import as_points
 
 
 def empirical_ntk(
@@ -15,6 +16,7 @@ def empirical_ntk(
     Z: np.ndarray | None = None,
     *,
     width: int,
+    neuron: Any = "relu",
     depth: int = 2,
     w_std: float = 1.0,
     u_std: float = 1.0,
@@ -22,7 +24,7 @@ def empirical_ntk(
 ) -> np.ndarray:
     """Σ over all weights of ∂f(x)/∂θ · ∂f(z)/∂θ at one random initialization of the network of `gram.py`.
 
-    As the width grows this tends to `relu_ntk`, with deviations of order 1/√width.
+    As the width grows this tends to `relu_ntk`, or to `neuron_ntk` in depth 2, with deviations of order 1/√width.
 
     Parameters
     ----------
@@ -32,6 +34,8 @@ def empirical_ntk(
         By default X.
     width : int
         Units in each hidden layer, at least 1.
+    neuron : str or meanfield.Neuron
+        As of `NeuronKernel`, here in any depth.
     depth : int
         Layers of weights, at least 2.
     w_std, u_std : float
@@ -68,29 +72,30 @@ def empirical_ntk(
     U = u_std * rng.standard_normal((X.shape[1], width))
     W = [w_std * rng.standard_normal((width, width)) / np.sqrt(width) for _ in range(depth - 2)]
     w = w_std * rng.standard_normal(width) / np.sqrt(width)
-    inputs, open_ = [points], []
+    inputs, slopes, evaluate = [points], [], find_neuron(neuron).evaluate
     h = points @ U
     for weights in [*W, None]:
-        open_.append(h > 0)
-        inputs.append(np.maximum(h, 0))
+        value, slope = evaluate(h)
+        inputs.append(value)
+        slopes.append(slope)
         if weights is not None:
             h = inputs[-1] @ weights
     # From here on the 1/√width of the layers after the first is carried by the inputs of those layers.
     left, right = (slice(None), slice(None)) if Z is None else (slice(len(X)), slice(len(X), None))
     kernel = inputs[-1][left] @ inputs[-1][right].T / width
-    back = open_[-1] * w
+    back = slopes[-1] * w
     for l in range(depth - 2, -1, -1):
         scale = 1.0 if l == 0 else 1 / width
         kernel += scale * (inputs[l][left] @ inputs[l][right].T) * (back[left] @ back[right].T)
         if l > 0:
-            back = open_[l - 1] * (back @ W[l - 1].T)
+            back = slopes[l - 1] * (back @ W[l - 1].T)
     return kernel
 
 
 class RandomFeatures:
-    """m ReLU features with a fixed random first layer, and ridge on the layer above: φ(x) = relu(U x)/√m.
+    """m random features with a fixed first layer, relu(U x)/√m or another neuron's, and ridge on the layer above.
 
-    The feature product tends to `relu_ntk(..., train="last")` as m grows.
+    The feature product tends to `neuron_ntk(..., train="last")` as m grows.
 
     Parameters
     ----------
@@ -102,6 +107,8 @@ class RandomFeatures:
         Standard deviation of the entries of U.
     seed : int
         Of U.
+    neuron : str or meanfield.Neuron
+        As of `NeuronKernel`.
 
     Attributes
     ----------
@@ -127,13 +134,13 @@ class RandomFeatures:
     array([ 1., -1., -1.,  1.])
     """
 
-    def __init__(self, m: int, reg: float = 1.0, *, u_std: float = 1.0, seed: int = 0) -> None:
+    def __init__(self, m: int, reg: float = 1.0, *, u_std: float = 1.0, seed: int = 0, neuron: Any = "relu") -> None:
         if m < 1:
             raise ValueError(f"m = {m}: expected at least 1 feature")
-        self.m, self.reg, self.u_std, self.seed = m, reg, u_std, seed
+        self.m, self.reg, self.u_std, self.seed, self.neuron = m, reg, u_std, seed, neuron
 
     def features(self, X: np.ndarray) -> np.ndarray:
-        """φ(X).
+        """The features of points, divided by √m.
 
         Parameters
         ----------
@@ -157,7 +164,7 @@ class RandomFeatures:
         """
         X = as_points(X, "X")
         U = self.u_std * np.random.default_rng(self.seed).standard_normal((self.m, X.shape[1]))
-        return np.maximum(X @ U.T, 0) / np.sqrt(self.m)
+        return find_neuron(self.neuron).evaluate(X @ U.T)[0] / np.sqrt(self.m)
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> RandomFeatures:
         """Ridge on the features, through the smaller of the (n, n) and the (m, m) system.

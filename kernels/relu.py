@@ -133,6 +133,19 @@ def _kappas(c: float, z: float) -> tuple[float, float, float]:
 
 
 @compiled
+def _both_kappas(c: np.ndarray, z: np.ndarray, kappa0: np.ndarray, kappa1: np.ndarray) -> None:
+    for j in range(c.size):
+        kappa0[j], kappa1[j], _ = _kappas(c[j], z[j])
+
+
+def kappas(c: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """κ₀ and κ₁ of cosines c and z = (1 − |c|)/2, arrays of one shape."""
+    kappa0, kappa1 = np.empty(c.shape), np.empty(c.shape)
+    _both_kappas(c.ravel(), z.ravel(), kappa0.reshape(-1), kappa1.reshape(-1))
+    return kappa0, kappa1
+
+
+@compiled
 def layers(
     c: np.ndarray,
     z: np.ndarray,

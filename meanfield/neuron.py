@@ -1,7 +1,7 @@
 """Neurons Φ(θ; x) = w φ(u·x): which activation φ a network is made of.
 
-May import: the errors and the engine. The built-in activations are made of the engine's own arithmetic, the same bits
-on every machine; one of the user's own has the bits that its functions have.
+May import: the errors, formulas and the engine. The built-in activations, and those of formulas, are made of the
+engine's own arithmetic, the same bits on every machine; one of the user's own has the bits that its functions have.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .engine.composition import compose
 from .engine.elementary import (
     decay_one,
     erf_one,
@@ -26,6 +27,7 @@ from .engine.elementary import (
 )
 from .engine.engine import Activation
 from .errors import InputError, did_you_mean
+from .formula import is_formula, read_formula
 
 Function = Callable[[float], float]
 
@@ -120,6 +122,8 @@ class Neuron:
     activation, derivative : callable
         As given.
     name : str
+    formula : str or None
+        What it was read from (`from_formula`); a run file keeps it, so that nothing need be given again.
 
     Raises
     ------
@@ -148,21 +152,70 @@ class Neuron:
                 raise InputError(f"neuron: {what} = {function!r}: must be a function of one number")
         self.activation, self.derivative = activation, derivative
         self.name = qualified(activation) if name is None else name
+        self.formula: str | None = None
         self._code = Activation(activation, derivative)
         _check(self)
+
+    @classmethod
+    def from_formula(cls, text: str) -> Neuron:
+        """The neuron of a line such as "tanh(z) + 0.1*z", with the derivative by the rules of calculus.
+
+        It has the same bits on every machine, as the built-in ones have. `get_neuron`, `Problem` and a configuration
+        take the line itself.
+
+        Parameters
+        ----------
+        text : str
+            Of numbers, z, + − * /, whole powers (z**2), parentheses and relu, abs, tanh, erf, logistic, softplus,
+            gauss (e^{−z²}), sin and cos. It is read, not run.
+
+        Returns
+        -------
+        Neuron
+
+        Raises
+        ------
+        InputError
+            In one line, what is not understood, or is not finite near 0.
+
+        Examples
+        --------
+        >>> from meanfield import Neuron
+        >>> value, slope = Neuron.from_formula("z**2 - abs(z)/2").evaluate([3.0, -1.0])
+        >>> value.tolist(), slope.tolist()
+        ([7.5, 0.5], [5.5, -1.5])
+        """
+        neuron = cls(*compose(read_formula(text)), name=text)
+        neuron.formula = text
+        return neuron
+
+    def __reduce__(self) -> Any:
+        return (get_neuron, (self.formula,)) if self.formula else super().__reduce__()
 
     @classmethod
     def _built_in(cls, name: str) -> Neuron:
         """One of ours, whose laws are tested and not checked again."""
         neuron = cls.__new__(cls)
         neuron.activation, neuron.derivative = ACTIVATIONS[name]
-        neuron.name, neuron._code = name, Activation(*ACTIVATIONS[name])
+        neuron.name, neuron.formula, neuron._code = name, None, Activation(*ACTIVATIONS[name])
         return neuron
 
     @property
     def is_relu(self) -> bool:
         """Whether it is the built-in relu, for which the passes keep activation bits and the references are proven."""
         return self.activation is _relu
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it is one of ours, which its name alone tells.
+
+        Examples
+        --------
+        >>> from meanfield.neuron import get_neuron
+        >>> get_neuron("erf").is_built_in
+        True
+        """
+        return ACTIVATIONS.get(self.name) == (self.activation, self.derivative)
 
     @property
     def passes(self) -> Activation | None:
@@ -209,6 +262,25 @@ class Neuron:
         return all(bool(np.all(np.abs(values - c * at_z) <= 1e-12 * np.abs(c * z))) for c, values in scaled)
 
     @functools.cached_property
+    def sides(self) -> tuple[float, float] | None:
+        """φ(1) and φ(−1) of a built-in positively homogeneous neuron, φ(z) = φ(1) relu(z) + φ(−1) relu(−z); else None.
+
+        What is proven of such neurons rests on them. One of the user's own is known at some places only.
+
+        Examples
+        --------
+        >>> from meanfield.neuron import get_neuron
+        >>> get_neuron("leaky_relu").sides, get_neuron("tanh").sides
+        ((1.0, -0.01), None)
+        """
+        if self.is_relu:
+            return 1.0, 0.0
+        if not (self.is_built_in and self.is_homogeneous):
+            return None
+        right, left = self.evaluate([1.0, -1.0])[0]
+        return float(right), float(left)
+
+    @functools.cached_property
     def growth(self) -> float:
         """The power with which |φ| grows between 2¹⁰ and 2²⁰, on the side where it grows faster.
 
@@ -253,6 +325,21 @@ class Neuron:
                 "for any neuron there are the objective, the errors and the drift of a trace"
             )
 
+    def require_sides(self, reference: str) -> tuple[float, float]:
+        """`sides`, where a reference needs them.
+
+        Raises
+        ------
+        InputError
+            In one line with the names of the reference and the neuron, and what there is for any neuron.
+        """
+        if self.sides is None:
+            raise InputError(
+                f"{reference} knows the positively homogeneous neurons relu and leaky_relu only, not {self.name!r}; "
+                "for any neuron there are the objective and an estimate of the gap by `certify`"
+            )
+        return self.sides
+
     def require_homogeneous(self, reference: str) -> None:
         """Check that the neuron is positively 2-homogeneous, where a reference rests on that.
 
@@ -267,6 +354,20 @@ class Neuron:
                 "for any neuron there are the objective, the errors and the drift of a trace"
             )
 
+    def require_linear_growth(self, reference: str) -> None:
+        """Check that φ grows at most linearly, where a reference needs a minimum of L to exist.
+
+        Raises
+        ------
+        InputError
+            In one line with the names of the reference and the neuron, and the reason.
+        """
+        if not self.is_relu and self.growth > _LINEAR:
+            raise InputError(
+                f"{reference} needs a neuron that grows at most quadratically in its weights, which {self.name!r} does "
+                "not: few particles of large weights fit anything at a vanishing penalty; there is the objective"
+            )
+
     def __repr__(self) -> str:
         return f"Neuron({self.name!r})"
 
@@ -278,7 +379,7 @@ def qualified(function: Any) -> str:
 
 @functools.cache
 def _named(name: str) -> Neuron:
-    return Neuron._built_in(name)
+    return Neuron._built_in(name) if name in ACTIVATIONS else Neuron.from_formula(name)
 
 
 def get_neuron(neuron: Any) -> Neuron:
@@ -288,7 +389,7 @@ def get_neuron(neuron: Any) -> Neuron:
     ----------
     neuron : str or Neuron
         "relu", "leaky_relu" (slope 0.01 below 0), "tanh", "erf", "softplus", "gelu", "relu2" (relu²), "sine",
-        "quadratic" (z²), or a `Neuron`.
+        "quadratic" (z²), a formula such as "tanh(z) + 0.1*z" (`Neuron.from_formula`), or a `Neuron`.
 
     Returns
     -------
@@ -297,7 +398,7 @@ def get_neuron(neuron: Any) -> Neuron:
     Raises
     ------
     InputError
-        Neither a known name (the nearest is suggested) nor such an object.
+        Neither a known name (the nearest is suggested), nor a formula, nor such an object.
 
     Examples
     --------
@@ -309,7 +410,7 @@ def get_neuron(neuron: Any) -> Neuron:
         return neuron
     if not isinstance(neuron, str):
         raise InputError(f"neuron = {neuron!r}: must be one of {', '.join(ACTIVATIONS)}, or an object of Neuron")
-    if neuron not in ACTIVATIONS:
+    if neuron not in ACTIVATIONS and not is_formula(neuron):
         hint = did_you_mean(neuron, ACTIVATIONS)
         raise InputError(f"neuron {neuron!r} is unknown: must be one of {', '.join(ACTIVATIONS)}{hint}")
     return _named(neuron)

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import plots
 from .diagnostics.basic import error_on_test_set, normalized_margin
-from .errors import InputError
+from .errors import InputError, printable
 from .optimality.certificate import certify
 from .optimality.free_energy_gap import certify_free_energy
 from .simulation.output import quoted
@@ -68,9 +68,10 @@ def html(run: Run, name: str, *, seconds: float = 3.0) -> str:
     config = run.config
     title = f"{name}: {config.data.source}, m = {run.ensemble.m}, {short_name(config.dynamics.method)}"
     state = "finished" if run.ensemble.step >= config.run.steps else "unfinished"
+    settings = "\n".join(map(_escaped, settable(run).split("\n")))
     sections = [
-        f"<h1>{escape(name)}</h1>",
-        f'<p class="quiet">{escape(config.data.source)}, n = {run.problem.n}, d = {run.problem.d}, m = '
+        f"<h1>{_escaped(name)}</h1>",
+        f'<p class="quiet">{_escaped(config.data.source)}, n = {run.problem.n}, d = {run.problem.d}, m = '
         f"{run.ensemble.m}; {short_name(config.objective.loss)} loss, {short_name(config.neuron.activation)} neurons, "
         f"{short_name(config.dynamics.method)}; "
         f"{state} at step "
@@ -82,7 +83,7 @@ def html(run: Run, name: str, *, seconds: float = 3.0) -> str:
         "<h2>Figures</h2>",
         f'<div class="figures">{"".join(_figures(run))}</div>',
         "<h2>Configuration</h2>",
-        f"<pre>{escape(settable(run))}</pre>",
+        f"<pre>{settings}</pre>",
         "<h2>How to reproduce it</h2>",
         _recipe(run, name),
         "<h2>Made with</h2>",
@@ -92,14 +93,19 @@ def html(run: Run, name: str, *, seconds: float = 3.0) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_CSS}</style></head>\n<body>\n"
+        f"<title>{_escaped(title)}</title><style>{_CSS}</style></head>\n<body>\n"
         + "\n".join(sections)
         + "\n</body></html>\n"
     )
 
 
+def _escaped(text: str) -> str:
+    """One line of text as it stands in the page: without markup, and without signs that hide or turn what follows."""
+    return escape(printable(text))
+
+
 def _table(rows: Iterable[tuple[str, Any]]) -> str:
-    body = "".join(f"<tr><td>{escape(str(name))}</td><td>{escape(_text(value))}</td></tr>" for name, value in rows)
+    body = "".join(f"<tr><td>{_escaped(str(name))}</td><td>{_escaped(_text(value))}</td></tr>" for name, value in rows)
     return f"<table>{body}</table>"
 
 
@@ -137,7 +143,7 @@ def _certificate(run: Run, seconds: float) -> str:
             return _free_energy(run)
         found = certify(run.problem, run.ensemble, seconds=seconds)
     except InputError as error:
-        return f'<p class="quiet">None: {escape(str(error))}</p>'
+        return f'<p class="quiet">None: {_escaped(str(error))}</p>'
     kind = " (proven)" if found.rigorous else " (estimate)"
     rows: list[tuple[str, Any]] = [
         ("objective L", found.primal),
@@ -152,7 +158,7 @@ def _certificate(run: Run, seconds: float) -> str:
         else "The bound is an estimate: it rests on the highest pull that a search found, not on a proof that there "
         "is none higher."
     )
-    return _table(rows) + f'<p class="quiet">{meaning} Method: {escape(found.method)}, {found.seconds:.1f} s.</p>'
+    return _table(rows) + f'<p class="quiet">{meaning} Method: {_escaped(found.method)}, {found.seconds:.1f} s.</p>'
 
 
 def _free_energy(run: Run) -> str:
@@ -163,7 +169,7 @@ def _free_energy(run: Run) -> str:
         ("free-energy gap of the Gibbs measure of its residual", found.gap),
         ("Gibbs consistency ‖f(a) − f‖ / ‖f‖", found.consistency),
     ]
-    how = f"An estimate at temperature {found.temperature:.3g}. Method: {escape(found.method)}."
+    how = f"An estimate at temperature {found.temperature:.3g}. Method: {_escaped(found.method)}."
     return _table(rows) + f'<p class="quiet">{how}</p>'
 
 
@@ -180,19 +186,22 @@ def _figures(run: Run) -> Iterable[str]:
         plots.save_image(figure, image)
         data = base64.b64encode(image.getvalue()).decode()
         yield (
-            f'<figure><img alt="{escape(caption)}" src="data:image/svg+xml;base64,{data}">'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
+            f'<figure><img alt="{_escaped(caption)}" src="data:image/svg+xml;base64,{data}">'
+            f"<figcaption>{_escaped(caption)}</figcaption></figure>"
         )
 
 
 def settable(run: Run) -> str:
-    """The run's configuration as TOML that `meanfield run` takes: sizes that come with a file are refused beside it."""
+    """The run's configuration as TOML that `meanfield run` takes: it refuses sizes beside a file that brings them, and
+    adds a bias to the features itself."""
     brought = {
         "data": ("n", "d", "n_test") if run.config.data.external else (),
         "ensemble": ("m",) if run.config.ensemble.external else (),
     }
     lines, section = [], ""
-    for line in to_toml(run.config).splitlines():
+    data = run.config.data
+    plain = run.config.model_copy(update={"data": data.model_copy(update={"d": data.d - data.bias})})
+    for line in to_toml(plain).rstrip("\n").split("\n"):
         section = line.strip("[]") if line.startswith("[") else section
         if line.partition(" = ")[0] not in brought.get(section, ()):
             lines.append(line)
@@ -201,7 +210,7 @@ def settable(run: Run) -> str:
 
 def _recipe(run: Run, name: str) -> str:
     """How to make the same run again."""
-    config, shown = run.config, escape(repr(name))
+    config, shown = run.config, _escaped(repr(name))
     if config.data.source == "arrays" or config.ensemble.init == "given":
         own = [
             f"{key}=…"
@@ -213,17 +222,17 @@ def _recipe(run: Run, name: str) -> str:
             if is_qualified(value)
         ]
         needed = "".join(f", {argument}" for argument in own)
-        command = f"meanfield resume {escape(quoted(name))} --more 1000"
+        command = f"meanfield resume {_escaped(quoted(name))} --more 1000"
         go_on = f"meanfield.resume({shown}, more=1000{needed})" if own else command
         return (
             "<p>The run was made in Python, from arrays that are kept in its file alone. "
             f"<code>meanfield.load({shown}{needed})</code> has them as <code>.problem</code>; going on: "
             f"<code>{go_on}</code>.</p>"
-            f'<p class="quiet">SHA-256 of the data: {escape(run.dataset.sha256)}</p>'
+            f'<p class="quiet">SHA-256 of the data: {_escaped(run.dataset.sha256)}</p>'
         )
     return (
         "<p>Save the configuration above as <code>config.toml</code>, then</p>"
         "<pre>meanfield run config.toml --out again.h5</pre>"
         "<p>On one type of processor, with the versions below, this gives the same bits.</p>"
-        f'<p class="quiet">SHA-256 of the data: {escape(run.dataset.sha256)}</p>'
+        f'<p class="quiet">SHA-256 of the data: {_escaped(run.dataset.sha256)}</p>'
     )

@@ -17,6 +17,7 @@ ORDER = [  # a folder, or a module beside them, imports only what stands before 
     "engine",
     "schedules",
     "losses",
+    "formula",
     "neuron",
     "penalty",
     "layers",

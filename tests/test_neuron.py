@@ -94,19 +94,20 @@ def refusals():
     field = Field(problem, ensemble.dtype)
     moments = field.predict(ensemble)
     return {
-        "certify": lambda: certify(problem, ensemble),
+        "certify": lambda: certify(problem, ensemble, method="proven"),
+        "until": lambda: certify(problem, ensemble, until_gap=0.1),
         "optimum": lambda: exact.optimum(problem),
         "gibbs": lambda: exact.gibbs(Problem(X, Y, neuron="tanh", temperature=0.1)),
         "critical": lambda: problem.critical_reg(),
         "implicit": lambda: Implicit().step(field, ensemble.copy(), moments),
         "quantiles": lambda: diagnostics.margin_quantiles(problem, moments),
         "stationarity": lambda: diagnostics.stationarity(field, ensemble, moments),
-        "leaky": lambda: certify(Problem(X, Y, neuron="leaky_relu"), ensemble),
+        "leaky": lambda: certify(Problem(X, Y, neuron="leaky_relu"), ensemble, keep=True),
     }
 
 
 @pytest.mark.parametrize(
-    "what", ["certify", "optimum", "gibbs", "critical", "implicit", "quantiles", "stationarity", "leaky"]
+    "what", ["certify", "until", "optimum", "gibbs", "critical", "implicit", "quantiles", "stationarity", "leaky"]
 )
 def test_theorems_about_relu_stay_theorems_about_relu(what):
     """One line that names the neuron and what there is instead."""

@@ -23,6 +23,7 @@ from ..runtime.communicator import ALONE, Alone, is_shared, ranks_wanted, world
 _COMMANDS = {
     "run": "run",
     "resume": "run",
+    "salvage": "salvage",
     "info": "show",
     "certify": "certify",
     "plot": "show",
@@ -35,6 +36,7 @@ _COMMANDS = {
 _HELP = {
     "run": "Simulate; without CONFIG the paper's problem.",
     "resume": "Go on with a run exactly where it stopped.",
+    "salvage": "A new run from what is whole of a damaged one.",
     "info": "Configuration, progress, last measures and integrity of a run.",
     "certify": "How far from the global minimum a run is at most.",
     "plot": "Figures of a run, or of several laid over each other.",

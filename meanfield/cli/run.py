@@ -54,9 +54,11 @@ def _options(function: Any) -> Any:
 @click.command()
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Run file to write (default: run-DATE-TIME.h5).")
-@click.option("--force", is_flag=True, help="Overwrite an existing file, or a lock left by another host.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file, also one that another host has locked.")
 @click.option("--set", "overrides", multiple=True, metavar="a.b=v", help="Override one key of the configuration.")
-@click.option("--ntk", is_flag=True, help="Fit the ReLU NTK to the same data and show it beside the network.")
+@click.option(
+    "--ntk", is_flag=True, help="Fit the NTK of the same neuron to the same data and show it beside the network."
+)
 @click.option("--plot", is_flag=True, help="Draw the convergence figure beside the run file.")
 @_options
 def run(
@@ -95,7 +97,9 @@ def run(
     begun = new_run_from_config(loaded, ranks=ranks)
     left = None if max_time is None else max(0.0, max_time - (time.monotonic() - began))
     progress = _progress(quiet, as_json)
-    result = run_to_end(begun, out, threads=threads, max_time=left, progress=progress, final_gap=not no_gap)
+    result = run_to_end(
+        begun, out, force=force, threads=threads, max_time=left, progress=progress, final_gap=not no_gap
+    )
     return _finish(out, result, as_json, quiet, ntk=ntk, plot=plot)
 
 
@@ -203,17 +207,17 @@ def _finish(out: Path, result: Any, as_json: bool, quiet: bool, *, ntk: bool = F
         return status
     if not result.saved:
         print(f"meanfield: error: the last state could not be saved to {out}", file=sys.stderr)
-    if ntk:
-        from ..studies.comparison import kernel_baseline
+    try:
+        if ntk:
+            from ..studies.comparison import kernel_baseline
 
-        try:
             baseline = kernel_baseline(run.problem)
-        except InputError as error:  # the run is done and kept all the same
-            print(f"meanfield: {error}", file=sys.stderr)
-    if plot:
-        from ..plots import write
+        if plot:
+            from ..plots import write
 
-        figures = write(run, out.parent, out.stem)
+            figures = write(run, out.parent, out.stem)
+    except InputError as error:  # the run is done and kept all the same
+        print(f"meanfield: {error}", file=sys.stderr)
     if as_json:
         kernel = {"ntk": baseline and vars(baseline)} if ntk else {}
         print_json({**keys, **kernel, **({"figures": figures} if plot else {})})

@@ -40,7 +40,7 @@ def info(path: Path, as_json: bool) -> int:
             }
         )
         return 0
-    print(to_toml(run.config))
+    print("\n".join(map(printable, to_toml(run.config).split("\n"))))
     print(network_table(run, keys))
     rows = len(run.trace.get("step", ()))
     print(f"\n{state}: step {run.ensemble.step} of {run.config.run.steps}, {rows} rows of trace")
@@ -157,7 +157,7 @@ def _overlay(runs: list[Any], folder: Path, stems: list[str], kind: str) -> Path
 @click.option("--set", "overrides", multiple=True, metavar="a.b=v", help="Override one key of the configuration.")
 @_as_json
 def ntk(source: Path | None, overrides: tuple[str, ...], as_json: bool) -> int:
-    """The kernel baseline: ridge regression with the closed-form ReLU NTK on the same data."""
+    """The kernel baseline: ridge regression with the NTK of the same neuron on the same data."""
     from ..studies.comparison import kernel_baseline
 
     problem = _problem(source, overrides)
@@ -171,6 +171,7 @@ def ntk(source: Path | None, overrides: tuple[str, ...], as_json: bool) -> int:
                 "method": found.method,
                 "n": found.n,
                 "reg": found.reg,
+                "kernel": found.kernel,
             }
         )
         return 0
@@ -178,7 +179,7 @@ def ntk(source: Path | None, overrides: tuple[str, ...], as_json: bool) -> int:
     print(
         table(
             [
-                (f"ReLU NTK, n = {found.n}", ""),
+                (f"{found.kernel}, n = {found.n}", ""),
                 ("train error", rate(found.train_error, classes)),
                 ("test error", rate(found.test_error, classes)),
                 ("margin / RKHS norm", f"{found.margin:.4g}"),

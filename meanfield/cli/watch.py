@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -77,6 +75,8 @@ def watch(path: Path, once: bool, every: float) -> int:
 
     What is shown is as of the last checkpoint (run.checkpoint_every): what came after it is not known yet.
     """
+    from ..storage.lock import writer
+
     state, seen = read(path), _identity(path)
     alive = writer(path)
     if once or not sys.stdout.isatty():
@@ -120,21 +120,6 @@ def _identity(path: Path) -> tuple[int, int, int]:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
     return found.st_mtime_ns, found.st_ino, found.st_size
-
-
-def writer(path: Path) -> str | None:
-    """Who is writing the run, by its signature beside it; None if nobody is. The lock itself is left alone."""
-    from ..storage.atomic import process_exists
-
-    try:
-        with open(os.path.realpath(path) + ".lock", "rb") as file:
-            holder = json.loads(file.read(4096))
-        host, pid = str(holder["host"]), int(holder["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if host != socket.gethostname():
-        return f"process {pid} on {host}"
-    return f"process {pid}" if pid > 0 and process_exists(pid) else None
 
 
 def screen(path: Path, state: State, alive: str | None, now: float) -> list[str]:

@@ -299,8 +299,13 @@ def drift_norm(field: Field, ensemble: Ensemble, moments: Moments) -> float:
     >>> round(diagnostics.drift_norm(field, ensemble, field.predict(ensemble)), 6)
     0.707107
     """
-    square, _ = field.engine.observe(ensemble.particles, field.residual(moments), field.problem.reg(ensemble.step))
-    return math.sqrt(square)
+    residual, reg = field.residual(moments), field.problem.reg(ensemble.step)
+    square, _ = field.engine.observe(ensemble.particles, residual, reg)
+    if math.isfinite(square):
+        return math.sqrt(square)
+    unit = max(reg, float(np.abs(residual).max()))  # its square is none of float32: ∇L' is linear in λ and the residual
+    square, _ = field.engine.observe(ensemble.particles, residual / unit, reg / unit)
+    return math.sqrt(square) * unit
 
 
 BASIC = frozenset(

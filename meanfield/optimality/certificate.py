@@ -35,6 +35,7 @@ from .branch_and_bound import MAX_DIMENSION
 from .budget import Budget
 from .conditional_gradient import Search, needed
 from .duality import dual_bound
+from .linearized_gap import LinearizedBound, linearized_bound
 from .proof import Proof, ProofRequest, Watch, prove
 from .sphere_ascent import Peaks, climb, distinct, pull
 from .sphere_bound import Leaf
@@ -69,6 +70,8 @@ class Certificate:
         The highest ‖G_a(u)‖ found.
     violation : float
         ‖G_r‖/2λ − 1 at the worst direction for the ensemble's own residual r; positive proves that it is not optimal.
+        For another neuron than relu and leaky_relu `direction` is the u, of any length, where ‖G_a(u)‖²/4λ − λ‖u‖² is
+        highest, the norms are ‖G_a(u)‖ there, and the violation is what the problem linearized at r can gain, over L.
     allowance : float
         How much of the lower bound was given up for rounding.
     proven_bound, proven_norm : float or None
@@ -155,7 +158,8 @@ def certify(
         The proven relative gap at which to stop; by default, where nothing much is left to gain.
     method : str
         "auto" takes an exact or tight proven bound where it can be had, else the estimate, with the proven bound
-        beside it; "exact" and "proven" insist; "estimate" skips the proof.
+        beside it; "exact" and "proven" insist; "estimate" skips the proof. For another neuron than relu and
+        leaky_relu there is the estimate alone, that of `optimality.linearized_gap`.
     threads : int, optional
         By default the cores that this process may use.
     seed : int
@@ -173,7 +177,8 @@ def certify(
     ------
     InputError
         An unknown method, effort, seconds or until_gap not positive, predictions that are not finite,
-        "exact" where it did not finish, a loss that lacks what is needed.
+        "exact" where it did not finish, a loss that lacks what is needed; for another neuron than relu and leaky_relu,
+        one that grows faster than linearly, or a proof asked for; `keep` for another than relu.
 
     Examples
     --------
@@ -197,12 +202,37 @@ def certify(
         raise InputError("ensemble: its predictions are not finite")
     particles = ensemble.sample(_looked_at(problem, request.effort))
 
+    if problem.neuron.sides is None:
+        return _of_any_neuron(linearized_bound(problem, ensemble, Moments(f, second), budget, seed=seed), reg, budget)
+
     def bounded() -> Certificate:
         search = Search(problem, reg, seed=seed, threads=threads, budget=budget)
         with single_threaded_blas():  # the proof's: its sums, too, shall not depend on the number of threads
             return _certify(search, particles, f, primal, request)
 
     return ensemble.span.ranks.once(bounded)
+
+
+def _of_any_neuron(found: LinearizedBound, reg: float, budget: Budget) -> Certificate:
+    """The estimate that rests on nothing of the neuron."""
+    return Certificate(
+        primal=found.primal,
+        lower_bound=found.lower_bound,
+        method="estimate",
+        rigorous=False,
+        reg=reg,
+        direction=found.u,
+        max_norm=found.pull,
+        best_norm=found.pull,
+        violation=found.excess / found.primal if found.primal > 0 else 0.0,
+        allowance=0.0,
+        proven_bound=None,
+        proven_norm=None,
+        estimated_bound=found.lower_bound,
+        dual=found.dual,
+        seconds=budget.seconds,
+        cut_short=budget.cut_short,
+    )
 
 
 class _Request(NamedTuple):
@@ -220,8 +250,11 @@ class _Request(NamedTuple):
             raise InputError(f"method = {method!r}: must be one of {', '.join(METHODS)}")
         if proof.until_gap is not None and not 0 < proof.until_gap < 1:
             raise InputError(f"until_gap = {proof.until_gap!r}: must be between 0 and 1")
-        problem.neuron.require_relu("certify")
         problem.require_plain("certify")
+        if proof.keep:
+            problem.neuron.require_relu("a proof that is kept")
+        if method in ("exact", "proven") or proof.until_gap is not None:
+            problem.neuron.require_sides("a proof")
         problem.loss.require("certify", *needed(problem.outputs))
         if method in ("exact", "proven"):
             problem.loss.require(f"certify with method {method!r}", "conjugate_magnitude")
@@ -236,13 +269,16 @@ def predictions(problem: Problem, ensemble: Ensemble, threads: int | None = None
     """f (n, C) and ∫‖θ‖² dρ, in float64 where that is affordable, else as the engine has them."""
     if ensemble.m * problem.n * problem.d > _DOUBLE:
         return tuple(
-            Engine(problem.X, problem.outputs, ensemble.dtype, threads).predict(ensemble.particles, keep=False)[:2]
+            Engine(problem.X, problem.outputs, ensemble.dtype, threads, problem.neuron.passes).predict(
+                ensemble.particles, keep=False
+            )[:2]
         )  # type: ignore[return-value]
     f, second = np.zeros((problem.n, problem.outputs)), 0.0
     with ensemble.gathered() as leads:
         for w, u in ensemble.blocks(1 << 12) if leads else ():
             w, u = w.astype(np.float64), u.astype(np.float64)
-            f += product(np.maximum(product(problem.X, u.T), 0.0), w)
+            z = product(problem.X, u.T)
+            f += product(np.maximum(z, 0.0) if problem.neuron.is_relu else problem.neuron.evaluate(z)[0], w)
             second += total(w * w) + total(u * u)
     return ensemble.span.ranks.broadcast((f / ensemble.m, second / ensemble.m))
 
@@ -296,7 +332,7 @@ def _directions(w: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def notable_directions(search: Search, w: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Unit directions (k, d) of these particles, the most pulled first, and of the heaviest 250 among them."""
     u, weight = _directions(w, u)
-    order = np.argsort(-pull(search.X, search.residual, u), kind="stable")
+    order = np.argsort(-pull(search.examples, search.point(search.residual), u), kind="stable")
     return u[order], u[np.argsort(-weight, kind="stable")[:250]]
 
 
@@ -377,8 +413,9 @@ def _own_directions(search: Search, w: np.ndarray, u: np.ndarray, count: int = 3
     """Directions of these particles: those that the residual pulls most, and some by their weight."""
     u, weight = _directions(w, u)
     size = max(1, (1 << 22) // search.problem.n)  # bounds the memory of ‖G‖ at all of them
-    parts = [pull(search.X, search.residual, u[k : k + size]) for k in range(0, len(u), size)]
-    search.budget.spend(0.25 * len(u) * search.X.size)
+    point = search.point(search.residual)
+    parts = [pull(search.examples, point, u[k : k + size]) for k in range(0, len(u), size)]
+    search.budget.spend(0.25 * len(u) * search.examples.size)
     pulled = np.argsort(-np.concatenate(parts or [weight]), kind="stable")[:count]
     lot = log(np.maximum(uniforms(0, Purpose.SEARCH, 1 << 40, len(u)), 1e-300)) / np.maximum(weight, 1e-300)
     return u[np.concatenate([pulled, np.argsort(-lot, kind="stable")[: count // 3]])]  # by weight, without replacement

@@ -20,6 +20,7 @@ from ..runtime.threads import default_threads
 from .budget import Budget
 from .duality import dual_bound
 from .group_lasso import Refit
+from .mirror import RELU, Mirror
 from .sliding import slid
 from .sphere_ascent import FittedStarts, Peaks, climb, distinct, merged, random_starts
 
@@ -31,7 +32,7 @@ _CAREFUL = 16  # highest peaks that are climbed from once more
 
 @dataclass(frozen=True, kw_only=True)
 class Optimum:
-    """A network of K neurons, f(x) = Σ_j w_j relu(u_j·x), and how close to the global minimum it is.
+    """A network of K neurons, f(x) = Σ_j w_j φ(u_j·x), and how close to the global minimum it is.
 
     There is no factor 1/m: as an ensemble of m = K the particles are √m w_j, √m u_j.
 
@@ -55,6 +56,8 @@ class Optimum:
         Whether a limit in seconds ended the search before its work was done.
     tolerance : float
         The relative gap that was asked for.
+    sides : tuple of float
+        φ(1) and φ(−1): (1, 0) for relu.
 
     Examples
     --------
@@ -80,6 +83,7 @@ class Optimum:
     seconds: float
     cut_short: bool = False
     tolerance: float = 0.0
+    sides: tuple[float, float] = RELU
 
     @property
     def gap(self) -> float:
@@ -98,7 +102,7 @@ class Optimum:
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """f (n, C), float64, at X (n, d)."""
-        return np.maximum(X @ self.u.T, 0.0) @ self.w
+        return Mirror(*self.sides).features(X @ self.u.T) @ self.w
 
 
 def needed(outputs: int) -> tuple[str, ...]:
@@ -109,7 +113,8 @@ def needed(outputs: int) -> tuple[str, ...]:
 class Search:
     """Fully corrective conditional gradient on a problem at one λ, round by round.
 
-    Rescaled so that the longest input has norm 1: relu(u·x) is homogeneous, so X/s with λ/s is the same problem.
+    Rescaled so that the longest input has norm 1: φ(u·x) is homogeneous, so X/s with λ/s is the same problem.
+    examples: where relu neurons pull as those of the problem do at X, under the dual points `point(a)`.
     """
 
     def __init__(
@@ -118,6 +123,8 @@ class Search:
         self.problem, self.budget = problem, budget or Budget()
         self.scale = float(row_norms(problem.X).max()) or 1.0
         self.X, self.reg = problem.X / self.scale, reg / self.scale
+        self.mirror = Mirror(*problem.neuron.require_sides("a search for the minimum"))
+        self.examples, self.point = self.mirror.examples(self.X), self.mirror.point
         self.loss, self.t, self.C = problem.loss, problem.targets, problem.outputs
         self.fitter = Refit(self.loss, self.t, self.C, self.reg, self.budget)
         self.seed, self.draws, self.threads = seed, 0, threads or default_threads()
@@ -132,7 +139,7 @@ class Search:
         return self.best[0] - self.lower
 
     def features(self, U: np.ndarray) -> np.ndarray:
-        return np.maximum(product(self.X, U.T), 0.0)
+        return self.mirror.features(product(self.X, U.T))
 
     def starts(self, count: int) -> np.ndarray:
         """Fresh random starts (count, d)."""
@@ -159,7 +166,8 @@ class Search:
 
     def climb(self, starts: np.ndarray, **care: int) -> Peaks:
         """Peaks of ‖G_r‖ of the present residual from these starts."""
-        return climb(self.X, self.residual, starts, threads=self.threads, budget=self.budget, **care)
+        point = self.point(self.residual)
+        return climb(self.examples, point, starts, threads=self.threads, budget=self.budget, **care)
 
     def bound(self, peaks: Peaks) -> None:
         """Keep the bound of the present residual if it is the best so far."""
@@ -203,7 +211,7 @@ class Search:
             if self.budget.over():
                 return
             self.round(peaks)
-            if self.rounds == _PATIENCE and self.gap > max(_FAR, 10 * tolerance) * self.value:
+            if self.mirror == RELU and self.rounds == _PATIENCE and self.gap > max(_FAR, 10 * tolerance) * self.value:
                 self.slide()
 
     def slide(self) -> None:
@@ -223,7 +231,7 @@ class Search:
         c = c[keep] / self.scale
         root = np.sqrt(row_norms(c))[:, None]
         w, u = c / np.where(root > 0, root, 1.0), u[keep] * root
-        f = product(np.maximum(product(self.problem.X, u.T), 0.0), w)
+        f = product(self.mirror.features(product(self.problem.X, u.T)), w)
         reg = self.reg * self.scale
         value = self.loss.value(f, self.t) + reg * (total(w * w) + total(u * u))
         return Optimum(
@@ -238,6 +246,7 @@ class Search:
             seconds=self.budget.seconds,
             cut_short=self.budget.cut_short,
             tolerance=tolerance,
+            sides=self.mirror,
         )
 
 
@@ -259,7 +268,7 @@ def optimum(
     Parameters
     ----------
     problem : Problem
-        Its temperature is not looked at. Its loss needs a `conjugate`, and for C > 1 a `hessian`.
+        Of relu or leaky_relu, at whatever temperature. Its loss needs a `conjugate`, and for C > 1 a `hessian`.
     reg : float, optional
         λ; by default the end of the problem's schedule.
     tolerance : float
@@ -283,7 +292,7 @@ def optimum(
     Raises
     ------
     InputError
-        Effort or seconds not positive; a loss that lacks what is needed.
+        Effort or seconds not positive; another neuron; a loss that lacks what is needed.
 
     Examples
     --------
@@ -295,7 +304,7 @@ def optimum(
     (0.375, [[0.5]])
     """
     budget = Budget.of(_WORK, effort, seconds)
-    problem.neuron.require_relu("exact.optimum")
+    problem.neuron.require_sides("exact.optimum")
     problem.require_plain("exact.optimum")
     problem.loss.require("exact.optimum", *needed(problem.outputs))
     search = Search(problem, problem.reg.end if reg is None else reg, seed=seed, threads=threads, budget=budget)

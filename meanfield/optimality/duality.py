@@ -57,8 +57,13 @@ def dual_bound(loss: Loss, targets: np.ndarray, a: np.ndarray, peak: float, reg:
         largest = 1e6
     if not largest > 0:
         return 0.0, 0.0
-    tried = _golden_section(lambda s: loss.conjugate(s * a, targets), largest)
-    tried += [(loss.conjugate(s * a, targets), s) for s in (largest, largest * (1 - 1e-12), 0.0)]
+    return best_scale(lambda s: loss.conjugate(s * a, targets), largest)
+
+
+def best_scale(function: Callable[[float], float], largest: float) -> tuple[float, float]:
+    """max_s −f(s) over 0 ≤ s ≤ largest, and that s, for a convex f with f(0) ≤ 0, beyond whose domain f is infinite."""
+    tried = _golden_section(function, largest)
+    tried += [(function(s), s) for s in (largest, largest * (1 - 1e-12), 0.0)]
     value, s = min(tried)
     return max((-value, s), (0.0, 0.0))
 

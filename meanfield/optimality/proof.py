@@ -51,11 +51,11 @@ class Proof(NamedTuple):
 
 def prove(search: Search, primal: float, request: ProofRequest) -> Proof:
     """The best proven bound that the dual point of a search gives within the request."""
-    X, a, budget = search.X, search.dual, _budget(search.budget, request)
+    budget = _budget(search.budget, request)
     level = 0.0 if request.exact else _level(search, primal, request.until_gap)
     cut = proven_peak(
-        X,
-        a,
+        search.examples,
+        search.point(search.dual),
         start=search.direction,
         level=level,
         budget=budget,
@@ -64,7 +64,8 @@ def prove(search: Search, primal: float, request: ProofRequest) -> Proof:
         watch=None if request.watch is None else _in_bounds(search, primal, request.watch),
     )
     search.budget.took(budget)
-    return Proof(cut, *proven_bound(search.loss, search.t, a, X, search.reg, cut))
+    spread = search.mirror.spread
+    return Proof(cut, *proven_bound(search.loss, search.t, search.dual, search.X, search.reg, cut, spread))
 
 
 def proven_peak(
@@ -138,15 +139,21 @@ def _relaxed(X: np.ndarray, a: np.ndarray, start: np.ndarray, budget: Budget) ->
 
 
 def proven_bound(
-    loss: Loss, targets: np.ndarray, a: np.ndarray, X: np.ndarray, reg: float, sphere: SphereBound
+    loss: Loss,
+    targets: np.ndarray,
+    a: np.ndarray,
+    X: np.ndarray,
+    reg: float,
+    sphere: SphereBound,
+    spread: float = 1.0,
 ) -> tuple[float, float]:
     """The lower bound of a dual point a (n, C) with all rounding subtracted, and how much that was.
 
     A computed dual point may miss the domain of R* by roundings (rows that must sum to zero, p ≤ 1): the nearest point
-    within is 8C roundings away, which moves ‖G‖ by as much of Σ ‖a_i‖‖x_i‖. R* itself is a sum of n·C terms.
+    within is 8C roundings away, which moves ‖G‖ by as much of `spread` Σ ‖a_i‖‖x_i‖. R* itself is a sum of n·C terms.
     """
     n, C = a.shape
-    lipschitz = total(row_norms(a) * row_norms(X))
+    lipschitz = spread * total(row_norms(a) * row_norms(X))
     norm = (sphere.upper + 8 * C * _EPS * lipschitz) * (1 + 8 * _EPS)
     lower, s = dual_bound(loss, targets, a, norm, reg)
     rounding = 8 * _EPS * (n * C + 20) * loss.conjugate_magnitude(s * a, targets)

@@ -24,6 +24,7 @@ from .budget import Budget
 from .certificate import notable_directions
 from .conditional_gradient import Search, needed
 from .duality import dual_bound
+from .linearized_gap import linearized_bound
 from .proof import proven_bound
 from .sphere_ascent import Peaks, distinct, merged, pull
 from .sphere_bound import SphereBound
@@ -51,7 +52,8 @@ def quick_bound(
     Parameters
     ----------
     problem : Problem
-        With τ = 0 at that step. Its loss needs a `conjugate`, for C > 1 a `hessian`.
+        With τ = 0 at that step. Its loss needs a `conjugate`, for C > 1 a `hessian`. For another neuron than
+        relu and leaky_relu the bound is that of `linearized_gap`.
     ensemble : Ensemble
         Shared by ranks or not; all of them get the answer.
     moments : meanfield.engine.engine.Moments
@@ -68,7 +70,7 @@ def quick_bound(
     Raises
     ------
     InputError
-        A loss that lacks what is needed; predictions that are not finite.
+        A loss that lacks what is needed; predictions that are not finite; a neuron that grows faster than linearly.
 
     Examples
     --------
@@ -83,8 +85,10 @@ def quick_bound(
     >>> found.rigorous, round(found.primal, 6), round(found.lower_bound, 6)
     (True, 0.5, 0.375)
     """
-    problem.neuron.require_relu("the gap at the end of a run")
     problem.require_plain("the gap at the end of a run")
+    if problem.neuron.sides is None:
+        found = linearized_bound(problem, ensemble, moments, Budget(work))
+        return QuickBound(found.primal, found.lower_bound, False)
     problem.loss.require("the gap at the end of a run", *needed(problem.outputs))
     particles = ensemble.sample(4096)
 
@@ -103,7 +107,7 @@ class Candidate:
 
     def hear_of(self, u: np.ndarray) -> None:
         """Look at these directions (k, d)."""
-        highest = float(pull(self.search.X, self.dual, u).max(initial=0.0))
+        highest = float(pull(self.search.examples, self.search.point(self.dual), u).max(initial=0.0))
         if highest > self.peak or not np.isfinite(self.bound):
             self.peak = max(highest, self.peak)
             self.bound, _ = dual_bound(self.search.loss, self.search.t, self.dual, self.peak, self.search.reg)
@@ -130,7 +134,7 @@ class QuickSearch:
             raise InputError("ensemble: its predictions are not finite")
         self.search = search = Search(problem, reg, threads=threads, budget=budget)
         search.residual = problem.loss.residual(moments.f, problem.targets)
-        n, d = search.X.shape
+        n, d = search.examples.shape
         self.passage = 0.5 * n * (d + 6)  # of a climb: one pass over X
         self.provable = d <= _PROVEN and search.loss.offers("conjugate_magnitude")
         each = 40.0 * n + 0.1 * n * d  # work of a particle's pull
@@ -181,7 +185,7 @@ class QuickSearch:
         self.known = np.concatenate([self.known, u])
         for one in self.candidates:
             one.hear_of(u)
-        self.search.budget.spend(0.25 * len(self.candidates) * len(u) * self.search.X.size)
+        self.search.budget.spend(0.25 * len(self.candidates) * len(u) * self.search.examples.size)
         self.search.lower = self.best.bound
 
     @property
@@ -193,7 +197,7 @@ class QuickSearch:
         search = self.search
         left = max(0.0, share - search.budget.used) * search.budget.work / self.passage
         rounds = int(np.clip(left / 50, 3, 60))
-        usual = self.passage * 10 * np.sqrt(len(search.X))  # work of a start
+        usual = self.passage * 10 * np.sqrt(len(search.examples))  # work of a start
         chunk = int(np.clip(4e6 / usual, 2, 64))
         found, search.budget.share = None, share
         for starts in self.chunks(own, chunk):
@@ -228,7 +232,8 @@ class QuickSearch:
             sphere = self.sphere(best, max(0.8 * left, 0.3)) if self.provable else None
             if sphere is not None and sphere.closed and self.best is best:
                 search.dual = best.dual
-                proven, _ = proven_bound(search.loss, search.t, best.dual, search.X, search.reg, sphere)
+                spread = search.mirror.spread
+                proven, _ = proven_bound(search.loss, search.t, best.dual, search.X, search.reg, sphere, spread)
                 return QuickBound(self.primal, proven, True)
             if sphere is None or not sphere.closed:
                 search.residual = best.dual
@@ -237,11 +242,11 @@ class QuickSearch:
 
     def sphere(self, one: Candidate, share: float) -> SphereBound | None:
         """Bounds on the pull of a dual point by this share of the work."""
-        search, X = self.search, self.search.X
-        start = self.known[int(np.argmax(pull(X, one.dual, self.known)))] if len(self.known) else None
+        search, X, point = self.search, self.search.examples, self.search.point(one.dual)
+        start = self.known[int(np.argmax(pull(X, point, self.known)))] if len(self.known) else None
         part = Budget(share * search.budget.work)
         sphere = bound_on_sphere(
-            X, one.dual, start=start, tolerance=_TIGHT, budget=part, threads=search.threads, max_cones=20_000
+            X, point, start=start, tolerance=_TIGHT, budget=part, threads=search.threads, max_cones=20_000
         )
         search.budget.took(part)
         if sphere is not None:

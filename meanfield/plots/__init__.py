@@ -6,6 +6,13 @@ what `load` or `simulate` gives.
 May import: all above but the command line.
 """
 
+from ..errors import InputError
+
+try:
+    import matplotlib  # noqa: F401
+except ValueError as error:  # what MPLBACKEND says
+    raise InputError(f"MPLBACKEND: {error}") from None
+
 from .comparison import plot_comparison, write_comparison
 from .figures import FIGURES, PANELS, convergence, dashboard, decision, figure, plot_facts, single, write
 from .functions import moments_of, plot_balance, plot_decision, plot_margins, plot_potential

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from ..engine.engine import Moments
 from ..errors import InputError
 from ..simulation.result import AnyRun
-from ..studies.comparison import ReluKernel, RidgePath, class_targets
+from ..studies.comparison import RidgePath, class_targets, ntk_of
 from .particles import scatter
 from .plane import Plane, informative_plane, input_plane, present
 from .style import BLUE, COLOURS, GREY, MARKERS, RED, axes_or_current, empty, legend_above, note
@@ -38,7 +38,7 @@ def plot_decision(
     ax : matplotlib Axes, optional
         Where to draw; by default the current axes.
     who : str
-        "network" or "kernel" (the two-layer ReLU NTK, ridge, regularized by leave-one-out).
+        "network" or "kernel" (the NTK of the same neuron, ridge, regularized by leave-one-out).
     plane : Plane, optional
         Directions to draw along; by default `informative_plane(run)`.
     through : int
@@ -51,11 +51,13 @@ def plot_decision(
     ax, plane = axes_or_current(ax), plane or informative_plane(run)
     if who not in ("network", "kernel"):
         raise InputError(f"who = {who!r}: must be network or kernel")
-    title = "network" if who == "network" else "ReLU NTK"
+    title = "network" if who == "network" else ntk_of(run.problem.neuron)[1]
     e = None if plane is None else input_plane(run, plane)
     ax.set_title(title)
     if who == "kernel" and run.problem.n > _LARGEST_KERNEL:
         return empty(ax, f"the kernel is drawn\nup to n = {_LARGEST_KERNEL}")
+    if who == "kernel" and run.problem.classes is not None and np.ptp(run.problem.targets) == 0:
+        return empty(ax, "one class alone:\nno kernel is fitted")
     function = _network(run) if who == "network" else _kernel(run)
     if e is None:
         return _curve(run, ax, function)
@@ -165,7 +167,7 @@ def _network(run: AnyRun) -> Function:
 
 def _kernel(run: AnyRun) -> Function:
     """The kernel as `meanfield ntk` fits it, (k, C)."""
-    problem, kernel = run.problem, ReluKernel(2)
+    problem, (kernel, _) = run.problem, ntk_of(run.problem.neuron)
     classes = problem.classes is not None
     targets = class_targets(problem.targets)[1] if classes else problem.targets
     path = RidgePath(loss="error" if classes else "squared").fit(kernel.gram(problem.X), targets)

@@ -3,7 +3,8 @@
 numba's own cache fails at import where no folder is writable, never recovers from a file cut short, mixes up
 signatures when processes race, and does not notice an edit in another file of the package. Here each compiled
 signature is one file, replaced whole, carrying its own SHA-256, in a folder named after the sources it was made from;
-whatever cannot be read is compiled again, and whatever cannot be written is compiled each time.
+whatever cannot be read is compiled again, and whatever cannot be written is compiled each time. What is read there is
+executed: a file or folder that anybody else could have changed is passed over.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import pickle
 import stat
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from numba.core.serialize import dumps
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COMPILES = (b"compiled", b"intrinsic", b"register_jitable", b"overload")  # in the files that make machine code
+_NOT_OURS = "not this user's alone"
 _said: set[str] = set()
 
 
@@ -59,11 +62,11 @@ def cache_is_usable() -> bool:
 
 
 def _make_folder() -> None:
-    """OSError: not possible, or in a temporary folder, and not this user's alone: what is read there is executed."""
+    """OSError: not possible, or in a temporary folder, and not this user's alone."""
     folder, shared = _place()
-    folder.mkdir(mode=0o700 if shared else 0o777, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if shared and not _is_private(folder):
-        raise PermissionError(errno.EACCES, "not this user's alone")
+        raise PermissionError(errno.EACCES, _NOT_OURS)
 
 
 def _place() -> tuple[Path, bool]:
@@ -81,6 +84,34 @@ def _is_private(folder: Path) -> bool:
     """Whether a folder, and no link to one, belongs to this user and is closed to all others."""
     status = folder.lstat()
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
+
+
+@contextmanager
+def _trusted(path: Path | str, flags: int = os.O_RDONLY, folder: int | None = None) -> Iterator[int]:
+    """A descriptor of a file or folder, no link, that only this user, or the superuser, can have made or changed.
+
+    What is read there is executed. PermissionError: others can write to it, or it is theirs.
+    """
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    try:
+        status = os.fstat(descriptor)
+        if status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022:
+            raise PermissionError(errno.EACCES, _NOT_OURS)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> bytes:
+    """What is kept in a file. OSError: it is not there, or others could have put it there."""
+    if _place()[1] and not _is_private(cache_folder()):
+        raise PermissionError(errno.EACCES, _NOT_OURS)
+    with (
+        _trusted(path.parent, os.O_DIRECTORY) as folder,
+        _trusted(path.name, folder=folder) as descriptor,
+        os.fdopen(os.dup(descriptor), "rb") as file,
+    ):
+        return file.read()
 
 
 @functools.cache
@@ -118,9 +149,8 @@ class _CodeCache(_Cache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         target_context.refresh()
         try:
-            content = self._file(sig, target_context).read_bytes()
-            trusted = self._enabled and (not _place()[1] or _is_private(cache_folder()))
-            if trusted and hashlib.sha256(content[32:]).digest() == content[:32]:
+            content = _read(self._file(sig, target_context)) if self._enabled else b""
+            if hashlib.sha256(content[32:]).digest() == content[:32]:
                 return CompileResult._rebuild(target_context, *pickle.loads(content[32:]))
         except Exception:  # whatever is wrong with it, new code is right
             pass
@@ -134,8 +164,9 @@ class _CodeCache(_Cache):
         path = self._file(sig, data.target_context)
         try:
             _make_folder()
-            path.parent.mkdir(exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            with _trusted(path.parent, os.O_DIRECTORY):
+                handle, name = tempfile.mkstemp(dir=path.parent)
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(hashlib.sha256(content).digest() + content)

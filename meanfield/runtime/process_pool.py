@@ -69,8 +69,8 @@ def shares(processes: int | None, threads: int, cores: int | None = None) -> tup
 class Pool(Executor):
     """An executor of `processes` worker processes. `threads` is what the engine takes in each; the BLAS takes one.
 
-    Workers are started anew (spawned), when there is work for them, and ignore SIGINT, SIGTERM and SIGHUP: a signal to
-    the whole process group must not make a simulation in a worker end early and be taken for a finished one. What a
+    Workers are started anew (spawned), when there is work for them, and ignore the signals by which runs are ended: one
+    to the whole process group must not make a simulation in a worker end early and be taken for a finished one. What a
     worker raises, and its death, come back as WorkerError.
     """
 
@@ -144,7 +144,7 @@ class _Worker:
 
 def _serve(pipe: Connection) -> None:
     """A worker's life: do what comes through the pipe, until it closes or the parent is gone."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -28,12 +28,18 @@ def default_threads() -> int:
 
     joblib sets those variables in its workers, the first MEANFIELD_NUM_THREADS is set in each rank of an MPI job; a
     child of multiprocessing gets one thread, so that a pool of processes never takes more threads than there are cores.
+    InputError: a MEANFIELD_NUM_THREADS that is no number of threads; of the others, which are not ours, such are passed
+    over.
     """
-    cores = len(usable_cores())
-    for name in ("MEANFIELD_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+    cores, own = len(usable_cores()), os.environ.get("MEANFIELD_NUM_THREADS", "").strip()
+    if own:
+        if not own.isdecimal() or int(own) < 1:
+            raise InputError(f"MEANFIELD_NUM_THREADS = {own!r}: must be a whole number, at least 1")
+        return int(own)
+    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
         value = os.environ.get(name, "")
-        if value.isdigit() and int(value) > 0:
-            return int(value) if name == "MEANFIELD_NUM_THREADS" else min(cores, int(value))
+        if value.isdecimal() and int(value) > 0:
+            return min(cores, int(value))
     multiprocessing = sys.modules.get("multiprocessing")
     return 1 if multiprocessing is not None and multiprocessing.parent_process() is not None else cores
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+from ..errors import DivergenceError, InputError
 from ..runtime.durations import parse_duration
 from ..storage.atomic import StorageError
 from ..storage.lock import check_still_held
@@ -32,16 +34,29 @@ class Keeper:
 
     def _save(self, step: int, failure: str) -> None:
         self._tried, self._at = step, time.monotonic()
-        failed = False
+        error: Exception | None = None
+        if self._ranks.leads:
+            check_still_held(self._out)
         try:
-            if self._ranks.leads:
-                check_still_held(self._out)
             self._run.save(self._out, keep_previous=not self._fresh)
-        except StorageError as error:
-            announce_failure(f"step {step}: {failure}: {error}")
-            failed = True
-        if not self._ranks.broadcast(failed):
+        except StorageError as failed:
+            announce_failure(f"step {step}: {failure}: {failed}")
+            error = failed
+        except (DivergenceError, InputError) as refused:
+            error = type(refused)(f"step {step}: {refused}{self.intact}")
+
+        def saved() -> bool:
+            if error is not None and not isinstance(error, StorageError):
+                raise error
+            return error is None
+
+        if self._ranks.once(saved):
             self._written, self._fresh = step, False
+
+    @property
+    def intact(self) -> str:
+        """What a message on the end of a run says of its file, if there is anything to say."""
+        return f"; the last checkpoint, of step {self._written}, is intact" if self._written >= 0 else ""
 
     def finish(self) -> bool:
         """Save the last state, if it is not saved yet; whether the file holds it now."""
@@ -52,6 +67,8 @@ class Keeper:
 
 class NoKeeper(Keeper):
     """No file: nothing to write, nothing to fail."""
+
+    intact = ""
 
     def __init__(self) -> None:
         pass
@@ -65,4 +82,5 @@ class NoKeeper(Keeper):
 
 def announce_failure(message: str) -> None:
     """Tell the user of a fault, or of what else is to be known, that does not end the run."""
-    print(f"meanfield: {message}", file=sys.stderr, flush=True)
+    with suppress(OSError, ValueError):  # stderr may be closed, or a file on the disk that is full
+        print(f"meanfield: {message}", file=sys.stderr, flush=True)

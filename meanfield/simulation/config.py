@@ -150,7 +150,7 @@ class Data(Section):
     def _fits(self) -> Data:
         if self.source == "xor" and self.d < 2:
             raise ValueError(f"d = {self.d}: source 'xor' needs at least 2")
-        if self.source == "line" and self.d != 2:
+        if self.source == "line" and self.d not in (2, 2 + self.bias):  # a run file counts the bias among the features
             raise ValueError(f"d = {self.d}: source 'line' has exactly 2 features, x and the constant 1")
         if self.source == "parity" and self.k > self.d:
             raise ValueError(f"k = {self.k}: must be at most data.d, which is {self.d}")
@@ -186,9 +186,9 @@ class Penalty(Section):
 
 
 class Neuron(Section):
-    """Φ(θ; x) = w φ(u·x). One of the user's own is named by its two functions."""
+    """Φ(θ; x) = w φ(u·x). One of the user's own is a formula, or named by its two functions."""
 
-    activation: Annotated[Text, one_of_or_qualified(NEURONS), listed(NEURONS)] = "relu"
+    activation: Annotated[Text, one_of_or_qualified(NEURONS, formula=True), listed(NEURONS)] = "relu"
     derivative: Text | None = None
 
 

@@ -18,12 +18,13 @@ from ..optimality.quick_certificate import quick_bound
 from ..optimality.quick_free_energy import free_energy_bound
 from ..runtime.communicator import is_shared
 from .run import Run
+from .stop import Stop
 from .values import is_qualified
 
 SHARE = 0.1  # of the work of all steps up to the last
 LEAST, MOST = 1e8, 5e9  # nanoseconds of one core: whatever the steps were
 LARGE = 0.01  # a relative gap that a run warns of
-EARLY = ("SIGINT", "SIGTERM", "SIGHUP", "max_time")  # whoever stops a run is not kept waiting
+EARLY = (*Stop.SIGNALS, "max_time")  # whoever stops a run is not kept waiting
 _RISEN = 1e-3  # of L: more than the jitter of steps over kinks
 
 
@@ -135,15 +136,20 @@ def warn_if_risen(run: Run, threads: int | None = None) -> None:
     reg = problem.reg(k)
     if problem.temperature(k) > 0 or not trace or trace["step"][0] >= k or trace["reg"][0] == 0 < reg:
         return
-    before = float(trace["risk"][0] + (trace["penalty"][0] * reg / trace["reg"][0] if reg > 0 else 0.0))
+    before = float(trace["risk"][0]) + (float(trace["penalty"][0]) * (reg / float(trace["reg"][0])) if reg > 0 else 0.0)
     if trace["step"][-1] == k:
         now = float(trace["risk"][-1] + trace["penalty"][-1])
     else:
         moments = Field(problem, ensemble.dtype, threads).predict(ensemble)
         now = problem.evaluate(moments.f, moments.penalty, reg).value
     if now > before * (1 + _RISEN) and ensemble.span.ranks.leads:
+        way = (
+            "give a small dynamics.step_size"
+            if run.dynamics.step_size == "auto"
+            else 'take a smaller dynamics.step_size, or "auto"'
+        )
         message = (
             f"step {k}: the objective is {now:.4g}, and was {before:.4g} at step {trace['step'][0]} (at the same λ): "
-            'the steps are too large; take a smaller dynamics.step_size, or "auto"'
+            f"the steps are too large: {way}"
         )
         warnings.warn(RunWarning(message), stacklevel=4)

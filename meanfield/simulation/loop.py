@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from ..problem import Problem
 from ..schedules import OwnSchedule
 from ..storage.lock import RunLock, locked
 from ..storage.versions import BITS
+from .arguments import check_run_arguments, whole
 from .checkpoint import Keeper, NoKeeper, announce_failure
 from .config import DEFAULT_STEPS, EXPLICIT_STEPS
 from .final_gap import EARLY, warn_if_risen
 from .measures import WantedMeasures, sort_measures
 from .new_run import new_run_from_objects
-from .output import check_output
+from .output import absolute, check_output
 from .progress import Silent
 from .qualified_names import check_known
 from .result import Result
@@ -60,7 +62,7 @@ def simulate(
 ) -> Result:
     """Move a copy of an ensemble by steps of a dynamics.
 
-    A signal (Ctrl-C) ends the run after the step at hand, checkpointed.
+    A signal (SIGTERM, say) ends the run after the step at hand, checkpointed; Ctrl-C too, and is raised then.
 
     Parameters
     ----------
@@ -124,6 +126,8 @@ def simulate(
         Arguments, or an `out` that cannot be written.
     DivergenceError
         Numbers out of range.
+    KeyboardInterrupt
+        Ctrl-C, once the run is saved; what there is of the result is the exception's `result`.
 
     Examples
     --------
@@ -136,7 +140,8 @@ def simulate(
     >>> bool(result.trace["objective"][-1] < result.trace["objective"][0])
     True
     """
-    steps = _steps(problem, dynamics) if steps is None else int(steps) if isinstance(steps, np.integer) else steps
+    check_run_arguments(max_time, threads, callback, record)
+    steps = _steps(problem, dynamics) if steps is None else whole("steps", steps)
     dynamics, wanted = dynamics or _default(problem, ensemble, steps), sort_measures(measures)
     run = new_run_from_objects(
         problem,
@@ -160,8 +165,17 @@ def simulate(
     )
     if out is not None:
         check_output(out, force)
-    return run_to_end(
-        run, out, callback=callback, max_time=max_time, threads=threads, progress=progress, final_gap=final_gap
+    return _passing_interrupts(
+        run_to_end(
+            run,
+            out,
+            force=force,
+            callback=callback,
+            max_time=max_time,
+            threads=threads,
+            progress=progress,
+            final_gap=final_gap,
+        )
     )
 
 
@@ -232,6 +246,8 @@ def resume(
         Both until and more, or an until that lies behind.
     RunFileError
         A file that cannot be resumed; a dynamics, loss or neuron that is missing, or not the one of the file.
+    KeyboardInterrupt
+        As by `simulate`.
 
     Examples
     --------
@@ -243,12 +259,13 @@ def resume(
     >>> resume(path, more=3).ensemble.step
     7
     """
+    check_run_arguments(max_time, threads, callback)
     with RunLock(path, force):
         given: dict[str, Any] = {"dynamics": dynamics, "loss": loss, "neuron": neuron, "temperature": temperature}
         run = load(path, **given, fall_back=True)
         run.end_at(until, more)
         run.also_measure(sort_measures(measures))
-        return run_to_end(
+        result = run_to_end(
             run,
             path,
             lock=False,
@@ -258,6 +275,16 @@ def resume(
             progress=progress,
             final_gap=final_gap,
         )
+    return _passing_interrupts(result)
+
+
+def _passing_interrupts(result: Result) -> Result:
+    """The result, unless Ctrl-C ended the run: then it is the `result` of the KeyboardInterrupt that is raised."""
+    if result.stopped != "SIGINT":
+        return result
+    interrupt = KeyboardInterrupt(f"at step {result.ensemble.step} of {result.config.run.steps}")
+    interrupt.result = result  # type: ignore[attr-defined]
+    raise interrupt
 
 
 def run_to_end(
@@ -265,6 +292,7 @@ def run_to_end(
     out: str | Path | None,
     *,
     lock: bool = True,
+    force: bool = False,
     callback: Callback | None = None,
     max_time: float | None = None,
     threads: int | None = None,
@@ -273,32 +301,23 @@ def run_to_end(
 ) -> Result:
     """Take a run from where it is to its end, with its file, its signals and its progress around the loop.
 
+    `lock` and `force`: whether the file's lock is still to be taken, and then from whoever seems to hold it.
     RunFileError: a dynamics that is not known. RunWarning: the objective rose.
     """
     progress, ensemble = progress or Silent(), run.ensemble
     if ensemble.step < run.config.run.steps:
         check_known(run.dynamics, str(out))
+    out = None if out is None else absolute(out)
     keeper: Keeper = Keeper(run, out) if out is not None else NoKeeper()
-    if out is not None and lock:
-        with locked(out, ensemble.span.ranks):
-            return run_to_end(
-                run,
-                out,
-                lock=False,
-                callback=callback,
-                max_time=max_time,
-                threads=threads,
-                progress=progress,
-                final_gap=final_gap,
-            )
-    _leave_old_bits(run)
-    with Stop(max_time, ensemble.span.ranks) as stop:
-        progress.start(ensemble.step, run.config.run.steps)
-        try:
-            stopped = _loop(run, Field(run.problem, ensemble.dtype, threads), keeper, stop, callback, progress)
-        finally:
-            progress.close()
-        saved = keeper.finish()
+    with locked(out, ensemble.span.ranks, force) if out is not None and lock else nullcontext():
+        _leave_old_bits(run)
+        with Stop(max_time, ensemble.span.ranks) as stop:
+            progress.start(ensemble.step, run.config.run.steps)
+            try:
+                stopped = _loop(run, Field(run.problem, ensemble.dtype, threads), keeper, stop, callback, progress)
+            finally:
+                progress.close()
+            saved = keeper.finish()
     if stopped not in EARLY:
         warn_if_risen(run, threads)
     return Result(run, stopped, saved, final_gap, threads)
@@ -324,7 +343,7 @@ def _loop(run: Run, field: Field, keeper: Keeper, stop: Stop, callback: Callback
     began = time.monotonic() - recorder.seconds
     moments = field.predict(ensemble)
     while True:
-        require_finite(moments, ensemble.step)
+        _require_finite(moments, run, keeper)
         run.kept.take(ensemble, run.problem.reg(ensemble.step))
         recorder.record(field, ensemble, moments, time.monotonic() - began)
         row = recorder.last
@@ -336,13 +355,19 @@ def _loop(run: Run, field: Field, keeper: Keeper, stop: Stop, callback: Callback
             return "done"
         if reason := stop.reason() or settled(run):
             return reason
-        moments = dynamics.step(field, ensemble, moments)
+        with np.errstate(over="ignore", invalid="ignore"):  # `_require_finite` tells, and better
+            moments = dynamics.step(field, ensemble, moments)
 
 
-def require_finite(moments: Moments, step: int) -> None:
+def _require_finite(moments: Moments, run: Run, keeper: Keeper) -> None:
     """DivergenceError, unless the predictions and ∫‖θ‖² are finite numbers."""
-    if not all_finite(moments):
-        raise DivergenceError(
-            f"step {step}: predictions or ∫‖θ‖² dρ left the range of finite numbers; the last checkpoint is intact. "
-            'Try dynamics.step_size = "auto" or a smaller step, or rescale the features'
-        )
+    if all_finite(moments):
+        return
+    k, ways = run.ensemble.step, ["rescale the features"]
+    if run.problem.temperature(k) > 0:
+        ways.insert(0, "lower the temperature")
+    if run.dynamics.step_size != "auto":
+        ways.insert(0, 'try dynamics.step_size = "auto" or a smaller step')
+    raise DivergenceError(
+        f"step {k}: predictions or ∫‖θ‖² dρ left the range of finite numbers{keeper.intact}; {', or '.join(ways)}"
+    )

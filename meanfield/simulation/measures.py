@@ -21,6 +21,7 @@ from ..ensemble import Ensemble
 from ..errors import InputError
 from ..problem import Problem
 from ..runtime.threads import single_threaded_blas
+from .arguments import check_columns
 from .snapshots import Snapshot, Snapshots
 from .trace import EnsembleFunction
 
@@ -119,6 +120,7 @@ def sort_measures(measures: WantedMeasures | None) -> Wanted:
     if measures is None:
         return Wanted([], [], {})
     if isinstance(measures, Mapping):
+        check_columns(list(measures))
         for name, function in measures.items():
             if not callable(function):
                 raise InputError(f"measures: {name!r}: must be a function of the ensemble")
@@ -128,6 +130,8 @@ def sort_measures(measures: WantedMeasures | None) -> Wanted:
     for entry in measures:
         if not isinstance(entry, str | Measure):
             raise InputError(f"measures: {entry!r}: must be a name, or a Measure with its columns")
+        if isinstance(entry, Measure):
+            check_columns(entry.columns)
     ours = [entry for entry in measures if isinstance(entry, str)]
     return Wanted(ours, [entry for entry in measures if isinstance(entry, Measure)], {})
 

@@ -7,7 +7,8 @@ import shlex
 from datetime import datetime
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, RunFileError
+from ..storage.lock import writer
 from ..storage.run_file import load_outline
 from .toml import parse_config
 
@@ -37,20 +38,32 @@ class OutputExistsError(InputError):
 
 def check_output(path: str | Path, force: bool = False) -> None:
     """Raise InputError, with the way out, unless a run can be written to `path`; over a present file only by force."""
-    try:
-        target = Path(os.path.realpath(path))
-    except FileNotFoundError:
-        raise InputError(f"out = {path}: the working folder was removed; cd elsewhere, or give a full path") from None
-    if not target.parent.exists():
+    target = Path(os.path.realpath(absolute(path)))
+    if not os.path.exists(target.parent):
         raise InputError(f"out = {path}: the folder {target.parent} does not exist; make it first")
     if not target.parent.is_dir():
         raise InputError(f"out = {path}: {target.parent} is not a folder")
+    length, most = len(os.fsencode(target.name)), os.pathconf(target.parent, "PC_NAME_MAX") - len(".lock")
+    if length > most:
+        raise InputError(f"out = {path}: the name has {length} bytes; must have at most {most}")
     if target.is_dir():
         raise InputError(f"out = {path}: is a folder; give the name of a file, such as {new_name(path)}")
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise InputError(f"out = {path}: the folder {target.parent} is not writable")
     if not force and target.exists():
+        if who := writer(path):
+            raise RunFileError(f"out = {path}: is being written by {who}; give another name")
         raise OutputExistsError(path, _unfinished(path))
+
+
+def absolute(path: str | Path) -> Path:
+    """A path that means the same after the working folder has changed. InputError: there is none that it lies in."""
+    if "\0" in str(path):
+        raise InputError(f"out = {path}: a path has no NUL character")
+    try:
+        return Path(os.path.abspath(path))
+    except FileNotFoundError:
+        raise InputError(f"out = {path}: the working folder was removed; cd elsewhere, or give a full path") from None
 
 
 def quoted(path: str | Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 
 
 class Silent:
@@ -45,7 +46,8 @@ class Lines(Silent):
         if time.monotonic() >= self._next:
             self._wait = min(2 * self._wait, 600.0)
             self._next = time.monotonic() + self._wait
-            print(f"step {step} of {self._until}  {_words(shown)}", file=sys.stderr, flush=True)
+            with suppress(OSError):  # of a log file on the disk that is full
+                print(f"step {step} of {self._until}  {_words(shown)}", file=sys.stderr, flush=True)
 
 
 def _words(shown: dict[str, float]) -> str:

@@ -17,7 +17,7 @@ from ..engine.engine import Move
 from ..errors import InputError, RunFileError
 from ..losses import LOSSES as OUR_LOSSES
 from ..losses import Loss
-from ..neuron import ACTIVATIONS, Neuron, get_neuron, qualified
+from ..neuron import Neuron, get_neuron, qualified
 from ..schedules import OwnSchedule, Schedule
 from . import config as configuration
 from .values import is_qualified
@@ -72,8 +72,8 @@ def loss_table(loss: Loss) -> dict[str, Any]:
 
 def neuron_table(neuron: Neuron) -> dict[str, Any]:
     """The configuration's section [neuron] of a neuron, ours or the user's own."""
-    if ACTIVATIONS.get(neuron.name) == (neuron.activation, neuron.derivative):
-        return {"activation": neuron.name}
+    if neuron.is_built_in or neuron.formula:
+        return {"activation": neuron.formula or neuron.name}
     return {"activation": qualified(neuron.activation), "derivative": qualified(neuron.derivative)}
 
 

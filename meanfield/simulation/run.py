@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..datasets.dataset import Dataset
 from ..diagnostics.basic import BASIC
 from ..dynamics import Dynamics, Field
 from ..ensemble import Ensemble
-from ..errors import InputError, RunFileError
+from ..errors import DivergenceError, InputError, RunFileError
 from ..layers import Layers
 from ..losses import Loss
 from ..neuron import Neuron
@@ -24,6 +24,7 @@ from ..problem import Problem
 from ..runtime.communicator import ALONE, Alone
 from ..storage import run_file
 from ..storage.hdf5 import Stream
+from .arguments import whole
 from .config import Config
 from .measures import Taker, Wanted, columns, sort_measures
 from .qualified_names import dynamics_of, loss_of, neuron_of, temperature_of
@@ -102,9 +103,9 @@ class Run:
         step = self.ensemble.step
         if until is not None and more is not None:
             raise InputError("until and more: give one of them")
-        target = step + more if more is not None else until
-        if target is None:
+        if until is None and more is None:
             return
+        target = whole("until", until) if more is None else step + whole("more", more)
         if target < step:
             raise InputError(f"until = {target}: the run is at step {step} already")
         self.config = self.config.model_copy(update={"run": self.config.run.model_copy(update={"steps": target})})
@@ -120,12 +121,16 @@ class Run:
         self.recorder.measures.update(measures.functions)
 
     def save(self, path: str | Path, *, keep_previous: bool = True) -> None:
-        """Replace the run file whole. StorageError (on rank 0): it cannot be written; nothing old is lost then.
+        """Replace the run file whole; where that fails, on rank 0, nothing old is lost.
 
         keep_previous=False is for the first file of a run: what stood there before belongs to another one.
+        StorageError: it cannot be written. DivergenceError, InputError: `load` would refuse it, for particles that are
+        not finite, or since somebody has changed what belongs to the run.
         """
         ensemble, dataset = self.ensemble, self.dataset
         d, D = ensemble.d, ensemble.d + ensemble.outputs
+        with _one_runs_parts("the run, as a measure or a callback left it"):
+            _check_parts(self.config, dataset, self.problem, ensemble, self.trace)
         arrays = {"X": dataset.X, "y": dataset.y, "X_test": dataset.X_test, "y_test": dataset.y_test}
 
         def stream(first: int, last: int, layers: Layers = ensemble) -> Stream:
@@ -204,10 +209,26 @@ def load(
     >>> load(path).ensemble.step
     4
     """
+
+    given = {"dynamics": dynamics, "loss": loss, "neuron": neuron, "temperature": temperature}
+
+    def read(generation: str | Path) -> Run:
+        return _loaded(generation, given, ranks)
+
+    if not fall_back:
+        return read(path)
+    run, damage = run_file.newest(path, read)
+    if damage is not None:
+        run.recovered = f"{damage}, step {run.ensemble.step}"
+    return run
+
+
+def _loaded(path: str | Path, given: Mapping[str, Any], ranks: Alone) -> Run:
+    """`load`, of one generation; given: what of the user's own is given again, by name."""
     opened: list[run_file.RunContent] = []
 
     def read() -> tuple[tuple[int, int, int, Any], run_file.RunContent]:
-        opened.append(run_file.load(path, lazy=True, fall_back=fall_back))
+        opened.append(run_file.load(path, lazy=True))
         w, u = opened[0].w, opened[0].u
         large: Any = {name: np.empty((0, 0)) for name in _LARGE if getattr(opened[0], name) is not None}
         return (w.shape[0], u.shape[1], w.shape[1], u.dtype), replace(opened[0], **large)
@@ -215,31 +236,35 @@ def load(
     sizes, content = ranks.once(read)
     config = parse_config(content.config, f"{path}: config")
     check_ranks(config, ranks)
-    law = dynamics_of(config.dynamics, dynamics, str(path))
-    pose = partial(
-        problem_of,
-        config,
-        loss=loss_of(config.objective, loss, str(path)),
-        neuron=neuron_of(config.neuron, neuron, str(path)),
-        temperature=temperature_of(config.objective, temperature, str(path)),
+    law = dynamics_of(config.dynamics, given["dynamics"], str(path))
+    own = (
+        loss_of(config.objective, given["loss"], str(path)),
+        neuron_of(config.neuron, given["neuron"], str(path)),
+        temperature_of(config.objective, given["temperature"], str(path)),
     )
     ensemble = Ensemble.empty(
         *sizes, ranks=ranks, seed=content.seed, step=content.step, time=content.time, memory=content.memory
     )
     dataset = _data(content, config, path)
-    try:
-        problem = pose(dataset)
+    with _one_runs_parts(path):
+        problem = problem_of(config, dataset, *own)
         problem.check(ensemble)
-        _check_agreement(config, dataset, ensemble)
-        _check_trace(config, problem, ensemble, content.trace)
+        _check_parts(config, dataset, problem, ensemble, content.trace)
         _fill(ensemble, opened[0] if opened else None, moving=content.velocity_w is not None)
         kept = snapshots_of(config, from_content(content.snapshots, ensemble))
         if kept.unasked:
             raise ValueError(f"its snapshots of steps {kept.unasked} are not asked for")
-    except ValueError as error:
-        raise RunFileError(f"{path}: {error}: not one run's parts") from None
     trace = trace_of(config, kept, None, content.trace, content.timing)
-    return Run(config, dataset, problem, ensemble, law, trace, kept, content.attributes, content.recovered)
+    return Run(config, dataset, problem, ensemble, law, trace, kept, content.attributes)
+
+
+@contextmanager
+def _one_runs_parts(what: str | Path) -> Iterator[None]:
+    """RunFileError for a ValueError: parts that no run has together."""
+    try:
+        yield
+    except ValueError as error:
+        raise RunFileError(f"{what}: {error}: not one run's parts") from None
 
 
 def _data(content: run_file.RunContent, config: Config, path: str | Path) -> Dataset:
@@ -249,6 +274,14 @@ def _data(content: run_file.RunContent, config: Config, path: str | Path) -> Dat
     if dataset.sha256 != content.data_sha256:
         raise RunFileError(f"{path}: the data are not those the run was started with (SHA-256 differs)")
     return dataset
+
+
+def _check_parts(
+    config: Config, dataset: Dataset, problem: Problem, ensemble: Ensemble, trace: Mapping[str, np.ndarray]
+) -> None:
+    """ValueError for parts that are not one run's."""
+    _check_agreement(config, dataset, ensemble)
+    _check_trace(config, problem, ensemble, trace)
 
 
 def _check_agreement(config: Config, dataset: Dataset, ensemble: Ensemble) -> None:
@@ -366,7 +399,12 @@ def _components(ensemble: Layers, first: int, last: int) -> Iterator[np.ndarray]
     for g0 in range(0, groups, _ROWS // group):
         part = ensemble.groups(g0, min(g0 + _ROWS // group, groups))[:, first:last]
         rows = np.ascontiguousarray(part.swapaxes(1, 2)).reshape(-1, last - first)
-        yield rows[: ensemble.m - g0 * group]
+        rows = rows[: ensemble.m - g0 * group]
+        if not np.isfinite(rows).all():
+            raise DivergenceError(
+                f"particles from {g0 * group} on are not all finite, as a measure or a callback left them"
+            )
+        yield rows
 
 
 def _fill(ensemble: Ensemble, content: run_file.RunContent | None, *, moving: bool) -> None:

@@ -16,10 +16,14 @@ from .run import Run
 class Stop:
     """Reasons from outside to end a run after the present step: a signal, or the time allowed.
 
-    The first signal asks; its handler is then put back, so that a second one ends the process at once.
+    The first signal of those by which people end processes asks; its handler is then put back, so that a second one
+    ends the process at once. Warnings, by which batch systems tell that the time is nearly over, are taken where nobody
+    else has a use for them; however often one comes, it asks.
     """
 
-    SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+    ORDERS = ("SIGINT", "SIGTERM", "SIGHUP")
+    WARNINGS = ("SIGUSR1", "SIGUSR2", "SIGXCPU")
+    SIGNALS = (*ORDERS, *WARNINGS)
 
     def __init__(self, max_time: float | None, ranks: Alone) -> None:
         self._ranks = ranks
@@ -30,14 +34,21 @@ class Stop:
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
             for name in self.SIGNALS:
-                if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
+                if hasattr(signal, name) and self._is_free(name):
                     number = getattr(signal, name)
                     self._before[number] = signal.getsignal(number)  # first: the signal may come at once
                     signal.signal(number, self._ask)
         return self
 
+    def _is_free(self, name: str) -> bool:
+        """Whether a signal may be taken: an order unless it is ignored, a warning only where it would end us."""
+        action = signal.getsignal(getattr(signal, name))
+        return action == signal.SIG_DFL if name in self.WARNINGS else action is not signal.SIG_IGN
+
     def _ask(self, number: int, frame: Any) -> None:
         self._reason, again = signal.Signals(number).name, self._before[number]
+        if self._reason in self.WARNINGS:
+            return
         if number == signal.SIGINT and again == signal.SIG_DFL:
             again = signal.default_int_handler  # so that a file half written is removed
         signal.signal(number, again)

@@ -123,8 +123,15 @@ class Trace:
             _add(row, dict(zip(some.names, values, strict=True)))
         for name, function in self.measures.items():
             _add(row, {name: math.nan})
-            row[name] = float(function(ensemble))
+            row[name] = _number(name, function(ensemble))
         return row
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"measure {name}: gave {value!r}, must be a number") from None
 
 
 def _add(row: dict[str, float], values: Mapping[str, float]) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PlainValidator
 
 from ..errors import InputError, did_you_mean
+from ..formula import is_formula, read_formula
 from ..runtime.durations import parse_duration
 from ..schedules import OwnSchedule, Schedule
 
@@ -90,14 +91,16 @@ def is_qualified(name: str) -> bool:
 
 def short_name(name: str) -> str:
     """A name of ours as it is, a qualified one without its module."""
-    return name.rpartition(".")[2]
+    return name.rpartition(".")[2] if is_qualified(name) else name
 
 
-def one_of_or_qualified(names: Sequence[str]) -> AfterValidator:
-    """One of our names, or the qualified name of the user's own class."""
+def one_of_or_qualified(names: Sequence[str], formula: bool = False) -> AfterValidator:
+    """One of our names, or the qualified name of the user's own class, or where it is allowed a formula."""
 
     def check(value: str) -> str:
-        if value not in names and not is_qualified(value):
+        if formula and is_formula(value):
+            read_formula(value)
+        elif value not in names and not is_qualified(value):
             raise ValueError(f"must be one of {', '.join(names)}{did_you_mean(value, names)}")
         return value
 

@@ -1,7 +1,9 @@
 """A file replaced whole: whatever stops the writer, a complete generation is there."""
 
 import errno
+import hashlib
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -10,6 +12,8 @@ from pathlib import Path
 
 _NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _BEING_WRITTEN: set[Path] = set()  # by threads of this process
+_LONGEST_IN_TEMPORARY = 100  # bytes of a name
+_TEMPORARY = re.compile(r"(?P<host>(?:(?!\.tmp-).)*)-(?P<pid>\d+)-\d+(?:\.prev)?", re.DOTALL)
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
 
@@ -35,13 +39,15 @@ def replace_whole(path: str | Path, write: Callable[[Path], None], *, keep_previ
     Raises StorageError for any OSError on the way; other exceptions of `write` pass. The temporary file is removed.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f"{_temporary_prefix(target)}{os.getpid()}-{threading.get_native_id()}")
+    own = f"{socket.gethostname()}-{os.getpid()}-{threading.get_native_id()}"
+    temporary = target.with_name(f"{_temporary_prefix(target)}{own}")
     _BEING_WRITTEN.add(temporary)
     try:
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
-        _remove_stale(target)
+        remove_leftovers(target, of_any_host=False)
         try:
+            _make(temporary)
             write(temporary)
             _sync(temporary)
             _publish(temporary, target, keep_previous)
@@ -59,22 +65,37 @@ def replace_whole(path: str | Path, write: Callable[[Path], None], *, keep_previ
 
 
 def _temporary_prefix(target: Path) -> str:
-    name = os.fsdecode(os.fsencode(target.name)[:100])  # so that a name which the system allows is not too long now
-    return f".{name}.tmp-{socket.gethostname()}-"
+    """How the names of temporary files begin: not too long, however long the name of the target is."""
+    name = os.fsencode(target.name)
+    if len(name) > _LONGEST_IN_TEMPORARY:
+        name = name[:_LONGEST_IN_TEMPORARY] + b"-" + hashlib.sha256(name).hexdigest()[:12].encode()
+    return f".{os.fsdecode(name)}.tmp-"
 
 
 def _link_name(temporary: Path) -> Path:
     return temporary.with_name(temporary.name + ".prev")
 
 
-def _remove_stale(target: Path) -> None:
-    """Remove what killed writers of this host left beside the target."""
+def _make(temporary: Path) -> None:
+    """Make an empty file of one's own, whatever anybody has put in its place: a link would be written through."""
+    for name in (temporary, _link_name(temporary)):
+        name.unlink(missing_ok=True)
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+
+
+def remove_leftovers(target: Path, *, of_any_host: bool = True) -> None:
+    """Remove what killed writers left beside the target: of this host, and of others where nobody else may be writing.
+
+    OSError: the folder cannot be read.
+    """
     prefix = _temporary_prefix(target)
     for name in os.listdir(target.parent):
-        if not name.startswith(prefix) or target.with_name(name.removesuffix(".prev")) in _BEING_WRITTEN:
+        found = _TEMPORARY.fullmatch(name[len(prefix) :]) if name.startswith(prefix) else None
+        if found is None or target.with_name(name.removesuffix(".prev")) in _BEING_WRITTEN:
             continue
-        pid = name.removeprefix(prefix).removesuffix(".prev").partition("-")[0]
-        if pid.isdecimal() and (int(pid) == os.getpid() or not process_exists(int(pid))):
+        pid = int(found["pid"])
+        here = found["host"] == socket.gethostname()
+        if (pid == os.getpid() or not process_exists(pid)) if here else of_any_host:
             _discard(target.with_name(name))
 
 

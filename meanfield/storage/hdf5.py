@@ -32,7 +32,7 @@ from .atomic import StorageError, previous, replace_whole
 from .blocks import pour
 from .hashing import bytes_of, digest, hasher
 
-__all__ = ["ATTRIBUTES", "RowReader", "StorageError", "Stream", "previous", "read", "write"]
+__all__ = ["ATTRIBUTES", "RowReader", "StorageError", "Stream", "previous", "read", "salvage", "write"]
 
 ATTRIBUTES = "@attrs"  # the key of a group's attributes in the mapping
 _TITLE = b"meanfield storage "
@@ -41,6 +41,7 @@ _LARGEST_HEAD = 1 << 24  # bytes; a hundred thousand arrays: bounds the memory t
 _TEXT_BYTES = 1 << 24
 _BOUNDS = ("v110", "v110")  # HDF5 1.10 and later can read it; formats before 1.8 do not checksum their metadata
 _BLOCK_BYTES = 1 << 23
+_ENTRY = re.compile(rb'"((?:[^"\\\\]|\\\\.)+)": (\[[^][]*\[[^][]*\][^][]*\])')  # of an array, in a table of contents
 _PLAIN_DTYPE = re.compile(r"[<|>](b1|[iu][1248]|f[248]|[SV][1-9]\d{0,9})")
 
 
@@ -280,7 +281,8 @@ def read(
         head, table = _table_of_contents(file, accept)
         places = _places(table, head["length"])
         if _digest_around(places, head["head"], head["length"], file.fileno()) != head["around_sha256"]:
-            raise _Damage("its attributes, format or HDF5 structure do not match their checksum: damaged or changed")
+            what = "its attributes, format or HDF5 structure do not match their checksum"
+            raise _Damage(f"{what}: damaged or changed{_if_whole(file)}")
         content: dict[str, Any] = {}
         for inside, value in table.items():
             if inside.endswith("/"):
@@ -290,6 +292,55 @@ def read(
             elif names is None or any(f"{inside}/".startswith(f"{name}/") for name in names):
                 _put(content, inside, _load(inside, places[inside], file, inside in rows))
     return content
+
+
+def salvage(path: str | Path, rows: Collection[str] = ()) -> tuple[dict[str, Any], list[str]]:
+    """What is whole of a file that `read` refuses, in the same form, and the names of what is not.
+
+    An array is whole where its own digest says so, wherever else the file is damaged, cut off or changed; the root's
+    attributes are where the table of contents is. What that has lost no longer has a name. `rows`: as in `read`.
+
+    Raises RunFileError for a file that is missing, or cannot be read at all.
+    """
+    with _opened(path) as file:
+        return _whole_parts(file, rows)
+
+
+def _whole_parts(file: BinaryIO, rows: Collection[str] = ()) -> tuple[dict[str, Any], list[str]]:
+    file.seek(0)
+    raw, length = file.read(_LARGEST_HEAD), os.fstat(file.fileno()).st_size
+    content: dict[str, Any] = {}
+    lost: list[str] = []
+    try:
+        head = json.loads(raw.split(b"\n", 2)[1])
+        text = raw[: head["head"]].split(b"\n", 2)[2].rstrip()
+        if raw[: head["head"]] != _head(head["head"], head["length"], head["around_sha256"], text):
+            raise ValueError
+        content[ATTRIBUTES] = {name[1:]: value for name, value in json.loads(text).items() if name.startswith("@")}
+    except Exception:  # of many types, where the bytes are anybody's
+        lost.append("attributes")
+    for found in _ENTRY.finditer(raw):
+        try:
+            name = json.loads(b'"%s"' % found[1])
+            group = name.rpartition("/")[0]
+            entry = {**({f"{group}/": None} if group else {}), name: json.loads(found[2])}
+            value = _load(name, _places(entry, length)[name], file, name in rows)
+        except Exception:
+            lost.append(found[1].decode("utf-8", "replace"))
+        else:
+            _put(content, name, value)
+    return content, lost
+
+
+def _if_whole(file: BinaryIO) -> str:
+    """What there is to say of a file of which every array is as it was written, and what is around them is not."""
+    content, lost = _whole_parts(file)
+    if lost or not content:
+        return ""
+    return (
+        "; every array in it is whole: another program (h5py, say) has annotated it, or it is damaged between them; "
+        "`meanfield salvage` keeps them"
+    )
 
 
 def _table_of_contents(
@@ -309,8 +360,10 @@ def _table_of_contents(
     head = json.loads(rest.partition(b"\n")[0])
     length = os.fstat(file.fileno()).st_size
     if length != head["length"]:
-        what = "is truncated" if length < head["length"] else "was changed after it was written, or damaged"
-        raise _Damage(f"{what}: has {length} bytes, not {head['length']}")
+        if length < head["length"]:
+            raise _Damage(f"is truncated: has {length} bytes, not {head['length']}")
+        what = "was changed after it was written, or damaged"
+        raise _Damage(f"{what}: has {length} bytes, not {head['length']}{_if_whole(file)}")
     if not 512 <= head["head"] <= _LARGEST_HEAD:
         raise _Damage("is damaged at its beginning")
     raw += file.read(head["head"] - 512)

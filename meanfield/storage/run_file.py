@@ -13,15 +13,15 @@
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import RunFileError
+from ..errors import InputError, RunFileError
 from . import hdf5, versions
 from .hdf5 import RowReader, Stream
 
@@ -30,6 +30,7 @@ FORMAT_VERSION = 2
 _OLDEST_FORMAT = 2  # what was before it no release has written
 _LARGE = ("ensemble/w", "ensemble/u", "ensemble/velocity_w", "ensemble/velocity_u")
 _Particles = np.ndarray | Stream | RowReader
+Read = TypeVar("Read")
 
 
 @dataclass
@@ -38,7 +39,6 @@ class RunContent:
 
     w (m, C) and u (m, d) are float32 or float64, and may be streams (to save) or readers (after a lazy load).
     `step` counts steps done, `time` is the flow's time, `memory` is what an automatic step size remembers.
-    `recovered` is set by ``load(..., fall_back=True)`` to what was wrong with the newest generation.
     """
 
     config: str
@@ -56,17 +56,17 @@ class RunContent:
     timing: dict[str, np.ndarray] = field(default_factory=dict)
     snapshots: dict[str, Any] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
-    recovered: str | None = None
 
 
 def save(path: str | Path, content: RunContent, *, keep_previous: bool = True) -> None:
     """Replace the run file at `path` whole; the generation before stays as ``PATH.prev``, or none does.
 
     The versions recorded are those of the process that writes, except `bits`, which is the state's where the content's
-    attributes have it. Raises `StorageError` where the file cannot be written, ValueError for columns of unequal
-    length or names that HDF5 cannot have.
+    attributes have it. Raises `StorageError` where the file cannot be written, RunFileError for what `load` would
+    refuse, ValueError for names that HDF5 cannot have; what stands at `path` is then as it was.
     """
-    _check_history(content.trace, content.timing)
+    with _whole(path):
+        _check(content)
     ensemble = {"w": content.w, "u": content.u, "step": int(content.step), "seed": int(content.seed)}
     velocities = {"velocity_w": content.velocity_w, "velocity_u": content.velocity_u}
     ensemble |= {name: values for name, values in velocities.items() if values is not None}
@@ -88,29 +88,46 @@ def save(path: str | Path, content: RunContent, *, keep_previous: bool = True) -
         tree["snapshots"] = content.snapshots
     hdf5.write(path, tree, keep_previous=keep_previous)
     if not keep_previous:
-        hdf5.previous(path).unlink(missing_ok=True)
+        with suppress(OSError):  # it stays, and is replaced by the next checkpoint
+            hdf5.previous(path).unlink(missing_ok=True)
 
 
-def load(path: str | Path, *, lazy: bool = False, fall_back: bool = False) -> RunContent:
+def load(path: str | Path, *, lazy: bool = False) -> RunContent:
     """The run kept at `path`, verified; with `lazy`, w and u stay in the file as `RowReader`.
 
-    With `fall_back`, a missing or damaged file is replaced by the generation before, if that is good, and `recovered`
-    says so. Raises RunFileError for a file that is missing, damaged, not a run, or of a newer format.
+    Raises RunFileError for a file that is missing, damaged, not a run, or of a newer format.
+    """
+    return _content(path, hdf5.read(path, rows=_LARGE if lazy else (), accept=_accept(path)))
+
+
+def newest(path: str | Path, read: Callable[[str | Path], Read]) -> tuple[Read, str | None]:
+    """What `read` makes of the run at `path`, or of the generation before, if it refuses the newest and not that one.
+
+    With it what was wrong with the newest, None where nothing was. InputError: it refuses both, or the file at `path`
+    is a good one, but no run or of another format.
     """
     try:
-        return _content(path, hdf5.read(path, rows=_LARGE if lazy else (), accept=_accept(path)))
+        return read(path), None
     except _ForeignError:
         raise
-    except RunFileError as error:
-        if not fall_back:
-            raise
+    except InputError as error:
         damage = error
+    older = hdf5.previous(path)
     try:
-        older = load(hdf5.previous(path), lazy=lazy)
-    except RunFileError:
+        return read(older), f"{damage}; went back to {older.name}"
+    except InputError:
         raise damage from None
-    older.recovered = f"{damage}; went back to {hdf5.previous(path).name}, step {older.step}"
-    return older
+
+
+def whole_parts(path: str | Path) -> tuple[dict[str, Any], list[str]]:
+    """What is whole of the run at `path`, as a nested mapping, w and u as `RowReader`; and the names of what is not.
+
+    RunFileError: a file that is missing, no run, or of another format, as far as it still says so.
+    """
+    tree, lost = hdf5.salvage(path, _LARGE)
+    if hdf5.ATTRIBUTES in tree:
+        _accept(path)(tree[hdf5.ATTRIBUTES])
+    return tree, lost
 
 
 @dataclass
@@ -151,7 +168,10 @@ class _ForeignError(RunFileError):
 def _accept(path: str | Path) -> Any:
     def check(attributes: Mapping[str, Any]) -> None:
         if attributes.get("format") != FORMAT:
-            raise _ForeignError(f"{path}: is an HDF5 file but not a meanfield run of a format since {_OLDEST_FORMAT}")
+            raise _ForeignError(
+                f"{path}: is an HDF5 file but not a meanfield run of a format since {_OLDEST_FORMAT}, or one that "
+                "another program (h5py, h5repack) has written anew, without its checksums"
+            )
         version = attributes.get("format_version")
         if not isinstance(version, int):
             raise RunFileError(f"{path}: is not a whole run, 'format_version' is missing")
@@ -194,15 +214,21 @@ def _content(path: str | Path, tree: Mapping[str, Any]) -> RunContent:
             snapshots=_typed(tree.get("snapshots", {}), dict),
             attributes=attributes,
         )
-        _check_particles(content.w, content.u)
-        _check_velocities(content)
-        _check_data(content.data)
-        _check_history(content.trace, content.timing)
-        numbers = {"step": content.step, "seed": content.seed, "time": content.time, **content.memory}
-        for name, value in numbers.items():
-            if not 0 <= _typed(value, float | int) < (math.inf if isinstance(value, float) else 2**63):
-                raise ValueError(f"its {name} is {value}")
+        _check(content)
     return content
+
+
+def _check(content: RunContent) -> None:
+    """ValueError: parts of the wrong kind, or numbers that no run has."""
+    _check_particles(content.w, content.u)
+    _check_velocities(content)
+    _check_data(content.data)
+    _check_history(content.trace, content.timing)
+    numbers = {"step": content.step, "seed": content.seed, "time": content.time, **content.memory}
+    for name, value in numbers.items():
+        most = math.inf if isinstance(value, float) else 2**64 if name == "seed" else 2**63
+        if not 0 <= _typed(value, float | int) < most:
+            raise ValueError(f"its {name} is {value}")
 
 
 def _typed(value: Any, kind: Any) -> Any:
@@ -213,7 +239,7 @@ def _typed(value: Any, kind: Any) -> Any:
 
 def _check_particles(w: Any, u: Any) -> None:
     for array in (w, u):
-        if not isinstance(array, np.ndarray | RowReader) or len(array.shape) != 2 or array.dtype.kind != "f":
+        if not isinstance(array, np.ndarray | Stream | RowReader) or len(array.shape) != 2 or array.dtype.kind != "f":
             raise ValueError("w and u are not matrices of floats")
     if w.shape[0] != u.shape[0] or w.dtype != u.dtype or not all((*w.shape, *u.shape)):
         raise ValueError(f"w {w.shape} {w.dtype} and u {u.shape} {u.dtype} do not belong together")

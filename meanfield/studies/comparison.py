@@ -15,7 +15,8 @@ from ..datasets.load import load_dataset
 from ..dynamics import Langevin
 from ..ensemble import Ensemble
 from ..errors import InputError
-from ..kernels import RandomFeatures, ReluKernel, RidgePath, best, class_targets, margins
+from ..kernels import NeuronKernel, RandomFeatures, ReluKernel, RidgePath, best, class_targets, margins
+from ..neuron import Neuron
 from ..optimality.certificate import predictions
 from ..optimality.conditional_gradient import Search
 from ..optimality.sphere_ascent import Peaks, distinct
@@ -27,7 +28,10 @@ from ..simulation.loop import simulate
 
 @dataclass(frozen=True)
 class Baseline:
-    """The ReLU NTK on a problem's data: errors as the network's are counted, `margin` = min margin / RKHS norm of f."""
+    """The NTK on a problem's data: errors as the network's are counted, `margin` = min margin / RKHS norm of f.
+
+    kernel: what it is called, "ReLU NTK" or, for another neuron, "tanh NTK".
+    """
 
     train_error: float
     test_error: float
@@ -35,21 +39,29 @@ class Baseline:
     method: str
     n: int
     reg: float
+    kernel: str
+
+
+def ntk_of(neuron: Neuron, w_std: float = 1.0, u_std: float = 1.0) -> tuple[ReluKernel | NeuronKernel, str]:
+    """The NTK of an infinitely wide two-layer network of that neuron, and what it is called."""
+    if neuron.is_relu:
+        return ReluKernel(2, w_std, u_std), "ReLU NTK"
+    return NeuronKernel(neuron, w_std, u_std), f"{neuron.name} NTK"
 
 
 def kernel_baseline(problem: Problem, *, w_std: float = 1.0, u_std: float = 1.0) -> Baseline:
-    """Kernel ridge regression with the two-layer ReLU NTK, its regularization chosen by leave-one-out over a path.
+    """Kernel ridge regression with the NTK of the problem's neuron, its regularization by leave-one-out over a path.
 
     Classes are regressed on ±1 (several classes: 1 and −1/(C − 1)). NaN: a test error without a test set, a margin
     without classes. InputError: data that a kernel cannot be fitted to, such as a single class.
     """
     try:
-        return _fitted(problem, ReluKernel(2, w_std, u_std))
+        return _fitted(problem, *ntk_of(problem.neuron, w_std, u_std))
     except ValueError as error:  # the kernels know no InputError
         raise InputError(f"kernel: {error}") from error
 
 
-def _fitted(problem: Problem, kernel: ReluKernel) -> Baseline:
+def _fitted(problem: Problem, kernel: ReluKernel | NeuronKernel, name: str) -> Baseline:
     classes = problem.classes is not None
     targets = class_targets(problem.targets)[1] if classes else problem.targets
     K = kernel.gram(problem.X)
@@ -76,6 +88,7 @@ def _fitted(problem: Problem, kernel: ReluKernel) -> Baseline:
         "ridge, regularization by leave-one-out",
         problem.n,
         float(path.reg),
+        name,
     )
 
 

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from meanfield.cli import main
-from meanfield.cli.watch import State, carried, graph, read, screen, writer
+from meanfield.cli.watch import State, carried, graph, read, screen
 from meanfield.simulation.loop import run_to_end
 from meanfield.simulation.new_run import new_run_from_config
 from meanfield.simulation.toml import load_config
 from meanfield.storage import hdf5, run_file
+from meanfield.storage.lock import writer
 
 SMALL = ("ensemble.m=256", "data.n=40", "data.d=6", "data.n_test=64", "run.steps=40", "run.record_every=10")
 PROCESS = [sys.executable, "-c", "from meanfield.cli import main; main()"]
@@ -141,12 +142,16 @@ def test_measures_taken_now_and_then_share_the_time_axis():
 
 
 def test_a_writer_is_known_by_its_signature(path):
-    """A process that lives, or another host; not one that is gone, and not a lock that cannot be read."""
+    """A process that lives, or gives signs of life from elsewhere; not one that is gone, nor a lock without sense."""
     assert writer(path) is None
     sign(path)
-    assert writer(path) == f"process {os.getpid()}"
+    assert writer(path) == f"process {os.getpid()} on {socket.gethostname()}"
     sign(path, host="elsewhere", pid=7)
     assert writer(path) == "process 7 on elsewhere"
+    sign(path, host="elsewhere", pid=7, lease=60)
+    assert writer(path) == "process 7 on elsewhere"
+    os.utime(f"{path}.lock", (time.time() - 61,) * 2)
+    assert writer(path) is None
     gone = subprocess.Popen(["true"])
     gone.wait()
     sign(path, pid=gone.pid)

@@ -14,6 +14,7 @@ from meanfield.kernels import (
     GradientFlow,
     Interpolation,
     Logistic,
+    NeuronKernel,
     NTKClassifier,
     NTKRegressor,
     RandomFeatures,
@@ -33,6 +34,7 @@ FITTED = {
     "Interpolation": lambda: Interpolation().fit(K, Y),
     "Logistic": lambda: Logistic(0.1).fit(K, Y),
     "NTKClassifier": lambda: NTKClassifier(method="svm", reg=0.3).fit(X, Y),
+    "NeuronKernel": lambda: NeuronKernel("tanh", 1.2),
     "NTKRegressor": lambda: NTKRegressor(depth=3).fit(X, Y),
     "RandomFeatures": lambda: RandomFeatures(50).fit(X, Y),
     "Ridge": lambda: Ridge(0.1).fit(K, Y),
@@ -45,7 +47,7 @@ POINTS = {"NTKClassifier", "NTKRegressor", "RandomFeatures"}  # whose inputs are
 
 
 def predictions(name, fitted):
-    if name == "ReluKernel":
+    if name in ("ReluKernel", "NeuronKernel"):
         return fitted.gram(X)
     predictor = fitted.predictor if name == "Selection" else fitted
     return predictor.predict(Z if name in POINTS else K_TEST)

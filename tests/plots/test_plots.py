@@ -1,6 +1,10 @@
 """Laws of the figures: they show what the run holds and say what it does not, and equal runs give equal files."""
 
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -412,3 +416,27 @@ def test_the_command_draws_one_run_or_several(run, rich, tmp_path, monkeypatch, 
     assert {one.name for one in (tmp_path / "out").iterdir()} >= {f"{tmp_path.name}-a-overlay.png", "b-a-gap.svg"}
     assert call("plot", "a.h5", "--only", "convergance") == 2
     assert "must name some of" in capsys.readouterr().err
+
+
+def test_a_backend_that_matplotlib_does_not_know_is_one_line_and_costs_no_run(run, tmp_path):
+    """MPLBACKEND is read when matplotlib is loaded: plot and report refuse it, a run that was to be drawn is kept."""
+    run.save(tmp_path / "a.h5")
+    command = [sys.executable, "-c", "from meanfield.cli import main; main()"]
+    small = [word for key in ("data.n=20", "data.d=3", "ensemble.m=64", "run.steps=2") for word in ("--set", key)]
+    root = Path(__file__).resolve().parents[2]
+    for words, status in (
+        (["plot", "a.h5"], 2),
+        (["report", "a.h5"], 2),
+        (["run", *small, "--out", "b.h5", "--plot"], 0),
+    ):
+        done = subprocess.run(
+            [*command, *words],
+            cwd=tmp_path,
+            env={**os.environ, "MPLBACKEND": "bogus", "PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+        )
+        told = [line for line in done.stderr.splitlines() if "MPLBACKEND" in line]
+        assert (done.returncode, len(told), "Traceback" in done.stderr) == (status, 1, False), done.stderr
+    assert "objective L" in done.stdout
+    assert load(tmp_path / "b.h5").ensemble.step == 2

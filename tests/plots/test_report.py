@@ -2,6 +2,7 @@
 
 import base64
 import html.parser
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from PIL import Image
 
 from meanfield import Ensemble, Problem, load, report, simulate
 from meanfield.cli import main
+from meanfield.errors import printable
 from meanfield.report import html as page_of
 from meanfield.report import settable
 from meanfield.simulation.loop import run_to_end
@@ -104,6 +106,30 @@ def test_a_recipe_leaves_out_sizes_that_come_with_the_data(tmp_path):
     (tmp_path / "again.toml").write_text(text)
     again = new_run_from_config(load_config(tmp_path / "again.toml"))
     assert again.config == run.config
+
+
+def test_a_recipe_counts_a_bias_once(tmp_path):
+    """The run adds it to the features that the configuration asks for; the file counts it among them."""
+    for source in ("xor", "line"):
+        overrides = [f"data.source={source}", "data.bias=true", "data.n=12", "ensemble.m=64", "run.steps=5"]
+        run = new_run_from_config(load_config(None, overrides))
+        (tmp_path / "again.toml").write_text(settable(run))
+        again = new_run_from_config(load_config(tmp_path / "again.toml"))
+        assert again.config == run.config
+        assert again.dataset.sha256 == run.dataset.sha256
+
+
+@pytest.mark.parametrize("name", ["a\u202eb.h5", os.fsdecode(b"\xe9.h5"), "a\u2028b.h5"])
+def test_names_that_hide_or_are_no_text_are_shown_escaped(name):
+    """Signs that turn the direction of what follows, break lines or are no Unicode, in the name and the configuration;
+    the page can be written."""
+    run = small()
+    run.config = run.config.model_copy(update={"data": run.config.data.model_copy(update={"source": name + ".npz"})})
+    page = page_of(run, name, seconds=0)
+    assert page.encode()
+    assert all(sign.isprintable() or sign == "\n" for sign in page)
+    assert printable(name) in Reader(page).text["h1"]
+    assert f'source = "{printable(name)}.npz"' in page.replace("&quot;", '"')
 
 
 HOSTILE = '<script>document.title="taken"</script>"><img src=x onerror=alert(1)>&amp;'

@@ -34,6 +34,16 @@ class Odd:
         return divmod, (1, 0)
 
 
+class Harm:
+    """Makes a file when it is loaded: proof that it was."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
 @pytest.fixture
 def program(tmp_path):
     """A script with one compiled function beside a cache folder of its own."""
@@ -170,6 +180,35 @@ def test_a_folder_in_a_temporary_place_is_used_only_where_it_is_the_users_alone(
     if taken:
         assert "not this user's alone" in say()
         assert kept(temporary) == kept(elsewhere) == []
+
+
+@pytest.mark.parametrize("how", ["own", "open folder", "open file", "link", "linked folder", "foreign file", "foreign"])
+def test_code_that_others_can_have_put_there_is_not_run(program, tmp_path, how):
+    """In a NUMBA_CACHE_DIR that is shared: only what this user alone, or the superuser, can have written is loaded."""
+    if how.startswith("foreign") and os.geteuid() != 0:
+        pytest.skip("needs the right to give a file away")
+    cache, harm, away = tmp_path / "cache", tmp_path / "harm", tmp_path / "away"
+    run(program, cache)
+    (file,) = kept(cache)
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (file, file.parent, cache / "meanfield")] == [
+        0o600,
+        0o700,
+        0o700,
+    ]
+    content = pickle.dumps(Harm(harm))
+    file.write_bytes(hashlib.sha256(content).digest() + content)
+    if how == "open folder":
+        file.parent.chmod(0o770)
+    elif how == "open file":
+        file.chmod(0o602)
+    elif how in ("link", "linked folder"):
+        moved = file if how == "link" else file.parent
+        moved.rename(away)
+        moved.symlink_to(away)
+    elif how != "own":
+        os.chown(file if how == "foreign file" else file.parent, 12345, 12345)
+    assert "compiling" in run(program, cache)
+    assert harm.exists() == (how == "own")
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_done_without(program, tmp_path):

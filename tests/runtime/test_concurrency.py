@@ -4,11 +4,13 @@ Every case is a process of its own with a time limit, so that a hang or a crash 
 """
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
+from meanfield.errors import InputError
 from meanfield.runtime.threads import default_threads
 
 LIMIT = 120  # seconds, in which the process may also have to compile
@@ -197,6 +199,16 @@ def test_the_number_of_threads_follows_the_environment(monkeypatch, settings, ex
         monkeypatch.setenv(name, value)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert default_threads() == (cores if expected is None else expected)
+
+
+@pytest.mark.parametrize("value", ["abc", "0", "-1", "2.5", "4,2", "²"])
+def test_a_number_of_threads_of_our_own_that_is_none_is_refused(monkeypatch, value):
+    """Ours is not passed over in silence, as those of others are."""
+    monkeypatch.setenv("MEANFIELD_NUM_THREADS", value)
+    with pytest.raises(InputError, match=f"MEANFIELD_NUM_THREADS = '{re.escape(value)}': must be a whole number"):
+        default_threads()
+    monkeypatch.setenv("MEANFIELD_NUM_THREADS", " ")
+    assert default_threads() >= 1
 
 
 def test_the_threads_of_the_blas_do_not_reach_the_bits():

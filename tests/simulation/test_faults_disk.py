@@ -12,7 +12,9 @@ from helpers import assert_same, may_mount
 
 from meanfield import load, simulate
 from meanfield.dynamics import Langevin
+from meanfield.errors import InputError
 from meanfield.simulation.loop import resume
+from meanfield.simulation.progress import Lines
 
 
 def faulty(monkeypatch, name, number, steps):
@@ -98,6 +100,75 @@ def test_a_folder_that_comes_back_is_written_to_again(tmp_path, capfd):
     assert sorted(os.listdir(folder)) == ["run.h5", "run.h5.prev"]
 
 
+@pytest.mark.parametrize("how", ["changed", "removed"])
+def test_a_relative_name_means_the_same_whatever_becomes_of_the_working_folder(tmp_path, monkeypatch, capfd, how):
+    """A callback changes it, or it is removed from under the run, whose file lies elsewhere."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "deep" / "other").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+
+    def move(ensemble, row):
+        if row["step"] == 4 and how == "changed":
+            os.chdir(tmp_path / "deep" / "other")
+        elif row["step"] == 4:
+            (tmp_path / "work").rmdir()
+
+    result = simulate(problem(), ensemble(), Langevin(), steps=12, out="../run.h5", callback=move, **SETTINGS)
+    assert result.saved
+    assert capfd.readouterr().err == ""
+    assert_same(load(tmp_path / "run.h5"), uninterrupted(12))
+    assert [file.name for file in (tmp_path / "deep").rglob("*")] == ["other"]
+    if how == "removed":
+        with pytest.raises(InputError, match="the working folder was removed"):
+            resume("../run.h5", more=1)
+
+
+class Full:
+    """A log file on the disk that is full."""
+
+    def write(self, text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    flush = write
+
+
+def test_a_log_on_the_full_disk_does_not_end_the_run(tmp_path, monkeypatch):
+    """Neither what is told of a failed checkpoint nor the progress."""
+    callback = faulty(monkeypatch, "pwrite", errno.ENOSPC, range(5, 9))
+    progress = Lines()
+    monkeypatch.setattr(sys, "stderr", Full())
+    monkeypatch.setattr(Lines, "start", lambda self, step, until: setattr(self, "_until", until))
+    progress._wait = progress._next = 0.0
+    result = simulate(
+        problem(),
+        ensemble(),
+        Langevin(),
+        steps=12,
+        out=tmp_path / "run.h5",
+        callback=callback,
+        progress=progress,
+        **SETTINGS,
+    )
+    assert result.saved
+    assert_same(load(tmp_path / "run.h5"), uninterrupted(12))
+
+
+def test_a_generation_of_another_run_that_cannot_be_removed_does_not_end_the_run(tmp_path, monkeypatch):
+    """run.h5.prev of the run that was there before, at the first checkpoint of this one."""
+    path = tmp_path / "run.h5"
+    simulate(problem(), ensemble(), Langevin(), steps=6, out=path, **SETTINGS)
+    original = Path.unlink
+
+    def unlink(self, missing_ok=False):
+        if self.name == "run.h5.prev":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        original(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert simulate(problem(), ensemble(), Langevin(), steps=12, out=path, force=True, **SETTINGS).saved
+    assert_same(load(path), uninterrupted(12))
+
+
 # ---- real file systems -----------------------------------------------------------------------------------------------
 
 MOUNTED = """
@@ -162,7 +233,8 @@ main()
 
 @pytest.mark.parametrize("limit", [4000, 10])
 def test_a_run_that_could_not_be_saved_ends_with_status_1(tmp_path, limit):
-    """Through the command: no room for the file, or not even for its lock, of which the latter ends it at once."""
+    """Through the command: no room for the file, or not even for its lock, which ends it at once; not as bad input,
+    after which a script would not try again."""
     small = [
         "--set",
         "data.n=40",
@@ -184,8 +256,9 @@ def test_a_run_that_could_not_be_saved_ends_with_status_1(tmp_path, limit):
     )
     last = done.stderr.splitlines()[-1]
     if limit == 10:
-        assert (done.returncode, done.stdout) == (2, "")
+        assert (done.returncode, done.stdout) == (1, "")
         assert "cannot lock" in last
+        assert os.listdir(tmp_path) == []
     else:
         assert done.returncode == 1
         assert os.strerror(errno.EFBIG) in done.stderr

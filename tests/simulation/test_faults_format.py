@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import SETTINGS, ensemble, in_process, problem
+from faults import SETTINGS, ensemble, in_process, problem, uninterrupted
+from helpers import assert_same
 
 from meanfield import load, simulate
 from meanfield.dynamics import Langevin
@@ -91,6 +92,23 @@ def earlier_particles(tree):
         ),
         (lambda tree: tree["@attrs"].update(format_version=0), "run format 0, which is not known"),
         (lambda tree: tree["@attrs"].update(format="another"), "not a meanfield run"),
+    ],
+)
+def test_a_good_file_of_another_kind_is_refused_by_name_and_left_alone(path, change, words):
+    """load and resume, in one line; the file is not touched, nor is run.h5.prev taken in its place."""
+    rewritten(path, change)
+    before = path.read_bytes()
+    for call in (load, lambda path: resume(path, more=5)):
+        with pytest.raises(RunFileError, match=words) as caught:
+            call(path)
+        assert "\n" not in str(caught.value)
+        assert "run.h5" in str(caught.value)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
         (other_data, "the data are not those the run was started with"),
         (other_seed, r"ensemble.seed = 9, but holds 10"),
         (earlier_particles, "its trace of every 2 steps ends at step 6, its particles at step 3"),
@@ -102,16 +120,20 @@ def earlier_particles(tree):
         setting("run.stepps", "\nsteps = 6\nrecord", "\nstepps = 6\nrecord"),
     ],
 )
-def test_what_does_not_belong_together_is_refused_by_name_and_left_alone(path, change, words):
-    """load and resume, in one line; the file is not touched, nor is run.h5.prev taken in the place of a good file."""
+def test_what_does_not_belong_together_is_refused_by_name_and_the_generation_before_goes_on(path, change, words):
+    """load and info, in one line; resume goes back, says so in the same words, and comes to the same end."""
     rewritten(path, change)
     before = path.read_bytes()
-    for call in (load, lambda path: resume(path, more=5)):
-        with pytest.raises((RunFileError, ValueError), match=words) as caught:
-            call(path)
-        assert "\n" not in str(caught.value)
-        assert "run.h5" in str(caught.value)
+    with pytest.raises((RunFileError, ValueError), match=words) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+    assert "run.h5" in str(caught.value)
+    assert in_process("info", path)[0] == 2
     assert path.read_bytes() == before
+    status, _, err = in_process("resume", path, "--until", 9, "--quiet", "--no-gap")
+    assert (status, err.count("\n")) == (0, 1), err
+    assert f"meanfield: {caught.value}; went back to run.h5.prev, step 3\n" == err
+    assert_same(load(path), uninterrupted(9))
 
 
 def rows(choose):

@@ -105,6 +105,20 @@ def test_names_that_are_not_unicode_can_be_written_and_are_refused_as_data_in_on
     assert b"Unicode" in done.stderr
 
 
+def test_a_name_that_turns_the_direction_of_text_is_shown_escaped(tmp_path):
+    """By `run` and `info`, of the run and of its data: nothing unprintable reaches the terminal."""
+    data, path = tmp_path / "a\u202eb.csv", tmp_path / "a\u202eb.h5"
+    data.write_text("x,y\n1,0\n2,1\n3,0\n4,1\n")
+    for command in (
+        ["run", "--set", f"data.source={data}", "--set", "ensemble.m=64", "--set", "run.steps=2", "--out", path],
+        ["info", path],
+    ):
+        status, out, err = in_process(*command)
+        assert status == 0, err
+        assert all(sign.isprintable() or sign in "\n\r" for sign in out + err)
+        assert "\\u202eb" in out
+
+
 def test_a_working_folder_that_was_removed_is_said(tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()

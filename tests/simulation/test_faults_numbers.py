@@ -7,11 +7,12 @@ from meanfield import Ensemble, Problem, load, simulate
 from meanfield.dynamics import DYNAMICS, Langevin
 from meanfield.errors import DivergenceError, InputError
 from meanfield.simulation import toml
+from meanfield.simulation.loop import resume
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((20, 4))
 Y = np.sign(X[:, 0])
-REPORTED = ("objective", "risk", "penalty", "train_error", "reg", "temperature", "time")
+REPORTED = ("objective", "risk", "penalty", "train_error", "reg", "temperature", "time", "drift")
 
 
 def outcome(path, problem, ensemble, dynamics=None):
@@ -67,7 +68,7 @@ def test_denormal_regularization_is_refused():
         toml.load_config(None, ["objective.reg=1e-310"])
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("dynamics", [None, Langevin()], ids=["default", "langevin"])
 @pytest.mark.parametrize(
@@ -107,15 +108,13 @@ def test_divergence_names_step_quantity_and_a_way_out_and_spares_the_file(tmp_pa
     )
     assert isinstance(error, DivergenceError)
     step = int(str(error).split("step ")[1].split(":")[0])
-    for word in ("predictions", "last checkpoint is intact", "smaller step"):
+    for word in ("predictions", f"the last checkpoint, of step {(step - 1) // 2 * 2}, is intact", "smaller step"):
         assert word in str(error)
     assert load(path).ensemble.step == (step - 1) // 2 * 2  # checkpoints are taken every other step
 
 
 def test_a_diverged_run_goes_on_from_its_checkpoint_to_the_same_end(tmp_path):
     """Going on is deterministic: it diverges at the same step, and the file is still the checkpoint."""
-    from meanfield.simulation.loop import resume
-
     path = tmp_path / "run.h5"
     first = outcome(path, lambda: Problem(X, Y, loss="squared"), Ensemble.sphere(200, 4), Langevin(step_size=1e20))
     before = path.read_bytes()
@@ -123,3 +122,76 @@ def test_a_diverged_run_goes_on_from_its_checkpoint_to_the_same_end(tmp_path):
         resume(path)
     assert str(second.value) == str(first)
     assert path.read_bytes() == before
+
+
+def spoil(ensemble):
+    """A measure, or a callback, that does what it must not."""
+    if ensemble.step >= 4:
+        with ensemble.particles.writing() as theta:
+            theta[0, 1, 2] = np.nan
+    return 0.0
+
+
+@pytest.mark.parametrize("steps", [4, 12])
+@pytest.mark.parametrize("way", ["measures", "callback"])
+def test_particles_that_a_measure_or_a_callback_spoilt_are_not_saved(tmp_path, way, steps):
+    """Neither at a checkpoint nor at the last step: the run ends in words, and what was good stays, to be resumed."""
+    path = tmp_path / "run.h5"
+    own = {"measures": {"spoilt": spoil}} if way == "measures" else {"callback": lambda ensemble, row: spoil(ensemble)}
+    settings = {"record_every": 1, "checkpoint_every": 2, "anneal": False, "out": path}
+    with pytest.raises(DivergenceError, match=r"step 4: particles .* not all finite.*of step 2, is intact") as caught:
+        simulate(Problem(X, Y), Ensemble.sphere(200, 4), Langevin(), steps=steps, **settings, **own)
+    assert "\n" not in str(caught.value)
+    assert load(path).ensemble.step == 2
+    whole = simulate(Problem(X, Y), Ensemble.sphere(200, 4), Langevin(), steps=6, record_every=1, anneal=False)
+    assert np.array_equal(resume(path, until=6).ensemble.theta, whole.ensemble.theta)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["run.h5", "run.h5.prev"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda ensemble: setattr(ensemble, "time", np.nan), "its time is nan"),
+        (lambda ensemble: setattr(ensemble, "seed", 5), "says ensemble.seed = 0, but holds 5"),
+        (lambda ensemble: ensemble.memory.update(step_size=np.inf), "its step_size is inf"),
+    ],
+)
+def test_a_state_that_could_not_be_read_again_is_not_saved(tmp_path, change, words):
+    """Of whatever `load` would refuse a callback may leave behind."""
+    path = tmp_path / "run.h5"
+
+    def callback(ensemble, row):
+        if ensemble.step == 4:
+            change(ensemble)
+
+    with pytest.raises(InputError, match=f"step 4: .*{words}.*; the last checkpoint, of step 2, is intact"):
+        simulate(
+            Problem(X, Y),
+            Ensemble.sphere(200, 4),
+            steps=9,
+            checkpoint_every=2,
+            record_every=2,
+            out=path,
+            callback=callback,
+        )
+    assert load(path).ensemble.step == 2
+
+
+def test_what_is_said_of_a_checkpoint_and_of_the_step_size_is_so():
+    """No file: no checkpoint is intact; an automatic step size: it is not what to try."""
+    for dynamics, tried in ((Langevin(step_size=1e20), True), (Langevin(), False)):
+        with pytest.raises(DivergenceError) as caught:
+            simulate(Problem(X, Y, loss="squared", temperature=1e300), Ensemble.sphere(200, 4), dynamics, steps=9)
+        assert "intact" not in str(caught.value)
+        assert ('step_size = "auto"' in str(caught.value)) == tried
+        assert "lower the temperature" in str(caught.value)
+
+
+def test_a_run_that_diverges_at_once_has_no_checkpoint_that_is_intact(tmp_path):
+    """At the first step, before anything was written; and over a file of another run."""
+    path = tmp_path / "run.h5"
+    start = Ensemble.from_arrays(np.full((64, 1), 1e30), np.full((64, 4), 1e30), dtype="float32")
+    for _ in range(2):
+        with pytest.raises(DivergenceError, match=r"^step 0: ((?!intact).)*$"):
+            simulate(Problem(X, Y), start, steps=9, out=path, force=True)
+        simulate(Problem(X, Y), Ensemble.sphere(200, 4), steps=2, out=path, force=True)

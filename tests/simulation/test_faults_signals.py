@@ -8,10 +8,12 @@ import sys
 import time
 
 import pytest
-from faults import COMMAND, heed_interrupts, in_process, leftovers, wait_for
+from faults import COMMAND, SETTINGS, ensemble, heed_interrupts, in_process, leftovers, problem, uninterrupted, wait_for
 from helpers import assert_same
 
-from meanfield import load
+from meanfield import load, simulate
+from meanfield.dynamics import Langevin
+from meanfield.simulation.loop import resume
 
 SETUP = [
     part
@@ -28,7 +30,7 @@ SETUP = [
     )
     for part in ("--set", one)
 ]
-STATUS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
+STATUS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 138, "SIGUSR2": 140, "SIGXCPU": 152}
 
 
 def started(path, *args):
@@ -111,6 +113,56 @@ def test_two_interrupts_in_a_row_leave_a_whole_file(tmp_path):
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGXCPU"])
+def test_a_warning_however_often_it_comes_ends_the_run_once_and_saved(tmp_path, name):
+    """As the kernel sends XCPU every second, and some schedulers repeat theirs, while the last state is written."""
+    path = tmp_path / "run.h5"
+
+    def warn(ensemble, row):
+        if row["step"] == 4:
+            for _ in range(3):
+                os.kill(os.getpid(), getattr(signal, name))
+
+    result = simulate(problem(), ensemble(), Langevin(), steps=12, out=path, callback=warn, **SETTINGS)
+    assert (result.stopped, result.saved, result.ensemble.step) == (name, True, 4)
+    assert signal.getsignal(getattr(signal, name)) == signal.SIG_DFL
+    assert_same(load(path), uninterrupted(4))
+
+
+def test_a_warning_for_which_a_program_has_a_use_of_its_own_stays_its_own(tmp_path):
+    heard = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+    try:
+        result = simulate(
+            problem(), ensemble(), Langevin(), steps=4, callback=lambda *_: os.kill(os.getpid(), signal.SIGUSR1)
+        )
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert result.stopped == "done"
+    assert heard
+
+
+def test_an_interrupt_in_python_is_raised_once_the_run_is_saved(tmp_path):
+    """By simulate and by resume: a loop over λ does not go on with a run cut short among its results."""
+    path, steps = tmp_path / "run.h5", [4, 8, None]
+
+    def interrupt(ensemble, row):
+        if row["step"] == steps[0]:
+            steps.pop(0)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    for step, call in (
+        (4, lambda: simulate(problem(), ensemble(), Langevin(), steps=9, out=path, callback=interrupt, **SETTINGS)),
+        (8, lambda: resume(path, until=12, callback=interrupt)),
+    ):
+        with pytest.raises(KeyboardInterrupt, match=f"at step {step} of") as caught:
+            call()
+        assert (caught.value.result.stopped, caught.value.result.saved) == ("SIGINT", True)
+        assert_same(caught.value.result, uninterrupted(step))
+        assert_same(load(path), uninterrupted(step))
+    assert leftovers(tmp_path) == []
+
+
 READY = "import sys; from meanfield.cli import main; print('ready', file=sys.stderr, flush=True); main()"
 
 
@@ -118,7 +170,7 @@ def strike_at_start(path, times, seed):
     """Signals from the moment the command has begun until the run is in its loop."""
     chance = random.Random(seed)
     for k in range(times):
-        name = list(STATUS)[k % 3]
+        name = list(STATUS)[k % 6]
         arguments = ["run", *SETUP, "--out", str(path), "--force", "--quiet"]
         process = subprocess.Popen(
             [sys.executable, "-c", READY, *arguments],

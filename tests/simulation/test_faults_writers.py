@@ -103,6 +103,11 @@ def test_a_second_writer_is_refused_in_one_line_and_the_first_goes_on(writer, tm
         status, out, err = in_process(*args)
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert f"is being written by process {process.pid}" in err
+    for args in (["run", *SETUP, "--out", path], ["run", *SETUP, "--out", path, "--ntk"]):
+        status, out, err = in_process(*args)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert f"is being written by process {process.pid}" in err
+        assert "--force" not in err  # which would be refused
     stopped(path, process, tmp_path)
 
 
@@ -138,6 +143,37 @@ def test_the_lock_of_another_host_tells_when_its_last_checkpoint_came(tmp_path):
     assert (status, "--force takes the lock over" in err, "force=True" in err) == (2, True, False)
     assert resume(path, more=1, force=True).saved
     assert leftovers(tmp_path) == []
+
+
+def test_force_where_it_is_advised_does_what_it_is_advised_for(tmp_path):
+    """A run over a file that another host has locked, from Python and by the command, and one where only a lock is."""
+    path = tmp_path / "run.h5"
+    for force in (
+        lambda: simulate(problem(), ensemble(), Langevin(), steps=3, out=path, force=True, **SETTINGS).saved,
+        lambda: in_process("run", *SETUP, "--set", "run.steps=3", "--out", path, "--quiet", "--force")[0] == 0,
+    ):
+        sign(path)
+        status, _, err = in_process("run", *SETUP, "--set", "run.steps=3", "--out", path, "--quiet")
+        assert status == 2
+        assert "node17" in err
+        assert force()
+        assert load(path).ensemble.step == 3
+
+
+def test_a_lock_that_was_removed_by_hand_and_taken_anew_is_told_so(tmp_path):
+    """Nobody used force: the first to hold it says only that another has taken over, and stops."""
+    path = tmp_path / "run.h5"
+    lock = path.with_name("run.h5.lock")
+
+    def replaced(ensemble, row):
+        if row["step"] == 4:
+            lock.unlink()
+            sign(path, pid=7)
+
+    with pytest.raises(RunFileError, match="was taken over by process 7 on node17; stopped here") as caught:
+        simulate(problem(), ensemble(), Langevin(), steps=12, out=path, callback=replaced, **SETTINGS)
+    assert "force" not in str(caught.value)
+    assert lock.exists()
 
 
 def test_a_run_taken_over_by_force_stops_and_writes_nothing_more(tmp_path):

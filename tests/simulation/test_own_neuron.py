@@ -80,7 +80,8 @@ def test_automatic_steps_descend(neuron):
     assert result.problem.reg == problem.reg
     assert (np.diff(objective) < 1e-9).all()
     assert objective[-1] < 0.9 * objective[0]
-    assert "relu" in result.final_gap.missing
+    gap = result.final_gap
+    assert "grows at most" in gap.missing if neuron == "relu2" else 0 < gap.relative_gap < 1
 
 
 def test_a_configuration_names_the_neuron(tmp_path):
@@ -97,7 +98,8 @@ def test_a_configuration_names_the_neuron(tmp_path):
     run = load(path)
     assert run.problem.neuron.name == "tanh"
     assert run.problem.reg.shape == "constant"
-    assert in_process("certify", path)[0] == 2
+    assert in_process("certify", path)[0] == 0
+    assert in_process("certify", path, "--method", "proven")[0] == 2
     for command in (["info", path], ["plot", path], ["report", path, "--seconds", "0"]):
         assert in_process(*command)[0] == 0, command
 

@@ -252,7 +252,8 @@ def test_what_dead_writers_left_is_removed_and_what_live_ones_write_is_not(path)
     dead = subprocess.Popen(["true"])
     dead.wait()
     host = os.uname().nodename
-    stale, live, foreign = f".run.h5.tmp-{host}-{dead.pid}", f".run.h5.tmp-{host}-1", ".run.h5.tmp-elsewhere-1234567"
+    names = (f"{host}-{dead.pid}-7", f"{host}-1-7", "elsewhere-1234567-7")
+    stale, live, foreign = (f".run.h5.tmp-{name}" for name in names)
     for name in (stale, stale + ".prev", live, foreign):
         (path.parent / name).touch()
     hdf5.write(path, content())

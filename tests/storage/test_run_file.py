@@ -79,12 +79,12 @@ def test_a_damaged_or_missing_run_falls_back_one_generation_only_when_asked(path
         spoil()
         with pytest.raises(RunFileError):
             run_file.load(path)
-        older = run_file.load(path, fall_back=True)
+        older, damage = run_file.newest(path, run_file.load)
         assert older.step == 6
-        assert "run.h5.prev, step 6" in older.recovered
-        assert "\n" not in older.recovered
+        assert damage.endswith("; went back to run.h5.prev")
+        assert "\n" not in damage
     run_file.save(path, content(8))
-    assert run_file.load(path, fall_back=True).recovered is None
+    assert run_file.newest(path, run_file.load)[1] is None
 
 
 def test_damage_in_both_generations_names_the_newest(path):
@@ -93,7 +93,7 @@ def test_damage_in_both_generations_names_the_newest(path):
     for victim in (path, hdf5.previous(path)):
         victim.write_bytes(victim.read_bytes()[:500])
     with pytest.raises(RunFileError, match=r"run\.h5: is truncated: has 500 bytes"):
-        run_file.load(path, fall_back=True)
+        run_file.newest(path, run_file.load)
 
 
 def test_foreign_and_newer_files_are_told_from_damaged_ones(path):
@@ -112,14 +112,27 @@ def test_foreign_and_newer_files_are_told_from_damaged_ones(path):
     hdf5.write(path, {"@attrs": {"format": "other"}}, keep_previous=True)
     assert run_file.load(hdf5.previous(path)).step == 7
     with pytest.raises(RunFileError, match="not a meanfield run"):
-        run_file.load(path, fall_back=True)
+        run_file.newest(path, run_file.load)
 
 
-@pytest.mark.parametrize("change", [{"u": np.zeros((49, 3), "f4")}, {"u": np.zeros((50, 3))}, {"w": np.zeros(50)}])
-def test_particles_that_do_not_belong_together_are_refused(path, change):
-    run_file.save(path, dataclasses.replace(content(), **change))
-    with pytest.raises(RunFileError, match="not a whole run, w"):
-        run_file.load(path)
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"u": np.zeros((49, 3), "f4")}, "w .* do not belong together"),
+        ({"u": np.zeros((50, 3))}, "w .* do not belong together"),
+        ({"w": np.zeros(50)}, "w and u are not matrices"),
+        ({"time": np.nan}, "its time is nan"),
+        ({"memory": {"step_size": np.inf}}, "its step_size is inf"),
+        ({"timing": {"seconds": np.full(9, np.nan)}}, ".* none of seconds"),
+    ],
+)
+def test_what_load_would_refuse_is_not_saved_in_the_place_of_what_is_good(path, change, words):
+    run_file.save(path, content())
+    before = path.read_bytes()
+    with pytest.raises(RunFileError, match=f"not a whole run, {words}"):
+        run_file.save(path, dataclasses.replace(content(8), **change))
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == ["run.h5"]
 
 
 def test_columns_of_unequal_length_are_never_saved(path):

@@ -66,6 +66,19 @@ def test_regression_counts_mean_squares_and_recovers_a_function_of_the_kernel_s_
     assert math.isnan(found.margin)
 
 
+def test_the_kernel_is_that_of_the_problem_s_neuron():
+    """x₁x₂ is in the space of the quadratic kernel, of dimension d(d + 1)/2: exact from n above it."""
+    rng = np.random.default_rng(1)
+    X, Z = rng.standard_normal((60, 4)), rng.standard_normal((50, 4))
+    y, z = X[:, 0] * X[:, 1], Z[:, 0] * Z[:, 1]
+    found = {
+        name: kernel_baseline(Problem(X, y, loss="squared", X_test=Z, y_test=z, neuron=name))
+        for name in ("quadratic", "relu", "tanh")
+    }
+    assert found["quadratic"].test_error < 1e-12 < 1e-3 < found["relu"].test_error
+    assert [found[name].kernel for name in found] == ["quadratic NTK", "ReLU NTK", "tanh NTK"]
+
+
 def test_without_a_test_set_there_is_no_test_error():
     """NaN, not zero."""
     problem = xor(40)

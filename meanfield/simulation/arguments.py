@@ -1,0 +1,45 @@
+"""Arguments of `simulate` and `resume`, checked at the door: what is wrong with one is an InputError of one line."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import InputError
+
+
+def whole(name: str, value: Any, least: int = 0) -> int:
+    """A whole number of at least `least`, of Python's or NumPy's. InputError: anything else, True among it."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < least:
+        raise InputError(f"{name} = {value!r}: must be a whole number, at least {least}")
+    return number
+
+
+def check_run_arguments(
+    max_time: float | None, threads: int | None, callback: Callable[..., Any] | None, record: Any = None
+) -> None:
+    """InputError: no seconds, no number of threads, no function, no table."""
+    if threads is not None:
+        whole("threads", threads, 1)
+    if max_time is not None and (isinstance(max_time, bool | str) or not max_time >= 0):
+        raise InputError(f"max_time = {max_time!r}: must be a number of seconds, at least 0")
+    if callback is not None and not callable(callback):
+        raise InputError(f"callback = {callback!r}: must be a function of the ensemble and a row of the trace")
+    if record is not None and not isinstance(record, Mapping):
+        raise InputError(f"record = {record!r}: must be a table of keys")
+
+
+def check_columns(names: Any) -> None:
+    """InputError: what cannot name columns of a trace, in which every name is an array of the run file."""
+    if not isinstance(names, tuple | list):
+        raise InputError(f"measures: columns = {names!r}: must be a tuple of names")
+    for name in names:
+        if not isinstance(name, str) or not name.isprintable() or name in ("", ".") or name[0] == "@" or "/" in name:
+            raise InputError(f"measures: {name!r}: must be a name of printable characters, not '.', without '/' or '@'")
+    if len(set(names)) < len(names):
+        raise InputError(f"measures: columns = {names!r}: must name each only once")

@@ -1,0 +1,53 @@
+"""A folder to which others can write: what they put there is neither written through nor taken for ours."""
+
+import os
+
+import pytest
+
+from meanfield.errors import RunFileError
+from meanfield.storage import atomic, hdf5
+from meanfield.storage.lock import RunLock, check_still_held, writer
+
+
+@pytest.fixture
+def victim(tmp_path):
+    file = tmp_path / "victim"
+    file.write_text("precious")
+    return file
+
+
+def plant(kind, place, victim):
+    if kind == "pipe":
+        os.mkfifo(place)
+    else:
+        (os.symlink if kind == "link" else os.link)(victim, place)
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe"])
+def test_a_lock_is_not_written_through_what_stands_in_its_place(tmp_path, victim, kind):
+    """Refused in one line, whoever asks; nothing is followed, emptied or waited for."""
+    path = tmp_path / "run.h5"
+    plant(kind, tmp_path / "run.h5.lock", victim)
+    for force in (False, True):
+        with pytest.raises(RunFileError, match=r"run\.h5\.lock: cannot lock the run: is a link, or no file"):
+            RunLock(path, force).__enter__()
+    check_still_held(path)
+    assert writer(path) is None
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe"])
+@pytest.mark.parametrize("suffix", ["", ".prev"])
+def test_a_temporary_file_is_made_anew_whatever_stands_in_its_place(tmp_path, victim, monkeypatch, kind, suffix):
+    """The file that comes out is a plain file of its own, twice, with a generation before; the victim is as it was."""
+    path, names, original = tmp_path / "z.h5", [], atomic._make
+    monkeypatch.setattr(atomic, "_make", lambda temporary: names.append(temporary) or original(temporary))
+    hdf5.write(path, {"a": 1})
+    for value in (2, 3):
+        plant(kind, names[0].with_name(names[0].name + suffix), victim)
+        hdf5.write(path, {"a": value}, keep_previous=True)
+        assert victim.read_text() == "precious"
+        for file, held in ((path, value), (atomic.previous(path), value - 1)):
+            assert not file.is_symlink()
+            assert hdf5.read(file)["a"] == held
+    assert sorted(os.listdir(tmp_path)) == ["victim", "z.h5", "z.h5.prev"]
