@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from .arrays import numbers, refuse_unusable
-from .engine.engine import BLOCK, Engine, Particles, draw, group_size, share
+from .engine.engine import Engine, draw, group_size, share
 from .errors import InputError
+from .layers import Layers
 from .neuron import Neuron, get_neuron
-from .runtime.communicator import ALONE, Alone, Span, ask, requests
+from .runtime.communicator import ALONE, Alone, Span
 
 
-class Ensemble:
+class Ensemble(Layers):
     """m particles θ_j = (u_j, w_j): the measure ρ = (1/m) Σ δ_θj and the network f = (1/m) Σ_j w_j φ(u_j·x).
 
     Made by `sphere`, `gaussian`, `from_arrays` or `empty`. What is not here is not needed to go on with a run, but for
@@ -40,6 +39,8 @@ class Ensemble:
         Σ η of these steps, in units of the flow's time.
     memory : dict of str to float, optional
         What an automatic step size remembers.
+    velocity : Layers, optional
+        Velocities of the particles, .w (m, C) and .u (m, d), under a dynamics that has them.
 
     Attributes
     ----------
@@ -72,9 +73,31 @@ class Ensemble:
         step: int = 0,
         time: float = 0.0,
         memory: dict[str, float] | None = None,
+        velocity: Layers | None = None,
     ) -> None:
-        self.particles, self.outputs = Particles(theta, span), outputs
+        super().__init__(theta, span, outputs)
         self.seed, self.step, self.time, self.memory = seed, step, time, dict(memory or {})
+        self.velocity = velocity
+
+    @property
+    def velocity(self) -> Layers | None:
+        """Velocities of the particles, .w (m, C) and .u (m, d); None where they have none."""
+        return self._velocity
+
+    @velocity.setter
+    def velocity(self, velocity: Layers | None) -> None:
+        self._velocity = velocity
+        if velocity is not None:  # ranks are asked for velocities by the numbers that follow those of particles
+            velocity.asked_from = self._groups
+
+    @property
+    def _groups(self) -> int:
+        return -(-self.m // self.theta.shape[2])
+
+    def _own(self, g0: int, g1: int) -> np.ndarray:
+        if self._velocity is not None and g0 >= self._groups:
+            return self._velocity._own(g0, g1)
+        return super()._own(g0, g1)
 
     @classmethod
     def sphere(
@@ -84,6 +107,7 @@ class Ensemble:
         outputs: int = 1,
         *,
         scale: float = 1.0,
+        symmetric: bool = False,
         seed: int = 0,
         dtype: Any = "float32",
         ranks: Alone = ALONE,
@@ -96,6 +120,8 @@ class Ensemble:
             Numbers of particles, inputs and outputs C, each at least 1.
         scale : float
             Radius of the sphere, from 1e-15 to 1e15.
+        symmetric : bool
+            Whether every second particle is the one before with −w, so that f = 0 (but for rounding); m is even then.
         seed : int
             From 0 to 2^64 − 1. A particle's place depends on it and on the particle's number only.
         dtype : "float32" or "float64"
@@ -121,7 +147,7 @@ class Ensemble:
         >>> bool(np.allclose(np.sum(ensemble.u**2, axis=1) + ensemble.w[:, 0] ** 2, 4.0))
         True
         """
-        return cls._drawn("sphere", scale, (m, d, outputs), seed, dtype, ranks)
+        return cls._drawn("sphere", (m, d, outputs), scale, symmetric, seed, dtype, ranks)
 
     @classmethod
     def gaussian(
@@ -131,6 +157,7 @@ class Ensemble:
         outputs: int = 1,
         *,
         scale: float = 1.0,
+        symmetric: bool = False,
         seed: int = 0,
         dtype: Any = "float32",
         ranks: Alone = ALONE,
@@ -143,6 +170,8 @@ class Ensemble:
             Numbers of particles, inputs and outputs C, each at least 1.
         scale : float
             Standard deviation of a component, from 1e-15 to 1e15.
+        symmetric : bool
+            Whether every second particle is the one before with −w, so that f = 0 (but for rounding); m is even then.
         seed : int
             From 0 to 2^64 − 1. A particle's place depends on it and on the particle's number only.
         dtype : "float32" or "float64"
@@ -168,18 +197,24 @@ class Ensemble:
         >>> bool(np.array_equal(few.u, many.u[:64]))
         True
         """
-        return cls._drawn("gaussian", scale, (m, d, outputs), seed, dtype, ranks)
+        return cls._drawn("gaussian", (m, d, outputs), scale, symmetric, seed, dtype, ranks)
 
     @classmethod
     def _drawn(
-        cls, law: str, scale: float, sizes: tuple[int, int, int], seed: int, dtype: Any, ranks: Alone
+        cls, law: str, sizes: tuple[int, int, int], scale: float, symmetric: bool, seed: int, dtype: Any, ranks: Alone
     ) -> Ensemble:
         m, d, outputs = sizes
         _check(m, d, outputs, seed, dtype)
         if not 1e-15 <= scale <= 1e15:  # its square is computed in the dtype of the particles
             raise InputError(f"scale = {scale!r}: must be from 1e-15 to 1e15")
+        if symmetric and m % 2:
+            raise InputError(f"m = {m}: must be even, since particles of a symmetric start are pairs")
         span = share(m, ranks)
-        return cls(draw(span, d, outputs, law, scale, seed, dtype), span, outputs, seed=seed)
+        theta = draw(span, d, outputs, law, scale, seed, dtype)
+        if symmetric:
+            theta[:, :, 1::2] = theta[:, :, ::2]
+            theta[:, d:, 1::2] = 0 - theta[:, d:, ::2]
+        return cls(theta, span, outputs, seed=seed)
 
     @classmethod
     def from_arrays(cls, w: Any, u: Any, *, seed: int = 0, dtype: Any = None, **state: Any) -> Ensemble:
@@ -261,166 +296,6 @@ class Ensemble:
         group, span = group_size(dtype), share(m, ranks)
         return cls(np.zeros((-(-span.count // group), d + outputs, group), dtype), span, outputs, **state)
 
-    def fill(self, first: int, w: np.ndarray, u: np.ndarray) -> None:
-        """Set the particles from `first` on, as far as they are this rank's: the way to change an ensemble.
-
-        A run that is under way goes on from what a callback has set.
-
-        Parameters
-        ----------
-        first : int
-            Number of the first particle to set, a multiple of 64.
-        w : array (count, C)
-            Output weights.
-        u : array (count, d)
-            Input weights; count must be a multiple of 64 too, except at the end.
-
-        Examples
-        --------
-        >>> from meanfield import Ensemble
-        >>> ensemble = Ensemble.sphere(64, 3)
-        >>> ensemble.fill(0, 2 * ensemble.w, 2 * ensemble.u)
-        """
-        group, count = self.theta.shape[2], len(u)
-        rows = np.zeros((-(-count // group) * group, self.d + self.outputs), self.dtype)
-        rows[:count, : self.d], rows[:count, self.d :] = u, w
-        groups = rows.reshape(-1, group, rows.shape[1]).swapaxes(1, 2)
-        g0 = (first - self.span.first) // group  # negative where another rank's particles come first
-        with self.particles.writing() as theta:
-            part = theta[max(0, g0) : max(0, g0 + len(groups))]
-            part[:] = groups[max(0, -g0) : max(0, -g0) + len(part)]
-
-    @property
-    def theta(self) -> np.ndarray:
-        """The particles (groups, d + C, GROUP) as the compiled loops hold them: u first, then w; read-only.
-
-        A view: it shows what later steps do to the particles. They are set by `fill`.
-        """
-        return self.particles.theta
-
-    @property
-    def span(self) -> Span:
-        """Which of the particles are this process's: all, but for the ranks of an MPI job."""
-        return self.particles.span
-
-    @property
-    def m(self) -> int:
-        """Number of particles."""
-        return self.span.total
-
-    @property
-    def d(self) -> int:
-        """Number of inputs."""
-        return self.theta.shape[1] - self.outputs
-
-    @property
-    def dtype(self) -> np.dtype:
-        """float32 or float64."""
-        return self.theta.dtype
-
-    @property
-    def u(self) -> np.ndarray:
-        """Input weights (m, d): a read-only copy. To set particles use `fill`, or make others by `from_arrays`."""
-        return _read_only(self.rows(0, self.m)[1])
-
-    @property
-    def w(self) -> np.ndarray:
-        """Output weights (m, C): a read-only copy. To set particles use `fill`, or make others by `from_arrays`."""
-        return _read_only(self.rows(0, self.m)[0])
-
-    @contextmanager
-    def gathered(self) -> Iterator[bool]:
-        """Particles of all ranks within reach: True on rank 0, where the others then answer what `rows` asks for.
-
-        False on the others, once that is over. For a single process always True.
-        """
-
-        def answer(g0: int, g1: int) -> np.ndarray:
-            mine = self.span.first // self.theta.shape[2]
-            return self.theta[g0 - mine : g1 - mine]
-
-        with requests(self.span.ranks, answer) as leads:
-            yield leads
-
-    def groups(self, g0: int, g1: int) -> np.ndarray:
-        """Groups g0 … g1 − 1 of the whole ensemble, (g1 − g0, d + C, GROUP); those of other ranks on rank 0 only."""
-        span, ranks, group, parts = self.span, self.span.ranks, self.theta.shape[2], []
-        for rank in range(ranks.size):
-            start, stop = (-(-Span.cut(span.total, BLOCK, ranks, number) // group) for number in (rank, rank + 1))
-            low, high = max(g0, start), min(g1, stop)
-            if low < high and rank == ranks.rank:
-                parts.append(self.theta[low - span.first // group : high - span.first // group])
-            elif low < high:
-                parts.append(ask(ranks, rank, low, high, (high - low, *self.theta.shape[1:]), self.dtype))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def rows(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        """Some of the particles, copied.
-
-        Parameters
-        ----------
-        first, last : int
-            Of the particles first … last − 1.
-
-        Returns
-        -------
-        (ndarray (last − first, C), ndarray (last − first, d))
-            w and u, C-contiguous, of the ensemble's dtype.
-
-        Examples
-        --------
-        >>> from meanfield import Ensemble
-        >>> w, u = Ensemble.sphere(64, 3).rows(10, 12)
-        >>> w.shape, u.shape
-        ((2, 1), (2, 3))
-        """
-        group = self.theta.shape[2]
-        g0, g1 = first // group, -(-last // group)
-        groups = self.groups(g0, g1)
-        both = groups.swapaxes(1, 2).reshape(-1, groups.shape[1])[first - g0 * group : last - g0 * group]
-        return np.array(both[:, self.d :], order="C"), np.array(both[:, : self.d], order="C")
-
-    def blocks(self, size: int = 1 << 18) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(w, u) of `size` particles after the other: for what must not hold the ensemble twice.
-
-        Examples
-        --------
-        >>> from meanfield import Ensemble
-        >>> [len(u) for w, u in Ensemble.sphere(100, 3).blocks(64)]
-        [64, 36]
-        """
-        for first in range(0, self.m, size):
-            yield self.rows(first, min(first + size, self.m))
-
-    def sample(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of about `count` particles (all if there are no more), evenly spread: w (k, C) and u (k, d), float64.
-
-        Examples
-        --------
-        >>> from meanfield import Ensemble
-        >>> w, u = Ensemble.sphere(640, 3).sample(128)
-        >>> u.shape, u.dtype
-        ((128, 3), dtype('float64'))
-        """
-        group = self.theta.shape[2]
-        groups = -(-self.m // group)
-        wanted = min(groups, max(1, count // group))
-        chosen = np.arange(wanted) * groups // wanted
-        sampled: tuple[np.ndarray, np.ndarray] | None = None
-        with self.gathered() as leads:
-            if leads:
-                parts = [self.rows(g * group, min((g + 1) * group, self.m)) for g in chosen]
-                w, u = (np.concatenate(part).astype(np.float64) for part in zip(*parts, strict=True))
-                sampled = w, u
-        return self.span.ranks.broadcast(sampled)  # type: ignore[return-value]
-
-    def head(self, count: int) -> Particles:
-        """The first `count` particles, a multiple of 64 (or all there are), copied, on every rank."""
-        count = min(count, self.m)
-        with self.gathered() as leads:
-            theta = self.groups(0, -(-count // self.theta.shape[2])) if leads else self.theta[:0]
-        return Particles(np.array(self.span.ranks.broadcast(theta)), count)
-
     def copy(self) -> Ensemble:
         """The same ensemble, sharing nothing.
 
@@ -435,6 +310,8 @@ class Ensemble:
         False
         """
         state: dict[str, Any] = {"seed": self.seed, "step": self.step, "time": self.time, "memory": self.memory}
+        if self.velocity is not None:
+            state["velocity"] = Layers(np.array(self.velocity.theta), self.span, self.outputs)
         return Ensemble(np.array(self.theta), self.span, self.outputs, **state)
 
     def predict(self, X: Any, *, neuron: str | Neuron = "relu", threads: int | None = None) -> np.ndarray:
@@ -478,11 +355,6 @@ class Ensemble:
 
     def __repr__(self) -> str:
         return f"Ensemble(m={self.m}, d={self.d}, outputs={self.outputs}, dtype={self.dtype}, step={self.step})"
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    array.flags.writeable = False
-    return array
 
 
 def _check(m: int, d: int, outputs: int, seed: int, dtype: Any) -> None:

@@ -1,10 +1,11 @@
-"""Problem: data, loss, regularization and temperature; together they define what is minimized."""
+"""Problem: data, network, loss, penalty and temperature; together they define what is minimized."""
 
 from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,17 +16,20 @@ from .engine.exact_algebra import product
 from .errors import InputError
 from .losses import Loss, get_loss
 from .neuron import Neuron, check_growth, get_neuron
-from .schedules import Schedule
+from .penalty import Penalty
+from .schedules import OwnSchedule, Schedule
 
 if TYPE_CHECKING:
+    from .engine.engine import Engine, Workers
     from .ensemble import Ensemble
 
 
+_PLAIN = Penalty()
 _TIE = 1e-12  # of ‖u‖‖x‖: what rounding makes of a u·x that is 0
 
 
 class Objective(NamedTuple):
-    """value = risk + penalty: L[ρ] = R(f_ρ) + λ ∫ ‖θ‖² dρ."""
+    """value = risk + penalty: L[ρ] = R(f_ρ) + λ ∫ p(θ) dρ, where p = ‖θ‖² unless the problem has another."""
 
     value: float
     risk: float
@@ -44,9 +48,9 @@ class Problem:
     loss : str or Loss
         "logistic", "squared", "cross_entropy", or an object of a subclass of `meanfield.losses.Loss`.
     reg : float, mapping or Schedule
-        λ > 0, for every step or as a function of it.
-    temperature : float, mapping or Schedule
-        τ ≥ 0, likewise.
+        λ ≥ 0, for every step or as a function of it. Implicit steps, bounds and certificates need λ > 0.
+    temperature : float, mapping, Schedule or callable
+        τ ≥ 0, likewise; or any function of the step, which a run's file names and `load` and `resume` take again.
     neuron : str or Neuron
         What the network is made of, Φ(θ; x) = w φ(u·x): "relu", another name that `meanfield.neuron.get_neuron` knows,
         or a `Neuron` of one's own.
@@ -59,6 +63,8 @@ class Problem:
         The very object given, or that of the name.
     neuron : Neuron
         Likewise.
+    penalty : Penalty
+    output_scale : float
     targets, test_targets : array
         Labels as the loss encodes them.
     classes : array (K,) or None
@@ -69,7 +75,7 @@ class Problem:
     Raises
     ------
     InputError
-        Shapes, labels that do not suit the loss, a loss or neuron that is none, λ ≤ 0, τ < 0, numbers not finite; at
+        Shapes, labels that do not suit the loss, a loss or neuron that is none, λ < 0, τ < 0, numbers not finite; at
         τ > 0 a neuron that grows faster than quadratically in its weights.
 
     Examples
@@ -87,8 +93,10 @@ class Problem:
         *,
         loss: str | Loss = "logistic",
         reg: float | Mapping[str, Any] | Schedule = 5e-3,
-        temperature: float | Mapping[str, Any] | Schedule = 0.0,
+        temperature: float | Mapping[str, Any] | Schedule | Callable[[int], float] = 0.0,
         neuron: str | Neuron = "relu",
+        penalty: Penalty | Mapping[str, float] = _PLAIN,
+        output_scale: float = 1.0,
         X_test: Any = None,
         y_test: Any = None,
     ) -> None:
@@ -98,10 +106,9 @@ class Problem:
         if len(self.targets) != len(self.X):
             raise InputError(f"y {self.y.shape}: must have one label for each of the {len(self.X)} rows of X")
         self.outputs = self.loss.outputs(self.targets)
-        self.reg = Schedule.of(reg)
-        self.temperature = Schedule.of(temperature)
-        if min(self.reg.start, self.reg.end) < sys.float_info.min:
-            raise InputError(f"reg = {min(self.reg.start, self.reg.end)!r}: must be positive, and no denormal number")
+        self.penalty, self.output_scale = Penalty.of(penalty), _positive("output_scale", output_scale)
+        self.reg = _regularization(reg)
+        self.temperature = _temperature(temperature)
         if min(self.temperature.start, self.temperature.end) < 0:
             raise InputError(f"temperature = {min(self.temperature.start, self.temperature.end)!r}: must be at least 0")
         check_growth(self.neuron, max(self.temperature.start, self.temperature.end))
@@ -159,22 +166,99 @@ class Problem:
         >>> risk, penalty
         (0.5, 0.2)
         """
+        self.check(ensemble)
+        moments = self.engine(self.X, ensemble.dtype, threads).predict(ensemble.particles, keep=False)
+        return self.evaluate(moments.f, moments.penalty, self.reg(ensemble.step))
+
+    def engine(self, X: np.ndarray, dtype: Any, threads: int | Workers | None = None) -> Engine:
+        """The compiled passes of this problem's network and penalty on inputs X (n, d)."""
         from .engine.engine import Engine
 
-        self.check(ensemble)
-        engine = Engine(self.X, self.outputs, ensemble.dtype, threads, self.neuron.passes)
-        moments = engine.predict(ensemble.particles, keep=False)
-        return self.evaluate(moments.f, moments.second, self.reg(ensemble.step))
+        network = self.neuron.passes, self.penalty.coefficients, self.output_scale
+        return Engine(X, self.outputs, dtype, threads, *network)
 
-    def evaluate(self, f: np.ndarray, second: float, reg: float) -> Objective:
+    def predict(self, ensemble: Ensemble, X: Any = None, *, threads: int | None = None) -> np.ndarray:
+        """The problem's network f(x) = (α/m) Σ_j w_j φ(u_j·x): `ensemble.predict` with the problem's φ and α.
+
+        Parameters
+        ----------
+        ensemble : Ensemble
+            The particles.
+        X : array (k, d), optional
+            Inputs; by default the training set.
+        threads : int, optional
+            By default the cores that this process may use; no bit depends on it.
+
+        Returns
+        -------
+        ndarray (k,) for one output, else (k, C); float64
+
+        Raises
+        ------
+        InputError
+            X of another shape.
+
+        Examples
+        --------
+        >>> from meanfield import Ensemble, Problem
+        >>> problem = Problem([[1.0], [2.0]], [0, 1], output_scale=10.0)
+        >>> problem.predict(Ensemble.from_arrays([0.5], [[1.0]]))
+        array([ 5., 10.])
+        """
+        f = ensemble.predict(self.X if X is None else X, neuron=self.neuron, threads=threads)
+        return f if self.output_scale == 1 else self.output_scale * f
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether λ > 0, p = ‖θ‖² and α = 1, the problem that implicit steps and references know."""
+        return min(self.reg.start, self.reg.end) > 0 and self.penalty.is_plain and self.output_scale == 1
+
+    def require_plain(self, reference: str) -> None:
+        """Check that λ > 0, p = ‖θ‖² and α = 1, where a reference knows no other problem.
+
+        Parameters
+        ----------
+        reference : str
+            Which, for the message.
+
+        Raises
+        ------
+        InputError
+            In one line with the names of the reference and of what it does not know; and, where that is known, with the
+            λ of the plain problem that has the same minimum.
+
+        Examples
+        --------
+        >>> from meanfield import Problem
+        >>> Problem([[1.0]], [0], reg=0.1, output_scale=4.0).require_plain("certify")
+        Traceback (most recent call last):
+        meanfield.errors.InputError: certify needs output_scale = 1, not 4.0; ...minimum is that of reg = 0.025...
+        """
+        if min(self.reg.start, self.reg.end) == 0:
+            raise InputError(
+                f"{reference} needs λ > 0, and reg is, or ends at, 0: without a penalty there is no minimum"
+            )
+        if self.is_plain:
+            return
+        factor = self.penalty.factor if self.neuron.is_homogeneous else None
+        same = (
+            ""
+            if not factor
+            else f"; the minimum is that of reg = {self.reg.end * factor / self.output_scale:.6g} alone"
+        )
+        what = "the penalty ‖θ‖²" if not self.penalty.is_plain else "output_scale = 1"
+        own = repr(self.penalty) if not self.penalty.is_plain else repr(self.output_scale)
+        raise InputError(f"{reference} needs {what}, not {own}{same}")
+
+    def evaluate(self, f: np.ndarray, penalty: float, reg: float) -> Objective:
         """The objective from predictions.
 
         Parameters
         ----------
         f : array (n, C), float64
             Predictions on the training set.
-        second : float
-            ∫‖θ‖² dρ.
+        penalty : float
+            ∫ p dρ, which is ∫‖θ‖² dρ unless the problem has another penalty.
         reg : float
             λ.
 
@@ -190,7 +274,7 @@ class Problem:
         Objective(value=3.5, risk=2.0, penalty=1.5)
         """
         risk = self.loss.value(f, self.targets)
-        return Objective(risk + reg * second, risk, reg * second)
+        return Objective(risk + reg * penalty, risk, reg * penalty)
 
     def restricted(self, rows: np.ndarray) -> Problem:
         """The same problem on some of its examples, without a test set.
@@ -249,6 +333,7 @@ class Problem:
         0.5
         """
         self.neuron.require_relu("critical_reg")
+        self.require_plain("critical_reg")
         rows = np.arange(min(self.n, 2048)) * self.n // min(self.n, 2048)
         X = self.X[rows]
         r = self.loss.residual(np.zeros((self.n, self.outputs)), self.targets)[rows] * (self.n / len(rows))
@@ -296,8 +381,29 @@ class Problem:
     ) -> Problem:
         """The same problem, its data and loss shared, with another λ, and τ if given: numbers or schedules."""
         other = copy.copy(self)
-        other.reg = Schedule.of(reg)
+        other.reg = _regularization(reg)
         if temperature is not None:
             other.temperature = Schedule.of(temperature)
             check_growth(other.neuron, max(other.temperature.start, other.temperature.end))
         return other
+
+
+def _regularization(reg: float | Mapping[str, Any] | Schedule) -> Schedule:
+    """λ as a schedule. InputError: negative, or so small that 1/λ is no number."""
+    schedule = Schedule.of(reg)
+    for value in (schedule.start, schedule.end):
+        if value != 0 and value < sys.float_info.min:
+            raise InputError(f"reg = {value!r}: must be positive, and no denormal number, or 0")
+    return schedule
+
+
+def _temperature(value: float | Mapping[str, Any] | Schedule | Callable[[int], float]) -> Schedule:
+    if callable(value) and not isinstance(value, Schedule):
+        return OwnSchedule.of_function(value)
+    return Schedule.of(value)  # type: ignore[arg-type]
+
+
+def _positive(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 1e-15 <= value <= 1e15:
+        raise InputError(f"{name} = {value!r}: must be a number from 1e-15 to 1e15")
+    return float(value)

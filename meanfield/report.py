@@ -17,10 +17,10 @@ from .diagnostics.basic import error_on_test_set, normalized_margin
 from .errors import InputError, printable
 from .optimality.certificate import certify
 from .optimality.free_energy_gap import certify_free_energy
-from .simulation.config import is_qualified, short_name
 from .simulation.output import quoted
 from .simulation.run import Run
 from .simulation.toml import to_toml
+from .simulation.values import is_qualified, short_name
 
 _CSS = """
 :root { color-scheme: light dark; --ground: #fff; --text: #1a1a1a; --quiet: #5c5c5c; --line: #ddd; --box: #f6f6f6; }
@@ -119,7 +119,7 @@ def _measures(run: Run) -> list[tuple[str, Any]]:
     """Of the state as it is, not of the last row."""
     problem, ensemble = run.problem, run.ensemble
     moments, k = plots.moments_of(run), run.ensemble.step
-    value, risk, penalty = problem.evaluate(moments.f, moments.second, problem.reg(k))
+    value, risk, penalty = problem.evaluate(moments.f, moments.penalty, problem.reg(k))
     kind = "error" if problem.classes is not None else "mean squared error"
     return [
         ("step", k),

@@ -7,9 +7,9 @@ a step has the same value in every process and on every machine.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from numbers import Integral, Real
 from types import ModuleType
@@ -168,6 +168,59 @@ class Schedule:
         {'shape': 'constant', 'start': 0.5, 'end': 0.5, 'steps': 0}
         """
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class OwnSchedule(Schedule):
+    """A function of the step of the user's own, which a run file names and cannot make.
+
+    Parameters
+    ----------
+    shape : str
+        Its name, `module.QualName`.
+    start, end, steps
+        0, 0 and the largest number: what the function will be is not known, nor when it is at rest.
+    function : callable
+        From a step k ≥ 0 to a number, at least 0; the same at every call. None: it was not given.
+
+    Raises
+    ------
+    InputError
+        When called: a value that is none.
+
+    Examples
+    --------
+    >>> from meanfield.schedules import OwnSchedule
+    >>> OwnSchedule.of_function(lambda k: 0.1 / (1 + k))(4)
+    0.02
+    """
+
+    start: float = 0.0
+    end: float = 0.0
+    steps: int = 2**63 - 1
+    function: Callable[[int], float] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        pass
+
+    @classmethod
+    def of_function(cls, function: Callable[[int], float]) -> OwnSchedule:
+        """The schedule of a function, named after it."""
+        named = function if hasattr(function, "__qualname__") else type(function)
+        return cls(f"{named.__module__}.{named.__qualname__}", function=function)
+
+    def __call__(self, k: int) -> float:
+        """The function's value at step k."""
+        if self.function is None:
+            raise InputError(f"{self.shape}: a function of a Python program, which was not given")
+        value = float(self.function(k))
+        if not 0 <= value < math.inf:
+            raise InputError(f"{self.shape} is {value!r} at step {k}: must be a finite number, at least 0")
+        return value
+
+    def as_table(self) -> dict[str, str | float | int]:
+        """Its name alone."""
+        return {"shape": self.shape}
 
 
 def _is_number(value: Any) -> bool:

@@ -382,7 +382,7 @@ def profile_calls(m: int, n: int, d: int) -> tuple[dict[str, Callable[[], object
     activity, per = loops.Activity(bits, True), loops.BLOCK // theta.shape[2]
     sums, Z, work = work_space(theta, residual)
     limbs, gap = np.zeros((n + 2, 3), np.int64), residual.X.shape[0] * residual.X.shape[2] - d
-    quiet = loops.Move(*(theta.dtype.type(value) for value in move._replace(noise=0.0)))
+    quiet = move._replace(noise=0.0).exact(theta.dtype)
     address, part = loops.Address(np.uint64(0), np.uint64(0)), loops.Part(moved, 0, m)
     forward, product, normals, update, reduction = part_drivers()
     calls = {

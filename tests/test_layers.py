@@ -19,6 +19,8 @@ ORDER = [  # a folder, or a module beside them, imports only what stands before 
     "losses",
     "formula",
     "neuron",
+    "penalty",
+    "layers",
     "ensemble",
     "problem",
     "storage",

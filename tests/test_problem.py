@@ -89,7 +89,7 @@ GOOD = {"X": np.ones((4, 2)), "y": [1, -1, 1, -1]}
         ({"X": np.array([[1.0, 2], [3, np.nan], [0, 0], [0, 0]])}, r"X\[1, 1\]"),
         ({"X": np.full((4, 2), 1e16)}, "rescale"),
         ({"y": [1, -1, 1]}, "y"),
-        ({"reg": 0.0}, "reg"),
+        ({"reg": -1e-9}, "reg"),
         ({"reg": -1.0}, "reg"),
         ({"reg": float("nan")}, "finite"),
         ({"temperature": -0.1}, "temperature"),

@@ -37,7 +37,7 @@ def result_keys(run: Any, out: Path | None, threads: int | None = None, final: A
     ensemble, problem = run.ensemble, run.problem
     field = Field(problem, ensemble.dtype, threads)
     moments = field.engine.predict(ensemble.particles, keep=False)
-    value, risk, penalty = problem.evaluate(moments.f, moments.second, problem.reg(ensemble.step))
+    value, risk, penalty = problem.evaluate(moments.f, moments.penalty, problem.reg(ensemble.step))
     gap: tuple[Any, ...] = (None, None)
     if final is not None:
         gap = final.lower_bound, final.relative_gap

@@ -98,8 +98,8 @@ def watch(path: Path, once: bool, every: float) -> int:
 
 def read(path: Path) -> State:
     """Config, step and trace; neither data nor particles are touched. RunFileError: missing, damaged or not a run."""
-    from ..simulation.config import short_name
     from ..simulation.toml import parse_config
+    from ..simulation.values import short_name
     from ..storage.run_file import load_outline
 
     written = _identity(path)[0] / 1e9

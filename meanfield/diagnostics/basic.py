@@ -176,7 +176,7 @@ def calibration_on_test_set(problem: Problem, ensemble: Ensemble, threads: int |
     """
     if problem.X_test is None or problem.classes is None:
         return math.nan
-    f = ensemble.predict(problem.X_test, neuron=problem.neuron, threads=threads)
+    f = problem.predict(ensemble, problem.X_test, threads=threads)
     return calibration_error(problem, f[:, None] if f.ndim == 1 else f, problem.test_targets)
 
 
@@ -200,7 +200,7 @@ def stationarity(field: Field, ensemble: Ensemble, moments: Moments) -> float:
     Raises
     ------
     InputError
-        A neuron that is not positively homogeneous.
+        A neuron that is not positively homogeneous; another penalty than ‖θ‖², λ = 0, or an output scale.
 
     Notes
     -----
@@ -223,6 +223,7 @@ def stationarity(field: Field, ensemble: Ensemble, moments: Moments) -> float:
     0.0
     """
     field.problem.neuron.require_homogeneous("stationarity")
+    field.problem.require_plain("stationarity")
     reg = field.problem.reg(ensemble.step)
     theta = ensemble.theta
     _, potential = field.engine.observe(ensemble.particles, field.residual(moments), reg, potentials=True)
@@ -265,7 +266,7 @@ def error_on_test_set(problem: Problem, ensemble: Ensemble, threads: int | None 
     """
     if problem.X_test is None:
         return math.nan
-    f = ensemble.predict(problem.X_test, neuron=problem.neuron, threads=threads)
+    f = problem.predict(ensemble, problem.X_test, threads=threads)
     return problem.loss.error(f[:, None] if f.ndim == 1 else f, problem.test_targets)
 
 
@@ -356,7 +357,7 @@ def basic_measures(field: Field, ensemble: Ensemble, moments: Moments) -> dict[s
     """
     problem, k = field.problem, ensemble.step
     reg = problem.reg(k)
-    value, risk, penalty = problem.evaluate(moments.f, moments.second, reg)
+    value, risk, penalty = problem.evaluate(moments.f, moments.penalty, reg)
     return {
         "step": k,
         "time": ensemble.time,

@@ -147,5 +147,5 @@ def free_energy(problem: Problem, ensemble: Ensemble, moments: Moments, found: E
     """
     k = ensemble.step
     tau = problem.temperature(k)
-    value = problem.evaluate(moments.f, moments.second, problem.reg(k)).value
+    value = problem.evaluate(moments.f, moments.penalty, problem.reg(k)).value
     return value - tau * (found or entropy(ensemble)).value if tau > 0 else value

@@ -7,11 +7,12 @@ from .base import Dynamics, exponential_move
 from .birth_death import BirthDeath
 from .field import Field
 from .implicit import Implicit
+from .kinetic import KineticLangevin
 from .langevin import GradientFlow, Langevin
 from .perturbed_flow import PerturbedFlow
 
 # By name, for configurations; whoever has the class needs no name.
-_LAWS = (Langevin, GradientFlow, PerturbedFlow, BirthDeath, Implicit)
+_LAWS = (Langevin, GradientFlow, PerturbedFlow, BirthDeath, KineticLangevin, Implicit)
 DYNAMICS: dict[str, type[Dynamics]] = {law.name: law for law in _LAWS}
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Field",
     "GradientFlow",
     "Implicit",
+    "KineticLangevin",
     "Langevin",
     "PerturbedFlow",
     "exponential_move",

@@ -13,15 +13,17 @@ particles know of each other) find the step size, advance every particle, predic
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..engine import exact_math
-from ..engine.engine import Moments, Move
+from ..engine.engine import AnyMove, Moments, Move, Moves
 from ..ensemble import Ensemble
 from ..errors import InputError
+from ..problem import Problem
 from ..schedules import Schedule
 from . import step_size
 from .field import Field
@@ -41,11 +43,18 @@ class Dynamics:
         η, in units of the flow's time. "auto" is found anew at every step (`meanfield.dynamics.step_size`).
     batch : int, optional
         A step sees so many examples, drawn uniformly with replacement; by default all.
+    rates : pair of floats
+        How fast the layers u and w move, in the flow's time; 0 freezes one. Noise keeps its temperature.
+    noise : pair of floats
+        The temperatures of u and of w, as parts of τ.
+    label_noise : float
+        Of the targets, anew in every step: the deviation of what is added to those of regression, or the probability
+        with which a label is another.
 
     Raises
     ------
     InputError
-        A step size that is not positive, a batch below 1.
+        A step size that is not positive, a batch below 1, rates that are negative or both 0.
 
     Examples
     --------
@@ -58,12 +67,15 @@ class Dynamics:
     ...
     ...     def move(self, eta, reg, temperature):
     ...         return exponential_move(eta, reg, self.factor * temperature)
-    >>> Hotter(step_size=0.1).section()
-    {'method': 'hotter', 'step_size': 0.1, 'batch': None, 'factor': 2.0}
+    >>> Hotter(step_size=0.1, rates=(1, 0)).section()
+    {'method': 'hotter', ..., 'rates': (1.0, 0.0), 'noise': (1.0, 1.0), 'label_noise': 0.0, 'factor': 2.0}
     """
 
     step_size: str | float | Schedule = "auto"
     batch: int | None = None
+    rates: tuple[float, float] = field(default=(1.0, 1.0), kw_only=True)
+    noise: tuple[float, float] = field(default=(1.0, 1.0), kw_only=True)
+    label_noise: float = field(default=0.0, kw_only=True)
 
     name: ClassVar[str]
     passes: ClassVar[int] = 1  # what a step does with every particle, in explicit steps, roughly
@@ -71,7 +83,7 @@ class Dynamics:
     @property
     def anneals(self) -> bool:
         """Whether a run lowers a constant λ to its value from above, unless it is told otherwise."""
-        return self.step_size == "auto"
+        return self.step_size == "auto" and self.rates == (1, 1)
 
     def __post_init__(self) -> None:
         if self.step_size != "auto":
@@ -82,6 +94,9 @@ class Dynamics:
                 raise InputError(f"step_size = {min(schedule.start, schedule.end)!r}: must be positive")
         if self.batch is not None and self.batch < 1:
             raise InputError(f"batch = {self.batch!r}: must be at least 1")
+        for name in ("rates", "noise"):
+            object.__setattr__(self, name, _by_layer(name, getattr(self, name)))
+        check_rate("label_noise", self.label_noise)
 
     @classmethod
     def of(cls, section: Any) -> Dynamics:
@@ -116,7 +131,7 @@ class Dynamics:
         """The step size η at this state; an automatic one refreshes what the ensemble remembers."""
         if self.step_size != "auto":
             return Schedule.of(self.step_size)(ensemble.step)  # type: ignore[arg-type]
-        return step_size.automatic(field, ensemble, moments, residual)
+        return step_size.automatic(field, ensemble, moments, residual) / max(self.rates)
 
     def step(self, field: Field, ensemble: Ensemble, moments: Moments) -> Moments:
         """Advance the ensemble in place by one step.
@@ -141,23 +156,62 @@ class Dynamics:
         else:
             field = field.minibatch(self.batch, ensemble.seed, k)
             moments = field.predict(ensemble)
-        residual = field.residual(moments)
+        residual = self.residual(field, ensemble, moments)
         eta = self.eta(field, ensemble, moments, residual)
-        move = self.move(eta, field.problem.reg(k), field.problem.temperature(k))
-        moments = field.engine.advance(ensemble.particles, residual, move, ensemble.seed, k)
+        moves = self.moves(eta, field.problem, ensemble)
+        moments = field.engine.advance(ensemble.particles, residual, moves, ensemble.seed, k)
         moments = self.exchange(field, ensemble, moments, eta)
         ensemble.memory["step_size"] = eta
         ensemble.step += 1
         ensemble.time += eta
         return moments
 
+    def residual(self, field: Field, ensemble: Ensemble, moments: Moments) -> np.ndarray:
+        """r = ∂R/∂f (n, C), of targets with the label noise of this step."""
+        problem, level = field.problem, self.label_noise
+        if level == 0:
+            return field.residual(moments)
+        noisy = problem.loss.mislabelled(problem.targets, problem.outputs, level, ensemble.seed, ensemble.step)
+        return problem.loss.residual(moments.f, noisy)
+
     def exchange(self, field: Field, ensemble: Ensemble, moments: Moments, eta: float) -> Moments:
         """What follows the move; nothing, unless particles exchange mass."""
         return moments
 
+    def moves(self, eta: float, problem: Problem, ensemble: Ensemble) -> AnyMove:
+        """The step of each layer: that of `move` at the layer's own λ, time (η times its rate) and part of τ."""
+        k, p = ensemble.step, problem.penalty
+        reg, temperature = problem.reg(k), problem.temperature(k)
+        whole = self.move(eta, reg, temperature)
+
+        def layer(rate: float, weight: float, part: float) -> Move:
+            if rate == weight == part == 1:
+                return whole
+            return self.move(rate * eta, weight * reg, part * temperature)._replace(death=whole.death)
+
+        u, w = map(layer, self.rates, p.layers, self.noise)
+        by_u, by_w = (rate * eta * reg for rate in self.rates)
+        return Moves(u, w, (p.quartic * by_u, p.quartic * by_w), (p.path * by_u, p.path * by_w))
+
     def move(self, eta: float, reg: float, temperature: float) -> Move:
         """The coefficients of this law's step, from η, λ and τ; `exponential_move` gives those of the scheme."""
         raise NotImplementedError
+
+
+def _by_layer(name: str, value: Any) -> tuple[float, float]:
+    """InputError, unless it is a pair of rates of which one at least is positive."""
+    if (
+        not isinstance(value, tuple | list)
+        or len(value) != 2
+        or not all(_is_rate(one) for one in value)
+        or not any(value)
+    ):
+        raise InputError(f"{name} = {value!r}: must be two finite numbers, of u and of w, at least 0 and not both 0")
+    return float(value[0]), float(value[1])
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf
 
 
 def check_rate(name: str, value: float) -> None:
@@ -172,14 +226,15 @@ def exponential_move(eta: float, reg: float, temperature: float, death: float = 
     Parameters
     ----------
     eta, reg, temperature : float
-        η > 0, λ > 0 and τ ≥ 0.
+        η, λ and τ, each at least 0.
     death : float
         Probability with which a particle dies in the step and is reborn on the unit sphere.
 
     Returns
     -------
     Move
-        shrink = 1 − e^{−2λη}, drift = shrink/(2λ), noise = √(τ (1 − e^{−4λη})/(2λ)), death.
+        shrink = 1 − e^{−2λη}, drift = shrink/(2λ), noise = √(τ (1 − e^{−4λη})/(2λ)), death; at λ = 0 their limits 0, η
+        and √(2τη).
 
     Examples
     --------
@@ -187,6 +242,8 @@ def exponential_move(eta: float, reg: float, temperature: float, death: float = 
     >>> exponential_move(0.1, 0.5, 0.0)
     Move(shrink=0.0951..., drift=0.0951..., noise=0.0, death=0.0)
     """
+    if reg == 0:
+        return Move(0.0, eta, math.sqrt(2 * temperature * eta), death)
     shrink = -exact_math.expm1(-2 * reg * eta)
     drift = shrink / (2 * reg)
     spread = math.sqrt(-temperature * exact_math.expm1(-4 * reg * eta) / (2 * reg))

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from ..engine import exact_algebra, exact_math, noise
-from ..engine.engine import Engine, Moments, Workers
+from ..engine.engine import Moments, Workers
 from ..ensemble import Ensemble
 from ..problem import Problem
 from .frame import Frame
@@ -49,7 +49,7 @@ class Field:
 
     def __init__(self, problem: Problem, dtype: np.dtype, threads: int | Workers | None = None) -> None:
         self.problem, self.dtype = problem, dtype
-        self.engine = Engine(problem.X, problem.outputs, dtype, threads, problem.neuron.passes)
+        self.engine = problem.engine(problem.X, dtype, threads)
 
     def minibatch(self, size: int, seed: int, step: int) -> Field:
         """The same problem on `size` examples drawn uniformly with replacement, by address: an unbiased residual."""

@@ -114,6 +114,9 @@ class Implicit(Dynamics):
         super().__post_init__()
         if self.batch is not None:
             raise InputError(f"batch = {self.batch!r}: the implicit step needs all examples; use langevin with a batch")
+        if (self.rates, self.noise, self.label_noise) != ((1, 1), (1, 1), 0):
+            asked = f"rates = {self.rates}, noise = {self.noise}, label_noise = {self.label_noise}"
+            raise InputError(f"{asked}: an implicit step moves both layers alike, and has no such noise; use langevin")
         for one in ("cooled_at", "births"):
             if getattr(self, one) < 0:
                 raise InputError(f"{one} = {getattr(self, one)!r}: must be at least 0")
@@ -137,6 +140,7 @@ class Implicit(Dynamics):
 
     def step(self, field: Field, ensemble: Ensemble, moments: Moments) -> Moments:
         field.problem.neuron.require_relu("an implicit step")
+        field.problem.require_plain("an implicit step")
         moments = field.current(ensemble, moments)
         eta, trial = 0.0, None
         if np.isfinite(moments.f).all():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ..engine import exact_math
 from ..engine.engine import Move
+from ..errors import InputError
 from .base import Dynamics, check_rate, exponential_move
 
 
@@ -54,6 +55,8 @@ class PerturbedFlow(Dynamics):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_rate("rebirth_rate", self.rebirth_rate)
+        if self.rebirth_rate > 0 and 0 in self.rates:
+            raise InputError(f"rates = {self.rates}: rebirth moves both layers; freeze one under another dynamics")
 
     def move(self, eta: float, reg: float, temperature: float) -> Move:
         sigma = self.rebirth_rate

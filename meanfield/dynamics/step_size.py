@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 from ..engine import exact_math, noise
-from ..engine.engine import BLOCK, Engine, Moments, Move
+from ..engine.engine import BLOCK, Moments, Move
 from ..ensemble import Ensemble
 from ..schedules import Schedule
 from .field import Field
@@ -42,7 +42,7 @@ def curvature_bound(field: Field, moments: Moments) -> float:
     """B = (1/n) Σ ℓ''_i ‖x_i‖² ∫‖θ‖² dρ: bounds the curvature that particles feel through the residual."""
     norms, _ = field.norms
     weights = field.problem.loss.curvature(moments.f, field.problem.targets) / field.problem.n
-    return exact_math.total(weights * norms * norms) * moments.second
+    return exact_math.total(weights * norms * norms) * moments.second * field.problem.output_scale**2
 
 
 def pull_bound(field: Field, residual: np.ndarray) -> float:
@@ -72,13 +72,13 @@ def curvature_ratio(field: Field, ensemble: Ensemble, moments: Moments, *, itera
     bound, problem = curvature_bound(field, moments), field.problem
     particles = ensemble.head(2 * BLOCK)
     weights = (problem.loss.curvature(moments.f, problem.targets) / problem.n)[:, None]
-    engine = Engine(problem.X, problem.outputs, field.dtype, field.engine.workers, problem.neuron.passes)
+    engine = problem.engine(problem.X, field.dtype, field.engine.workers)
     f = engine.predict(particles).f
     v = noise.normals(0, 0, 0, f.size, 1, dtype="float64").reshape(f.shape)
     top = 0.0
     for _ in range(iterations):
         v /= exact_math.norm(v)
-        nudge = 1e-2 / max(pull_bound(field, v), 1e-300)
+        nudge = 1e-2 / max(problem.output_scale * pull_bound(field, v), 1e-300)
         moved = engine.advance(particles.copy(), v, Move(0.0, nudge), 0, 0)
         Kv = (f - moved.f) / nudge
         along = exact_math.total(v * Kv)
@@ -99,4 +99,5 @@ def automatic(field: Field, ensemble: Ensemble, moments: Moments, residual: np.n
     if "curvature_ratio" not in memory or k % 50 == 0 or (k < 50 and k & (k - 1) == 0):
         memory["curvature_ratio"] = curvature_ratio(field, ensemble, moments)
     coupling = memory["curvature_ratio"] * curvature_bound(field, moments)
-    return safety(reg, k) / (coupling + single_pull(field, moments, residual) + 2 * reg(k))
+    pull = field.problem.output_scale * single_pull(field, moments, residual)
+    return safety(reg, k) / (coupling + pull + field.problem.penalty.curvature(moments.second) * reg(k))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,18 +11,26 @@ import numpy as np
 from ..runtime.threads import Workers, default_threads
 from . import loops
 from .activation import Activation, Rule
-from .loops import BLOCK, Move
+from .kinetic import Kick, Kinetic
+from .loops import BLOCK
 from .microkernels import MAX_FEATURES, ROWS, VECTORS, lanes
+from .moves import Move, Moves
 from .particles import Particles, draw, group_size, share
+from .penalties import PLAIN, Coefficients
 
+AnyMove = Move | Moves | Kinetic
 _LIMBS = np.array([2.0**8, 2.0**-32, 2.0**-72])
 
 
 class Moments(NamedTuple):
-    """What all particles together amount to: predictions f (n, C) float64 and ∫‖θ‖² dρ. NaN if out of range."""
+    """What all particles together amount to: predictions f (n, C) float64, ∫‖θ‖² dρ and ∫ p dρ of the penalty p.
+
+    NaN if out of range; `penalty` also where nobody has asked for it.
+    """
 
     f: np.ndarray
     second: float
+    penalty: float = math.nan
 
 
 def _tiles_of_columns(A: np.ndarray, dtype: Any) -> np.ndarray:
@@ -60,9 +69,9 @@ class Inputs:
         """Their number, padding included."""
         return self.by_row.shape[0] * ROWS
 
-    def data(self, outputs: int) -> loops.Data:
-        """For a pass with C = `outputs`."""
-        return loops.Data(self.by_row, self.n, outputs)
+    def data(self, outputs: int, penalty: Coefficients = PLAIN) -> loops.Data:
+        """For a pass with C = `outputs` and the penalty p."""
+        return loops.Data(self.by_row, self.n, outputs, penalty)
 
     def residual(self, residual: np.ndarray, *, masked: bool) -> loops.Residual:
         """The residual (n, C) beside them, in their dtype; `masked`: for a product with activation bits."""
@@ -81,7 +90,8 @@ class Inputs:
 
 
 class Engine:
-    """The passes bound to inputs X (n, d), a number of outputs C, a dtype, a number of threads and an activation.
+    """The passes bound to inputs X (n, d), a number of outputs C, a dtype, a number of threads, and what a problem says
+    of its network: an activation, the coefficients of the penalty p, and the scale α of f = (α/m) Σ_j w_j φ(u_j·x).
 
     Without an `activation` it is the relu, and the engine holds the activation bits of the particles last predicted or
     advanced (n/8 bytes each), which the next `advance` or `observe` of the same particles reads; if anybody has changed
@@ -96,8 +106,11 @@ class Engine:
         dtype: Any,
         threads: int | Workers | None = None,
         activation: Activation | None = None,
+        penalty: Coefficients = PLAIN,
+        scale: float = 1.0,
     ) -> None:
         self.C, self.dtype, self.activation = outputs, np.dtype(dtype), activation
+        self.penalty, self.scale = penalty, scale
         self.inputs = Inputs.of(X, self.dtype)
         self.workers = threads if isinstance(threads, Workers) else Workers(threads or default_threads())
         self._forget()
@@ -121,17 +134,16 @@ class Engine:
     def predict(self, particles: Particles, *, keep: bool = True) -> Moments:
         """The moments of the particles; keep=False spares the memory of the bits."""
         self._known = None, 0  # until all bits are there
-        limbs = self._run(loops.predict, particles, self._fresh(particles, keep))
+        limbs = self._run(loops.predict, particles, self.penalty, self._fresh(particles, keep))
         self._known = (particles, particles.version) if keep else (None, 0)
         return self._moments(limbs, particles)
 
-    def advance(self, particles: Particles, residual: np.ndarray, move: Move, seed: int, step: int) -> Moments:
+    def advance(self, particles: Particles, residual: np.ndarray, move: AnyMove, seed: int, step: int) -> Moments:
         """Move every particle by `move` under the residual (n, C), in place; the moments of the moved ones."""
-        activity = self._activity(particles)
-        exact = Move(*(self.dtype.type(coefficient) for coefficient in move))
+        activity, packed, exact = self._activity(particles), self._packed(residual), move.exact(self.dtype)
         address = loops.Address(np.uint64(seed), np.uint64(step))
         with particles.writing():
-            limbs = self._run(loops.advance, particles, activity, self._packed(residual), exact, address)
+            limbs = self._run(loops.advance, particles, self.penalty, activity, packed, exact, address)
         self._known = particles, particles.version
         return self._moments(limbs, particles)
 
@@ -141,7 +153,7 @@ class Engine:
         """∫‖∇L'‖² dρ, and the potentials L'(θ_j), float64, of this process's particles if asked for (else empty)."""
         potential = np.empty(particles.span.count if potentials else 0)
         activity, packed = self._activity(particles), self._packed(residual)
-        limbs = self._run(loops.observe, particles, activity, packed, float(reg), potential)
+        limbs = self._run(loops.observe, particles, self.penalty.times(float(reg)), activity, packed, potential)
         return float(self.value(limbs)[0]) / particles.span.total, potential
 
     def _fresh(self, particles: Particles, keep: bool) -> loops.Activity | Rule:
@@ -163,17 +175,19 @@ class Engine:
         return loops.Activity(self._bits, True)
 
     def _packed(self, residual: np.ndarray) -> loops.Residual:
-        return self.inputs.residual(residual, masked=self.C == 1 and self.activation is None)
+        scaled = residual if self.scale == 1 else self.scale * residual
+        return self.inputs.residual(scaled, masked=self.C == 1 and self.activation is None)
 
-    def _run(self, compiled: Any, particles: Particles, *settings: Any) -> np.ndarray:
+    def _run(self, compiled: Any, particles: Particles, penalty: Coefficients, *settings: Any) -> np.ndarray:
         """The limbs of a pass over the particles, summed over threads and ranks."""
-        arguments = particles.packed(), self.inputs.data(self.C), *settings
+        arguments = particles.packed(), self.inputs.data(self.C, penalty), *settings
         blocks = -(-particles.span.count // BLOCK)
-        return particles.span.ranks.sum(self.workers.run(compiled, blocks, arguments, self.inputs.n * self.C + 1))
+        return particles.span.ranks.sum(self.workers.run(compiled, blocks, arguments, self.inputs.n * self.C + 2))
 
     def _moments(self, limbs: np.ndarray, particles: Particles) -> Moments:
         value = self.value(limbs) / particles.span.total
-        return Moments(value[:-1].reshape(self.inputs.n, self.C), float(value[-1]))
+        f, second, penalty = value[:-2].reshape(self.inputs.n, self.C), float(value[-2]), float(value[-1])
+        return Moments(f if self.scale == 1 else self.scale * f, second, second if self.penalty == PLAIN else penalty)
 
     @staticmethod
     def value(limbs: np.ndarray) -> np.ndarray:
@@ -184,10 +198,15 @@ class Engine:
 
 __all__ = [
     "BLOCK",
+    "PLAIN",
     "Activation",
+    "Coefficients",
     "Engine",
+    "Kick",
+    "Kinetic",
     "Moments",
     "Move",
+    "Moves",
     "Particles",
     "Workers",
     "default_threads",

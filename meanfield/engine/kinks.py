@@ -23,8 +23,9 @@ from ..runtime.compiling import compiled
 from . import exact_math
 from .engine import Engine
 from .exact_math import expm1_one
-from .loops import BLOCK, _add_exactly, _clear_tail, _next_block
+from .loops import BLOCK, _add_exactly, _next_block
 from .microkernels import ROWS, VECTORS, dots, lanes, place, settle_shares, shared_slope, start_shares
+from .moves import clear_tail
 from .particles import Particles
 
 TERMS = 24  # of the exponential's series; a particle turns by LONGEST at most
@@ -226,7 +227,7 @@ def _turn(part, valleys, turn, shares, out, ticket, limbs):  # type: ignore[no-u
                 _turn_one(theta, g, work, turn.eta, out.theta)
             else:
                 _turn_many(theta, g, work, turn.eta, out.theta)
-            _clear_tail(out, g)
+            clear_tail(out, g)
         block = _next_block(part, ticket)
 
 

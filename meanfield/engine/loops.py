@@ -25,6 +25,7 @@ from numba.extending import overload, register_jitable
 from ..runtime.compiling import compiled
 from . import noise
 from .activation import any_rows, any_tile
+from .kinetic import Kinetic, kick_group
 from .microkernels import (
     VECTORS,
     dense_product,
@@ -37,6 +38,8 @@ from .microkernels import (
     rectified,
     take_ticket,
 )
+from .moves import clear_tail, move_group, project, rebear_group
+from .penalties import PLAIN, Coefficients, beyond, slopes, squares
 
 BLOCK = 1024  # particles; also where an ensemble may be cut between processes
 _MASKED_ROWS = 256  # rows summed in one go: part of the order of summation, hence of the bits
@@ -60,11 +63,12 @@ class Block(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Inputs X (tiles, d, ROWS), n of whose rows are examples and the others zero, and the number C of outputs."""
+    """Inputs X (tiles, d, ROWS), n of whose rows are examples and the others zero, the number C of outputs, and p."""
 
     X: np.ndarray
     n: int
     outputs: int
+    penalty: Coefficients = PLAIN
 
 
 class Activity(NamedTuple):
@@ -88,15 +92,6 @@ class Residual(NamedTuple):
     r: np.ndarray
     by_row: np.ndarray
     by_column: np.ndarray
-
-
-class Move(NamedTuple):
-    """One step for each particle: θ ← θ − (shrink·θ + drift·∇⟨r, Φ⟩) + noise·ξ, and death with probability `death`."""
-
-    shrink: float
-    drift: float
-    noise: float = 0.0
-    death: float = 0.0
 
 
 class Address(NamedTuple):
@@ -208,6 +203,24 @@ def reduce_block(block: Any, data: Any, sums: Any, limbs: Any) -> None:
                 squares[lane] += np.float64(theta[g, k, lane]) * np.float64(theta[g, k, lane])
     for lane in range(theta.shape[2]):
         _add_exactly(squares[lane], count, limbs)
+
+
+@register_jitable
+def add_penalty(block: Any, data: Any, limbs: Any) -> None:
+    """limbs += Σ p(θ) over the block's particles; nothing where p = ‖θ‖², whose sum there is already."""
+    penalty, d, i = data.penalty, data.X.shape[1], data.n * data.outputs + 1
+    if penalty.inputs == 1 and penalty.outputs == 1 and penalty.quartic == 0 and penalty.path == 0:
+        return
+    theta = block.theta
+    group, values = theta.shape[2], np.zeros(theta.shape[2])
+    of_u, of_w = np.empty(group), np.empty(group)
+    for g in range(block.start, block.stop):
+        squares(theta, g, d, of_u, of_w)
+        for lane in range(group):
+            layers = penalty.inputs * of_u[lane] + penalty.outputs * of_w[lane]
+            values[lane] += layers + beyond(of_u[lane], of_w[lane], penalty)
+    for lane in range(group):
+        _add_exactly(values[lane], i, limbs)
 
 
 @register_jitable
@@ -323,99 +336,45 @@ def _work(part: Any, data: Any, residual: Any) -> Any:
     )
 
 
-@register_jitable
-def _project(theta: Any, g: Any, radius: Any) -> None:
-    """Scale every particle of the group to the given norm; Gaussian ones are then uniform on the sphere."""
-    D, group = theta.shape[1], theta.shape[2]
-    squares = np.zeros(group, theta.dtype)
-    for k in range(D):
-        for lane in range(group):
-            squares[lane] += theta[g, k, lane] * theta[g, k, lane]
-    for lane in range(group):
-        squares[lane] = radius / np.sqrt(squares[lane])
-    for k in range(D):
-        for lane in range(group):
-            theta[g, k, lane] *= squares[lane]
+def _plain_move(part, g, slope, moves, address, work):  # type: ignore[no-untyped-def]
+    move_group(part, g, slope, moves, address, work)
+    if moves.inputs.death > 0:
+        rebear_group(part, g, np.float64(moves.inputs.death), address, work)
+
+
+def _kinetic_move(part, g, slope, moves, address, work):  # type: ignore[no-untyped-def]
+    kick_group(part, g, slope, moves, address, work)
+    clear_tail(Part(moves.velocity, part.first, part.m), g)
+
+
+def _move(part: Any, g: Any, slope: Any, moves: Any, address: Any, work: Any) -> None:
+    """Move one group, by `Moves` or, with velocities, by `Kinetic`."""
+
+
+@overload(_move)
+def _(part, g, slope, moves, address, work):  # type: ignore[no-untyped-def]
+    return _kinetic_move if moves.instance_class is Kinetic else _plain_move
 
 
 @register_jitable
-def move_group(part: Any, g: Any, slope: Any, move: Any, address: Any, work: Any) -> None:
-    """θ ← θ − (shrink θ + drift G) + noise ξ for one group, the difference first: near equilibrium its parts cancel."""
-    theta, G, z = part.theta, slope.G, work.normals
-    shrink, drift, spread = move.shrink, move.drift, move.noise
-    D, group = theta.shape[1], theta.shape[2]
-    each, first, purpose = noise.per_block(z), part.first + g * group, noise.Purpose.LANGEVIN.value
-    for block in range(-(-D // each)):
-        if spread > 0:
-            noise.words(address.seed, purpose, address.step, first, block, work.words)
-            noise.from_words(work.words, z)
-        for j in range(min(each, D - block * each)):
-            k = block * each + j
-            row = k if k < slope.d else k + slope.gap
-            if spread > 0:
-                for lane in range(group):
-                    down = shrink * theta[g, k, lane] + drift * G[row, lane]
-                    theta[g, k, lane] = theta[g, k, lane] - down + spread * z[j, lane]
-            else:
-                for lane in range(group):
-                    theta[g, k, lane] -= shrink * theta[g, k, lane] + drift * G[row, lane]
-
-
-@register_jitable
-def _draw_deaths(first: Any, death: Any, address: Any, words: Any, dies: Any) -> int:
-    """dies (GROUP,) ← who of the group dies, each with probability `death`; how many."""
-    noise.words(address.seed, noise.Purpose.DEATH.value, address.step, first, 0, words)
-    threshold, deaths = np.uint64(death * 2.0**53), 0
-    for lane in range(len(dies)):
-        drawn = (np.uint64(words[0, lane]) << np.uint64(21)) | (np.uint64(words[1, lane]) >> np.uint64(11))
-        dies[lane] = drawn < threshold
-        deaths += dies[lane]
-    return deaths
-
-
-@register_jitable
-def _rebear_group(part: Any, g: Any, death: Any, address: Any, work: Any) -> None:
-    """Each particle of the group dies with probability `death` and is reborn uniform on the unit sphere of R^(d+C)."""
-    theta, points, z = part.theta, work.points, work.normals
-    D, group, each = theta.shape[1], theta.shape[2], noise.per_block(z)
-    first, dies = part.first + g * group, np.zeros(group, np.bool_)
-    if _draw_deaths(first, death, address, work.words, dies) == 0:
-        return
-    for block in range(-(-D // each)):
-        noise.words(address.seed, noise.Purpose.REBIRTH.value, address.step, first, block, work.words)
-        noise.from_words(work.words, z)
-        for j in range(min(each, D - block * each)):
-            for lane in range(group):
-                points[0, block * each + j, lane] = z[j, lane]
-    _project(points, 0, theta.dtype.type(1))
-    for k in range(D):
-        for lane in range(group):
-            if dies[lane]:
-                theta[g, k, lane] = points[0, k, lane]
-
-
-@register_jitable
-def _clear_tail(part: Any, g: Any) -> None:
-    """Zero what lies in the group beyond the last particle."""
-    theta = part.theta
-    for lane in range(max(0, part.m - g * theta.shape[2]), theta.shape[2]):
-        for k in range(theta.shape[1]):
-            theta[g, k, lane] = 0
-
-
-@register_jitable
-def _observe_group(part: Any, g: Any, slope: Any, reg: Any, potential: Any, limbs: Any) -> None:
-    """limbs[0] += Σ ‖∇L'‖² over the group, potential ← L' of each particle if there is room."""
+def _observe_group(part: Any, g: Any, slope: Any, penalty: Any, potential: Any, limbs: Any) -> None:
+    """limbs[0] += Σ ‖∇L'‖² over the group, potential ← L' of each particle if there is room; `penalty` is λp."""
     theta, d = part.theta, slope.d
     group = min(theta.shape[2], part.m - g * theta.shape[2])
-    squares, value = np.zeros(group), np.zeros(group)
+    square, value = np.zeros(group), np.zeros(group)
+    of_u, of_w = np.empty(theta.shape[2]), np.empty(theta.shape[2])
+    squares(theta, g, d, of_u, of_w)
+    for lane in range(group):
+        value[lane] = beyond(of_u[lane], of_w[lane], penalty)
+        of_u[lane], of_w[lane] = slopes(of_u[lane], of_w[lane], penalty)
     for k in range(theta.shape[1]):
+        layer, by = (penalty.inputs, of_u) if k < d else (penalty.outputs, of_w)
         for lane in range(group):
             t, s = np.float64(theta[g, k, lane]), np.float64(slope.G[k if k < d else k + slope.gap, lane])
-            squares[lane] += (s + 2 * reg * t) ** 2
-            value[lane] += (s * t if k >= d else 0.0) + reg * t * t
+            square[lane] += (s + by[lane] * t) ** 2
+            value[lane] += (s * t if k >= d else 0.0) + layer * t * t
     for lane in range(group):
-        _add_exactly(squares[lane], 0, limbs)
+        _add_exactly(square[lane], 0, limbs)
         if g * theta.shape[2] + lane < potential.shape[0]:
             potential[g * theta.shape[2] + lane] = value[lane]
 
@@ -426,17 +385,18 @@ def _observe_group(part: Any, g: Any, slope: Any, reg: Any, potential: Any, limb
 
 @compiled
 def predict(part, data, activity, ticket, limbs):  # type: ignore[no-untyped-def]
-    """Sums of the predictions and of ‖θ‖², and the activation bits."""
+    """Sums of the predictions, of ‖θ‖² and of p(θ), and the activation bits."""
     sums, Z = forward_buffers(part, data)
     block = _next_block(part, ticket)
     while block.start < block.stop:
         forward_block(block, data, activity, sums, Z)
         reduce_block(block, data, sums, limbs)
+        add_penalty(block, data, limbs)
         block = _next_block(part, ticket)
 
 
 @compiled
-def advance(part, data, activity, residual, move, address, ticket, limbs):  # type: ignore[no-untyped-def]
+def advance(part, data, activity, residual, moves, address, ticket, limbs):  # type: ignore[no-untyped-def]
     """Move every particle under the residual, then as `predict` of the moved ones."""
     sums, Z = forward_buffers(part, data)
     work = _work(part, data, residual)
@@ -444,25 +404,24 @@ def advance(part, data, activity, residual, move, address, ticket, limbs):  # ty
     while block.start < block.stop:
         _gradient(block, data, activity, residual, work)
         for g in range(block.start, block.stop):
-            move_group(part, g, _slope(block, g, data, residual, work), move, address, work)
-            if move.death > 0:
-                _rebear_group(part, g, np.float64(move.death), address, work)
-            _clear_tail(part, g)
+            _move(part, g, _slope(block, g, data, residual, work), moves, address, work)
+            clear_tail(part, g)
         forward_block(block, data, activity, sums, Z)
         reduce_block(block, data, sums, limbs)
+        add_penalty(block, data, limbs)
         block = _next_block(part, ticket)
 
 
 @compiled
-def observe(part, data, activity, residual, reg, potential, ticket, limbs):  # type: ignore[no-untyped-def]
-    """Σ ‖∇L'‖², and the potential of each particle for which there is room."""
+def observe(part, data, activity, residual, potential, ticket, limbs):  # type: ignore[no-untyped-def]
+    """Σ ‖∇L'‖², and the potential of each particle for which there is room; `data.penalty` is λp."""
     work = _work(part, data, residual)
     block = _next_block(part, ticket)
     while block.start < block.stop:
         _gradient(block, data, activity, residual, work)
         for g in range(block.start, block.stop):
             slope = _slope(block, g, data, residual, work)
-            _observe_group(part, g, slope, reg, potential, limbs)
+            _observe_group(part, g, slope, data.penalty, potential, limbs)
         block = _next_block(part, ticket)
 
 
@@ -483,6 +442,6 @@ def draw(part, normalize, scale, seed, ticket, limbs):  # type: ignore[no-untype
                     for lane in range(group):
                         theta[g, q * each + j, lane] = scale * z[j, lane]
             if normalize:
-                _project(theta, g, scale)
-            _clear_tail(part, g)
+                project(theta, g, scale)
+            clear_tail(part, g)
         block = _next_block(part, ticket)

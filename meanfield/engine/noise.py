@@ -37,6 +37,8 @@ class Purpose(enum.IntEnum):
     SEARCH = 8  # where the search for a peak of ‖G‖ begins
     DATA = 9  # inputs and units of a generated data set
     BIRTH = 10  # where a newborn particle climbs from
+    KINETIC = 11  # Gaussian noise of the velocities
+    LABELS = 12  # noise on the targets of a step
 
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)

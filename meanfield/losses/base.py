@@ -221,6 +221,10 @@ class Loss(ABC):
             raise self._lacks("error")
         return float(np.count_nonzero(~(margins > 0)) / len(margins))
 
+    def mislabelled(self, t: np.ndarray, outputs: int, level: float, seed: int, step: int) -> np.ndarray:
+        """Targets with the label noise of a step; those of the three kinds have one."""
+        raise self._lacks("mislabelled")
+
     def offers(self, method: str) -> bool:
         """Whether the loss defines that method itself.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..engine import exact_math
+from ..engine import exact_math, noise
 from ..errors import InputError
 from .base import Loss
 from .labels import described, numbered, read_labels, refuse_non_finite, suited_loss
@@ -51,6 +51,10 @@ class TwoClassLoss(Loss):
         """y f, (n,)."""
         return t * f[:, 0]
 
+    def mislabelled(self, t: np.ndarray, outputs: int, level: float, seed: int, step: int) -> np.ndarray:
+        """Each label turned with probability `level`."""
+        return np.where(_hit(level, seed, step, len(t)), -t, t)
+
     def margin_rows(self, t: np.ndarray, outputs: int) -> np.ndarray:
         """y as (n, 1, 1)."""
         return t[:, None, None]
@@ -95,6 +99,11 @@ class MulticlassLoss(Loss):
         others[np.arange(len(t)), t] = -np.inf
         return f[np.arange(len(t)), t] - others.max(axis=1)
 
+    def mislabelled(self, t: np.ndarray, outputs: int, level: float, seed: int, step: int) -> np.ndarray:
+        """Each label with probability `level` one of the others, uniformly."""
+        others = noise.uniforms(seed, noise.Purpose.LABELS, step, len(t), block=1) * (outputs - 1)
+        return np.where(_hit(level, seed, step, len(t)), (t + 1 + others.astype(t.dtype)) % outputs, t)
+
     def margin_rows(self, t: np.ndarray, outputs: int) -> np.ndarray:
         """e_y − e_c for the C − 1 other classes c, in their order."""
         eye = np.eye(outputs)
@@ -135,6 +144,18 @@ class RegressionLoss(Loss):
         """The columns of the targets."""
         return int(t.shape[1])
 
+    def mislabelled(self, t: np.ndarray, outputs: int, level: float, seed: int, step: int) -> np.ndarray:
+        """Targets plus `level` times standard normals."""
+        xi = noise.normals(seed, noise.Purpose.LABELS, step, len(t), outputs, dtype="float64")
+        return t + level * xi.reshape(t.shape)
+
     def error(self, f: np.ndarray, t: np.ndarray) -> float:
         """The mean of ‖f − y‖²."""
         return exact_math.total((f - t) * (f - t)) / len(f)
+
+
+def _hit(level: float, seed: int, step: int, count: int) -> np.ndarray:
+    """Which labels a step's noise hits, each with probability `level`. InputError: that is none."""
+    if level > 1:
+        raise InputError(f"label_noise = {level!r}: a probability for losses of classes, at most 1")
+    return noise.uniforms(seed, noise.Purpose.LABELS, step, count) < level

@@ -250,6 +250,7 @@ class _Request(NamedTuple):
             raise InputError(f"method = {method!r}: must be one of {', '.join(METHODS)}")
         if proof.until_gap is not None and not 0 < proof.until_gap < 1:
             raise InputError(f"until_gap = {proof.until_gap!r}: must be between 0 and 1")
+        problem.require_plain("certify")
         if proof.keep:
             problem.neuron.require_relu("a proof that is kept")
         if method in ("exact", "proven") or proof.until_gap is not None:
@@ -270,7 +271,7 @@ def predictions(problem: Problem, ensemble: Ensemble, threads: int | None = None
         return tuple(
             Engine(problem.X, problem.outputs, ensemble.dtype, threads, problem.neuron.passes).predict(
                 ensemble.particles, keep=False
-            )
+            )[:2]
         )  # type: ignore[return-value]
     f, second = np.zeros((problem.n, problem.outputs)), 0.0
     with ensemble.gathered() as leads:
@@ -292,6 +293,7 @@ def estimated_bound(
     looked for among a few thousand, spread evenly over the ensemble. InputError: a loss that lacks a conjugate.
     """
     problem.neuron.require_relu("the gap of a run")
+    problem.require_plain("the gap of a run")
     problem.loss.require("the gap of a run", *needed(problem.outputs))
     w, u = ensemble.sample(4096)
     return ensemble.span.ranks.once(lambda: _estimated_bound(problem, w, u, moments, reg, threads))

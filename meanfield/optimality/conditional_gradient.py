@@ -305,6 +305,7 @@ def optimum(
     """
     budget = Budget.of(_WORK, effort, seconds)
     problem.neuron.require_sides("exact.optimum")
+    problem.require_plain("exact.optimum")
     problem.loss.require("exact.optimum", *needed(problem.outputs))
     search = Search(problem, problem.reg.end if reg is None else reg, seed=seed, threads=threads, budget=budget)
     search.run(tolerance, starts)

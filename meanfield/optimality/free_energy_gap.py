@@ -148,6 +148,7 @@ def certify_free_energy(
     """
     problem.check(ensemble)
     problem.neuron.require_relu("certify_free_energy")
+    problem.require_plain("certify_free_energy")
     problem.loss.require("certify_free_energy", "conjugate")
     reg, tau = problem.reg(ensemble.step), problem.temperature(ensemble.step)
     if not tau > 0:

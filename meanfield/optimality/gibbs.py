@@ -165,6 +165,7 @@ def gibbs(problem: Problem, *, step: int | None = None, seed: int = 0, nodes: in
     (True, -0.114473)
     """
     problem.neuron.require_relu("exact.gibbs")
+    problem.require_plain("exact.gibbs")
     problem.loss.require("exact.gibbs", "conjugate", "conjugate_gradient", "conjugate_hessian")
     reg = problem.reg.end if step is None else problem.reg(step)
     tau = problem.temperature.end if step is None else problem.temperature(step)

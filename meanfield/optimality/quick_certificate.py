@@ -85,6 +85,7 @@ def quick_bound(
     >>> found.rigorous, round(found.primal, 6), round(found.lower_bound, 6)
     (True, 0.5, 0.375)
     """
+    problem.require_plain("the gap at the end of a run")
     if problem.neuron.sides is None:
         found = linearized_bound(problem, ensemble, moments, Budget(work))
         return QuickBound(found.primal, found.lower_bound, False)

@@ -42,6 +42,7 @@ def free_energy_bound(
     not finite.
     """
     problem.neuron.require_relu("the free-energy gap at the end of a run")
+    problem.require_plain("the free-energy gap at the end of a run")
     problem.loss.require("the free-energy gap at the end of a run", *needed(problem.outputs))
     particles, k = ensemble.sample(4096), ensemble.step
 

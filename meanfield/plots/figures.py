@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..errors import InputError
-from ..simulation.config import short_name
 from ..simulation.result import AnyRun
+from ..simulation.values import short_name
 from .functions import plot_balance, plot_decision, plot_margins, plot_potential, slice_caption
 from .particles import caption, draw_states, particles, plot_particles
 from .plane import clouds, informative_plane, present

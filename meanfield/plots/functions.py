@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ..engine.engine import Engine, Moments
+from ..engine.engine import Moments
 from ..errors import InputError
 from ..simulation.result import AnyRun
 from ..studies.comparison import RidgePath, class_targets, ntk_of
@@ -162,7 +162,7 @@ def _curve(run: AnyRun, ax: Axes, function: Function) -> Axes:
 
 def _network(run: AnyRun) -> Function:
     outputs = run.ensemble.outputs
-    return lambda X: run.ensemble.predict(X, neuron=run.problem.neuron).reshape(len(X), outputs)
+    return lambda X: run.problem.predict(run.ensemble, X).reshape(len(X), outputs)
 
 
 def _kernel(run: AnyRun) -> Function:
@@ -194,8 +194,7 @@ def moments_of(run: AnyRun) -> Moments:
     ((4, 1), True)
     """
     problem, ensemble = run.problem, run.ensemble
-    engine = Engine(problem.X, problem.outputs, ensemble.dtype, activation=problem.neuron.passes)
-    return engine.predict(ensemble.particles, keep=False)
+    return problem.engine(problem.X, ensemble.dtype).predict(ensemble.particles, keep=False)
 
 
 def plot_potential(run: AnyRun, ax: Axes | None = None, *, plane: Plane | None = None) -> Axes:
@@ -220,8 +219,8 @@ def plot_potential(run: AnyRun, ax: Axes | None = None, *, plane: Plane | None =
     ax, plane, problem = axes_or_current(ax), plane or informative_plane(run), run.problem
     if plane is None:
         return empty(ax, "one dimension has no circle")
-    if not problem.neuron.is_relu:
-        return empty(ax, "for relu neurons")
+    if not (problem.neuron.is_relu and problem.is_plain):
+        return empty(ax, "for relu neurons and λ‖θ‖², λ > 0")
     r = problem.loss.residual(moments_of(run).f, problem.targets) / (2 * problem.reg(run.ensemble.step))
 
     def value(u: np.ndarray) -> np.ndarray:

@@ -5,18 +5,14 @@ Every failure is an InputError of one line that names where it was said, the key
 
 from __future__ import annotations
 
-import itertools
 import re
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    PlainValidator,
     ValidationError,
     field_validator,
     model_validator,
@@ -24,20 +20,42 @@ from pydantic import (
 
 from ..arrays import plain
 from ..errors import InputError, did_you_mean, nearest
-from ..formula import is_formula, read_formula
-from ..runtime.durations import parse_duration
-from ..schedules import Schedule
+from ..schedules import OwnSchedule, Schedule
 from .data_files import Character, Column, Columns, FlagOrColumns, check_columns, check_source
+from .values import (
+    Count,
+    CountOrZero,
+    Flag,
+    Fraction,
+    Number,
+    Positive,
+    Seed,
+    Text,
+    count_or,
+    is_duration,
+    known,
+    listed,
+    number_or_schedule,
+    one_of_or_qualified,
+    pair,
+    steps_or_auto,
+)
 
 GENERATORS = ("xor", "teacher", "parity", "line")
 GIVEN = ("arrays", "given")  # data and particles of a run made in Python: found in its run file alone
 LOSSES = ("logistic", "squared", "cross_entropy")
 NEURONS = ("relu", "leaky_relu", "tanh", "erf", "softplus", "gelu", "relu2", "sine", "quadratic")
-METHODS = ("langevin", "gradient_flow", "perturbed_flow", "birth_death", "implicit")
+METHODS = ("langevin", "gradient_flow", "perturbed_flow", "birth_death", "kinetic_langevin", "implicit")
 SKLEARN = ("sklearn:digits", "sklearn:breast_cancer", "sklearn:diabetes")
 ALL_AT_ONCE = ("implicit",)  # methods under which λ is not lowered from above
 DEFAULT_STEPS = {"implicit": 240}  # of a run that names no number
 EXPLICIT_STEPS = 4000  # of the other methods
+_EXPLICIT: dict[str, dict[str, Any]] = {  # what implicit steps know one value of only
+    "objective": {"output_scale": 1},
+    "penalty": {"input": 1, "output": 1, "quartic": 0, "path": 0},
+    "neuron": {"activation": "relu"},
+    "dynamics": {"batch": None, "step_size": "auto", "rates": [1, 1], "noise": [1, 1], "label_noise": 0},
+}
 MEASURES = (
     "free_energy",
     "margins",
@@ -64,132 +82,32 @@ def default_annealing(reg: float, steps: int, critical: float) -> Schedule:
 def default_method(tables: Mapping[str, Any]) -> str:
     """The method of a run that names none, from its sections: implicit, unless it asks for what only explicit steps do.
 
-    That is another neuron than the relu, a temperature, minibatches, or a step size of its own.
+    That is a temperature, λ = 0, and whatever stands in `_EXPLICIT` with another value than its default.
     """
-    dynamics, objective = (_section(tables, name) for name in ("dynamics", "objective"))
-    temperature = objective.get("temperature", 0.0)
-    ends = (
-        [temperature.get(end, 0.0) for end in ("start", "end")] if isinstance(temperature, Mapping) else [temperature]
+    hot = any(end != 0 for end in _ends(_section(tables, "objective").get("temperature", 0.0)))
+    free = any(end == 0 for end in _ends(_section(tables, "objective").get("reg", 1.0)))
+    other = any(
+        _section(tables, section).get(key, usual) != usual
+        for section, keys in _EXPLICIT.items()
+        for key, usual in keys.items()
     )
-    if isinstance(temperature, Schedule):
-        ends = [temperature.start, temperature.end]
-    cold = all(end == 0 for end in ends)
-    other = _section(tables, "neuron").get("activation", "relu") != "relu"
-    explicit = other or dynamics.get("batch") is not None or dynamics.get("step_size", "auto") != "auto" or not cold
-    return "langevin" if explicit else "implicit"
+    return "langevin" if hot or free or other else "implicit"
+
+
+def _ends(value: Any) -> list[Any]:
+    """Both ends of what is a number, a table or a schedule."""
+    if isinstance(value, OwnSchedule):
+        return [1.0]  # whatever it is, it is some temperature
+    if isinstance(value, Schedule):
+        return [value.start, value.end]
+    if not isinstance(value, Mapping):
+        return [value]
+    return [value.get(one, value.get(other, 0.0)) for one, other in (("start", "end"), ("end", "start"))]
 
 
 def _section(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     table = tables.get(name)
     return table if isinstance(table, Mapping) else {}
-
-
-def _number_or_schedule(positive: bool, auto: bool = False) -> PlainValidator:
-    words = "a number or a schedule {shape, start, end, steps}" + (', or "auto"' if auto else "")
-    bound, least = ("positive, and no denormal number", sys.float_info.min) if positive else ("at least 0", 0.0)
-
-    def check(value: Any) -> float | str | Schedule:
-        if auto and value == "auto":
-            return "auto"
-        if isinstance(value, bool) or not isinstance(value, int | float | Mapping | Schedule):
-            raise ValueError(f"must be {words}")
-        if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
-            raise ValueError("must be finite")
-        schedule = Schedule.of(value)
-        if min(schedule.start, schedule.end) < least:
-            raise ValueError(f"must be {bound}")
-        return schedule.end if isinstance(value, int | float) else schedule
-
-    return PlainValidator(check)
-
-
-def _count_or(words: str, accept: Callable[[str], bool]) -> PlainValidator:
-    """An integer of at least 1, or a text that `accept` says is valid."""
-
-    def check(value: Any) -> int | str:
-        is_count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**63
-        if not is_count and not (isinstance(value, str) and accept(value)):
-            raise ValueError(f"must be an integer of at least 1, or {words}")
-        return value
-
-    return PlainValidator(check)
-
-
-def _known(names: Sequence[str]) -> PlainValidator:
-    """A list of some of these names."""
-
-    def check(value: Any) -> list[str]:
-        if not isinstance(value, list):
-            raise ValueError(f"must be a list of some of {', '.join(names)}")
-        for one in value:
-            if one not in names:
-                raise ValueError(f"{one!r} must be one of {', '.join(names)}{did_you_mean(one, names)}")
-        if len(set(value)) < len(value):
-            raise ValueError("must name each only once")
-        return list(value)
-
-    return PlainValidator(check)
-
-
-_QUALIFIED = re.compile(r"(?:[^\W\d]\w*|<locals>|<lambda>)(?:\.(?:[^\W\d]\w*|<locals>|<lambda>))+")
-
-
-def is_qualified(name: str) -> bool:
-    """Whether this names a class as `module.QualName`: the user's own, which a run file can name and not make."""
-    return _QUALIFIED.fullmatch(name) is not None
-
-
-def short_name(name: str) -> str:
-    """A name of ours as it is, a qualified one without its module."""
-    return name.rpartition(".")[2] if is_qualified(name) else name
-
-
-def _one_of_or_qualified(names: Sequence[str], formula: bool = False) -> AfterValidator:
-    """One of our names, or the qualified name of the user's own class, or where it is allowed a formula."""
-
-    def check(value: str) -> str:
-        if formula and is_formula(value):
-            read_formula(value)
-        elif value not in names and not is_qualified(value):
-            raise ValueError(f"must be one of {', '.join(names)}{did_you_mean(value, names)}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _listed(names: Sequence[str]) -> Any:
-    """The choice as the schema, and so the documentation, shows it."""
-    return Field(json_schema_extra={"enum": list(names)})
-
-
-def _steps_or_auto() -> PlainValidator:
-    def check(value: Any) -> str | list[int]:
-        if value == "auto":
-            return "auto"
-        if not isinstance(value, list) or any(type(k) is not int or not 0 <= k < 2**63 for k in value):
-            raise ValueError('must be "auto" or a list of steps, whole numbers from 0 on')
-        if any(a >= b for a, b in itertools.pairwise(value)):
-            raise ValueError("must grow from step to step")
-        return list(value)
-
-    return PlainValidator(check)
-
-
-def _is_duration(text: str) -> bool:
-    try:
-        return parse_duration(text) > 0
-    except InputError:
-        return False
-
-
-Count = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
-CountOrZero = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
-Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(strict=True, ge=0, lt=1)]
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**64)]
-Flag = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, Field(strict=True, min_length=1)]
 
 
 class Section(BaseModel):
@@ -251,16 +169,26 @@ Parameters = dict[str, Any] | None  # the fields of an object of the user's own,
 class Objective(Section):
     """A number for `reg` is the final λ of the default annealing. A loss of the user's own has `parameters`."""
 
-    loss: Annotated[Text, _one_of_or_qualified(LOSSES), _listed(LOSSES)] = "logistic"
-    reg: Annotated[float | Schedule, _number_or_schedule(positive=True)] = 5e-3
-    temperature: Annotated[float | Schedule, _number_or_schedule(positive=False)] = 0.0
+    loss: Annotated[Text, one_of_or_qualified(LOSSES), listed(LOSSES)] = "logistic"
+    reg: Annotated[float | Schedule, number_or_schedule()] = 5e-3
+    temperature: Annotated[float | Schedule, number_or_schedule(own=True)] = 0.0
+    output_scale: Annotated[float, Field(strict=True, ge=1e-15, le=1e15)] = 1.0
     parameters: Parameters = None
+
+
+class Penalty(Section):
+    """p(θ) = input‖u‖² + output‖w‖² + quartic‖θ‖⁴ + path‖u‖‖w‖ in λ∫p dρ."""
+
+    input: Number = 1.0
+    output: Number = 1.0
+    quartic: Number = 0.0
+    path: Number = 0.0
 
 
 class Neuron(Section):
     """Φ(θ; x) = w φ(u·x). One of the user's own is a formula, or named by its two functions."""
 
-    activation: Annotated[Text, _one_of_or_qualified(NEURONS, formula=True), _listed(NEURONS)] = "relu"
+    activation: Annotated[Text, one_of_or_qualified(NEURONS, formula=True), listed(NEURONS)] = "relu"
     derivative: Text | None = None
 
 
@@ -270,6 +198,7 @@ class Particles(Section):
     m: Count = 16384
     init: Text = "sphere"
     scale: Positive = 1.0
+    symmetric: Flag = False
     seed: Seed = 0
     dtype: Literal["float32", "float64"] = "float32"
 
@@ -282,23 +211,34 @@ class Particles(Section):
             f"must be one of sphere, gaussian, or a path ending .npz .h5{did_you_mean(init, ('sphere', 'gaussian'))}"
         )
 
+    @model_validator(mode="after")
+    def _pairs_are_drawn(self) -> Particles:
+        if self.symmetric and (self.external or self.m % 2):
+            raise ValueError("symmetric = true: needs init = 'sphere' or 'gaussian', and an even m")
+        return self
+
     @property
     def external(self) -> bool:
         return self.init not in ("sphere", "gaussian")
 
 
 class Dynamics(Section):
-    """`rebirth_rate` is σ of perturbed_flow, `exchange_rate` that of birth_death; batch None is the whole data.
+    """`rebirth_rate` is σ of perturbed_flow, `exchange_rate` that of birth_death, `friction` γ of
+    kinetic_langevin; batch None is the whole data.
 
     cooled_at, births, fit_masses and whiten are implicit's. A dynamics of the user's own has its further fields as
     `parameters`. Which method a run has where none is named: `default_method`.
     """
 
-    method: Annotated[Text, _one_of_or_qualified(METHODS), _listed(METHODS)] = "implicit"
-    step_size: Annotated[float | str | Schedule, _number_or_schedule(positive=True, auto=True)] = "auto"
+    method: Annotated[Text, one_of_or_qualified(METHODS), listed(METHODS)] = "implicit"
+    step_size: Annotated[float | str | Schedule, number_or_schedule(positive=True, auto=True)] = "auto"
     rebirth_rate: Number = 1e-4
     exchange_rate: Number = 1.0
+    friction: Number = 1.0
     batch: Count | None = None
+    rates: Annotated[list[float], pair("of u and of w")] = [1.0, 1.0]
+    noise: Annotated[list[float], pair("of u and of w")] = [1.0, 1.0]
+    label_noise: Number = 0.0
     cooled_at: CountOrZero | None = None
     births: CountOrZero = 64
     fit_masses: Flag = True
@@ -317,11 +257,11 @@ class StopWhen(Section):
 class Run(Section):
     steps: CountOrZero = DEFAULT_STEPS["implicit"]
     record_every: Count = 20
-    checkpoint_every: Annotated[int | str, _count_or('a duration such as "10min"', _is_duration)] = 500
+    checkpoint_every: Annotated[int | str, count_or('a duration such as "10min"', is_duration)] = 500
     stop_when: StopWhen = StopWhen()
 
 
-_CountOrAuto = Annotated[int | str, _count_or('"auto"', "auto".__eq__)]
+_CountOrAuto = Annotated[int | str, count_or('"auto"', "auto".__eq__)]
 
 
 class Record(Section):
@@ -330,13 +270,13 @@ class Record(Section):
     test_every: _CountOrAuto = "auto"
     gap: Flag = False
     gap_every: _CountOrAuto = "auto"
-    measures: Annotated[list[str], _known(MEASURES)] = []
+    measures: Annotated[list[str], known(MEASURES)] = []
     measures_every: _CountOrAuto = "auto"
     alignment_dims: Count = 2
     snapshots: CountOrZero = 0
-    snapshot_particles: Annotated[int | str, _count_or('"all"', "all".__eq__)] = 4096
+    snapshot_particles: Annotated[int | str, count_or('"all"', "all".__eq__)] = 4096
     snapshot_spacing: Literal["linear", "log"] = "linear"
-    snapshot_steps: Annotated[str | list[int], _steps_or_auto()] = "auto"
+    snapshot_steps: Annotated[str | list[int], steps_or_auto()] = "auto"
 
     @model_validator(mode="after")
     def _snapshots_are_counted(self) -> Record:
@@ -348,10 +288,11 @@ class Record(Section):
 
 
 class Config(Section):
-    """One run, as the TOML file's seven tables."""
+    """One run, as the TOML file's eight tables."""
 
     data: Data = Data()
     objective: Objective = Objective()
+    penalty: Penalty = Penalty()
     neuron: Neuron = Neuron()
     ensemble: Particles = Particles()
     dynamics: Dynamics = Dynamics()
@@ -380,7 +321,7 @@ class Config(Section):
         needed = self.run.stop_when.relative_gap
         if needed is not None and not self.record.gap:
             raise ValueError(f"run.stop_when.relative_gap = {needed!r}: needs record.gap = true")
-        if self.record.gap and Schedule.of(self.objective.temperature).end > 0:
+        if self.record.gap and _ends(self.objective.temperature)[-1] > 0:
             raise ValueError("record.gap = true: bounds L at temperature 0; objective.temperature must be or end at 0")
         return self
 
@@ -390,10 +331,26 @@ class Config(Section):
         if activation != "relu" and self.dynamics.method == "implicit":
             raise ValueError(
                 f"dynamics.method = 'implicit': moves relu neurons only, not {activation!r}; "
-                "must be langevin, gradient_flow, perturbed_flow or birth_death"
+                "must be langevin, gradient_flow, perturbed_flow, birth_death or kinetic_langevin"
             )
         if activation != "relu" and self.record.gap:
             raise ValueError(f"record.gap = true: bounds are known for relu neurons only, not {activation!r}")
+        return self
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether λ > 0, the penalty ‖θ‖² and no output scale: what implicit steps and bounds know."""
+        objective = self.objective
+        return min(_ends(objective.reg)) > 0 and self.penalty == Penalty() and objective.output_scale == 1
+
+    @model_validator(mode="after")
+    def _objective_is_known_to_all(self) -> Config:
+        needs = "needs reg > 0, the penalty ‖θ‖² and output_scale = 1"
+        if not self.is_plain and self.dynamics.method == "implicit":
+            explicit = "must be langevin, gradient_flow, perturbed_flow, birth_death or kinetic_langevin"
+            raise ValueError(f"dynamics.method = 'implicit': {needs}; {explicit}")
+        if not self.is_plain and self.record.gap:
+            raise ValueError(f"record.gap = true: {needs}")
         return self
 
     def resolved(self, critical: Callable[[], float]) -> Config:
@@ -404,7 +361,8 @@ class Config(Section):
         """
         reg, step_size = self.objective.reg, self.dynamics.step_size
         if not isinstance(reg, Schedule):
-            anneals = self.dynamics.method not in ALL_AT_ONCE and self.neuron.activation == "relu"
+            known = self.neuron.activation == "relu" and self.is_plain and self.dynamics.rates == [1, 1]
+            anneals = known and self.dynamics.method not in ALL_AT_ONCE
             reg = default_annealing(reg, self.run.steps, critical()) if anneals else Schedule.of(reg)
         if not isinstance(step_size, str):
             step_size = Schedule.of(step_size)

@@ -17,9 +17,9 @@ from ..errors import InputError, RunWarning
 from ..optimality.quick_certificate import quick_bound
 from ..optimality.quick_free_energy import free_energy_bound
 from ..runtime.communicator import is_shared
-from .config import is_qualified
 from .run import Run
 from .stop import Stop
+from .values import is_qualified
 
 SHARE = 0.1  # of the work of all steps up to the last
 LEAST, MOST = 1e8, 5e9  # nanoseconds of one core: whatever the steps were
@@ -96,6 +96,8 @@ def _of_their_loss(run: Run, error: Exception) -> bool:
 def _measured(run: Run, threads: int | None) -> FinalGap:
     problem, ensemble, k = run.problem, run.ensemble, run.ensemble.step
     moments = Field(problem, ensemble.dtype, threads).predict(ensemble)
+    if problem.temperature(k) > 0 and run.dynamics.noise != (1, 1):
+        return FinalGap(missing="with noise by layer no free energy is descended")
     if problem.temperature(k) > 0:
         return _free_energy(run, moments, threads)
     primal, lower, rigorous = quick_bound(problem, ensemble, moments, work_of(run), threads)
@@ -113,7 +115,7 @@ def _free_energy(run: Run, moments: Moments, threads: int | None) -> FinalGap:
     entropy = diagnostics.entropy(ensemble, particles=int(min(SAMPLE, max(512, neighbours))))
 
     def values() -> tuple[float, float]:
-        value = problem.evaluate(moments.f, moments.second, problem.reg(ensemble.step)).value
+        value = problem.evaluate(moments.f, moments.penalty, problem.reg(ensemble.step)).value
         return value, diagnostics.free_energy(problem, ensemble, moments, entropy)
 
     value, free = ensemble.span.ranks.once(values)
@@ -131,15 +133,15 @@ def warn_if_risen(run: Run, threads: int | None = None) -> None:
     """RunWarning if L is above what it was when the run began, at τ = 0 and both at the last λ."""
     problem, ensemble, trace = run.problem, run.ensemble, run.trace
     k = ensemble.step
-    if problem.temperature(k) > 0 or not trace or trace["step"][0] >= k:
-        return
     reg = problem.reg(k)
-    before = float(trace["risk"][0]) + float(trace["penalty"][0]) * (reg / float(trace["reg"][0]))
+    if problem.temperature(k) > 0 or not trace or trace["step"][0] >= k or trace["reg"][0] == 0 < reg:
+        return
+    before = float(trace["risk"][0]) + (float(trace["penalty"][0]) * (reg / float(trace["reg"][0])) if reg > 0 else 0.0)
     if trace["step"][-1] == k:
         now = float(trace["risk"][-1] + trace["penalty"][-1])
     else:
         moments = Field(problem, ensemble.dtype, threads).predict(ensemble)
-        now = problem.evaluate(moments.f, moments.second, reg).value
+        now = problem.evaluate(moments.f, moments.penalty, reg).value
     if now > before * (1 + _RISEN) and ensemble.span.ranks.leads:
         way = (
             "give a small dynamics.step_size"

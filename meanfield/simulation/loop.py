@@ -18,6 +18,7 @@ from ..errors import DivergenceError
 from ..losses import Loss
 from ..neuron import Neuron
 from ..problem import Problem
+from ..schedules import OwnSchedule
 from ..storage.lock import RunLock, locked
 from ..storage.versions import BITS
 from .arguments import check_run_arguments, whole
@@ -70,8 +71,8 @@ def simulate(
     ensemble : Ensemble
         Particles to begin with; they stay as they are, a copy moves.
     dynamics : Dynamics, optional
-        The law of motion, ours or the user's own; by default `Implicit`, or `Langevin` where there is a temperature or
-        another neuron than the relu.
+        The law of motion, ours or the user's own; by default `Implicit`, or `Langevin` where there is a temperature,
+        another neuron than the relu, λ = 0, another penalty than ‖θ‖² or an output scale.
     steps : int, optional
         How many; by default 240 of `Implicit`, 4000 of another.
     record_every : int
@@ -96,7 +97,7 @@ def simulate(
         Sees the ensemble and every recorded row, and stops the run by returning True.
     anneal : bool, optional
         Whether a λ that is a single number is lowered to its value from above, as the command does by default; None
-        means: if the dynamics does so with its step size (`Dynamics.anneals`) and neurons are relu.
+        means: if the dynamics does so with its step size (`Dynamics.anneals`) and `Implicit` knows the problem.
     max_time : float, optional
         Seconds after which the run stops, saved.
     threads : int, optional
@@ -160,7 +161,7 @@ def simulate(
             **(record or {}),
         },
         measures=wanted,
-        anneal=problem.neuron.is_relu and getattr(dynamics, "anneals", False) if anneal is None else anneal,
+        anneal=_is_known(problem) and getattr(dynamics, "anneals", False) if anneal is None else anneal,
     )
     if out is not None:
         check_output(out, force)
@@ -180,7 +181,13 @@ def simulate(
 
 def _implicit(problem: Problem) -> bool:
     """Whether a run that names no dynamics takes implicit steps."""
-    return problem.neuron.is_relu and problem.temperature.start == problem.temperature.end == 0
+    tau = problem.temperature
+    return _is_known(problem) and tau.start == tau.end == 0 and not isinstance(tau, OwnSchedule)
+
+
+def _is_known(problem: Problem) -> bool:
+    """Whether implicit steps and the annealing of λ know the problem."""
+    return problem.neuron.is_relu and problem.is_plain
 
 
 def _steps(problem: Problem, dynamics: Dynamics | None) -> int:
@@ -202,6 +209,7 @@ def resume(
     dynamics: Dynamics | None = None,
     loss: Loss | None = None,
     neuron: Neuron | None = None,
+    temperature: Callable[[int], float] | None = None,
     measures: WantedMeasures | None = None,
     callback: Callback | None = None,
     max_time: float | None = None,
@@ -218,7 +226,7 @@ def resume(
         The run file.
     until, more : int, optional
         To this step, or by so many; by default to the run's own end.
-    dynamics, loss, neuron : Dynamics, Loss, Neuron, optional
+    dynamics, loss, neuron, temperature : Dynamics, Loss, Neuron, callable, optional
         The run's own, again, where they are of the user's making.
     measures : mapping or sequence, optional
         Functions, and objects `Measure`, again: columns of what is not given go on with NaN.
@@ -253,7 +261,8 @@ def resume(
     """
     check_run_arguments(max_time, threads, callback)
     with RunLock(path, force):
-        run = load(path, dynamics=dynamics, loss=loss, neuron=neuron, fall_back=True)
+        given: dict[str, Any] = {"dynamics": dynamics, "loss": loss, "neuron": neuron, "temperature": temperature}
+        run = load(path, **given, fall_back=True)
         run.end_at(until, more)
         run.also_measure(sort_measures(measures))
         result = run_to_end(

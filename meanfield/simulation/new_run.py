@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ..datasets.array_files import read_arrays
@@ -35,9 +36,13 @@ def new_run_from_config(config: Config, *, ranks: Alone = ALONE) -> Run:
     parent: dict[str, str] = {}
     if wanted.init in ("sphere", "gaussian"):
         make = Ensemble.sphere if wanted.init == "sphere" else Ensemble.gaussian
-        ensemble = make(
-            wanted.m, problem.d, problem.outputs, scale=wanted.scale, seed=wanted.seed, dtype=wanted.dtype, ranks=ranks
-        )
+        law: dict[str, Any] = {
+            "scale": wanted.scale,
+            "symmetric": wanted.symmetric,
+            "seed": wanted.seed,
+            "dtype": wanted.dtype,
+        }
+        ensemble = make(wanted.m, problem.d, problem.outputs, **law, ranks=ranks)
     else:
         ensemble, parent = _particles_from(wanted, ranks)
     problem.check(ensemble)
@@ -68,7 +73,13 @@ def new_run_from_objects(
     dataset = checked_dataset(problem.X, problem.y, problem.X_test, problem.y_test, where="arrays")
     tables = {
         "data": {"source": "arrays"},
-        "objective": {**loss_table(problem.loss), "reg": problem.reg, "temperature": problem.temperature},
+        "objective": {
+            **loss_table(problem.loss),
+            "reg": problem.reg,
+            "temperature": problem.temperature,
+            "output_scale": problem.output_scale,
+        },
+        "penalty": asdict(problem.penalty),
         "neuron": neuron_table(problem.neuron),
         "ensemble": {"init": "given", "seed": ensemble.seed, "dtype": ensemble.dtype.name},
         "dynamics": dynamics_table(dynamics),
@@ -147,7 +158,7 @@ def _particles_from(section: Particles, ranks: Alone) -> tuple[Ensemble, dict[st
     if ranks.size == 1:
         return read[0], parent
     ensemble = Ensemble.empty(*shape, ranks=ranks, seed=seed)
-    distribute(ensemble, read[0] if read else None)
+    distribute(ensemble, read[0].rows if read else None)
     return ensemble, parent
 
 

@@ -6,7 +6,7 @@ cannot make the object, which is given again by hand and compared with what the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from ..errors import InputError, RunFileError
 from ..losses import LOSSES as OUR_LOSSES
 from ..losses import Loss
 from ..neuron import Neuron, get_neuron, qualified
-from ..schedules import Schedule
+from ..schedules import OwnSchedule, Schedule
 from . import config as configuration
+from .values import is_qualified
 
 _OPTIONAL = {"parameters", "derivative"}  # keys that the user's own may have
 
@@ -109,7 +110,7 @@ def dynamics_of(section: configuration.Dynamics, dynamics: Dynamics | None = Non
     if dynamics is not None:
         _check_same(section, dynamics_table(dynamics), where, "dynamics")
         return dynamics
-    if configuration.is_qualified(section.method):
+    if is_qualified(section.method):
         return UnknownDynamics(section.step_size, section.batch, section.method)
     return DYNAMICS[section.method].of(section)
 
@@ -122,7 +123,7 @@ def loss_of(section: configuration.Objective, loss: Loss | None = None, where: s
     if loss is not None:
         _check_same(section, loss_table(loss), where, "objective")
         return loss
-    if configuration.is_qualified(section.loss):
+    if is_qualified(section.loss):
         raise RunFileError(
             f"{where}: its loss is {section.loss}, an object of a Python program; "
             "give it there: load(path, loss=…), resume(path, loss=…)"
@@ -138,12 +139,33 @@ def neuron_of(section: configuration.Neuron, neuron: Neuron | None = None, where
     if neuron is not None:
         _check_same(section, neuron_table(get_neuron(neuron)), where, "neuron")
         return neuron
-    if configuration.is_qualified(section.activation):
+    if is_qualified(section.activation):
         raise RunFileError(
             f"{where}: its neuron is {section.activation}, an object of a Python program; "
             "give it there: load(path, neuron=…), resume(path, neuron=…)"
         )
     return section.activation
+
+
+def temperature_of(
+    section: configuration.Objective, temperature: Callable[[int], float] | None = None, where: str = ""
+) -> Any:
+    """The temperature of a configuration's section: the function given, if it is the one named there, else as it says.
+
+    RunFileError: another one is given, or the user's own is named and none is given.
+    """
+    said = section.temperature
+    if temperature is not None:
+        given = OwnSchedule.of_function(temperature)
+        if not isinstance(said, OwnSchedule) or said != given:
+            raise RunFileError(f"{where}: objective.temperature is {_shown(said)}; the function given is {given.shape}")
+        return given
+    if isinstance(said, OwnSchedule):
+        raise RunFileError(
+            f"{where}: its temperature is {said.shape}, a function of a Python program; "
+            "give it there: load(path, temperature=…), resume(path, temperature=…)"
+        )
+    return said
 
 
 def check_known(dynamics: Dynamics, where: str) -> None:
@@ -165,11 +187,15 @@ def _check_same(section: Any, given: Mapping[str, Any], where: str, name: str) -
 
 
 def _comparable(value: Any) -> Any:
-    """A constant schedule and its number are the same."""
+    """A constant schedule and its number are the same, and so are a tuple and its list."""
+    if isinstance(value, tuple):
+        return list(value)
     return Schedule.of(value) if isinstance(value, float | int) and not isinstance(value, bool) else value
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, OwnSchedule):
+        return value.shape
     if isinstance(value, Schedule):
         return repr(value.end if value.shape == "constant" else value.as_table())
     return value if isinstance(value, str) else "none" if value is None else repr(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,20 +17,23 @@ from ..diagnostics.basic import BASIC
 from ..dynamics import Dynamics, Field
 from ..ensemble import Ensemble
 from ..errors import DivergenceError, InputError, RunFileError
+from ..layers import Layers
 from ..losses import Loss
 from ..neuron import Neuron
 from ..problem import Problem
 from ..runtime.communicator import ALONE, Alone
 from ..storage import run_file
-from ..storage.hdf5 import RowReader, Stream
+from ..storage.hdf5 import Stream
 from .arguments import whole
 from .config import Config
 from .measures import Taker, Wanted, columns, sort_measures
-from .qualified_names import dynamics_of, loss_of, neuron_of
+from .qualified_names import dynamics_of, loss_of, neuron_of, temperature_of
 from .snapshots import Snapshot, Snapshots, from_content
 from .toml import parse_config, to_toml
 from .trace import Occasional, Trace, occasional_gap, occasional_test_error
 
+Rows = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+_LARGE = ("w", "u", "velocity_w", "velocity_u")
 _ROWS = 1 << 16  # particles converted at a time when an ensemble goes to or comes from a file
 
 
@@ -125,19 +128,23 @@ class Run:
         not finite, or since somebody has changed what belongs to the run.
         """
         ensemble, dataset = self.ensemble, self.dataset
+        d, D = ensemble.d, ensemble.d + ensemble.outputs
         with _one_runs_parts("the run, as a measure or a callback left it"):
             _check_parts(self.config, dataset, self.problem, ensemble, self.trace)
         arrays = {"X": dataset.X, "y": dataset.y, "X_test": dataset.X_test, "y_test": dataset.y_test}
 
-        def stream(first: int, last: int) -> Stream:
-            return Stream((ensemble.m, last - first), ensemble.dtype, _components(ensemble, first, last))
+        def stream(first: int, last: int, layers: Layers = ensemble) -> Stream:
+            return Stream((layers.m, last - first), layers.dtype, _components(layers, first, last))
 
+        velocity = ensemble.velocity
         content = run_file.RunContent(
             config=to_toml(self.config),
             data={name: values for name, values in arrays.items() if values is not None},
             data_sha256=dataset.sha256,
-            w=stream(ensemble.d, ensemble.d + ensemble.outputs),
-            u=stream(0, ensemble.d),
+            w=stream(d, D),
+            u=stream(0, d),
+            velocity_w=None if velocity is None else stream(d, D, velocity),
+            velocity_u=None if velocity is None else stream(0, d, velocity),
             step=ensemble.step,
             time=ensemble.time,
             seed=ensemble.seed,
@@ -158,6 +165,7 @@ def load(
     dynamics: Dynamics | None = None,
     loss: Loss | None = None,
     neuron: Neuron | None = None,
+    temperature: Callable[[int], float] | None = None,
     fall_back: bool = False,
     ranks: Alone = ALONE,
 ) -> Run:
@@ -173,6 +181,8 @@ def load(
         The same for its loss, which is always needed.
     neuron : Neuron, optional
         The same for its neuron, always needed too.
+    temperature : callable, optional
+        The same for a function that τ is of the step.
     fall_back : bool
         Whether the generation before takes the place of a damaged file; `recovered` says so.
     ranks : Alone
@@ -187,7 +197,7 @@ def load(
     ------
     RunFileError
         A file that is missing, damaged, not a run, of a newer format, or whose parts do not belong together; a
-        dynamics, loss or neuron that is not the one of the file.
+        dynamics, loss, neuron or temperature that is not the one of the file.
 
     Examples
     --------
@@ -200,8 +210,10 @@ def load(
     4
     """
 
+    given = {"dynamics": dynamics, "loss": loss, "neuron": neuron, "temperature": temperature}
+
     def read(generation: str | Path) -> Run:
-        return _loaded(generation, dynamics, loss, neuron, ranks)
+        return _loaded(generation, given, ranks)
 
     if not fall_back:
         return read(path)
@@ -211,21 +223,25 @@ def load(
     return run
 
 
-def _loaded(path: str | Path, dynamics: Dynamics | None, loss: Loss | None, neuron: Neuron | None, ranks: Alone) -> Run:
-    """`load`, of one generation."""
+def _loaded(path: str | Path, given: Mapping[str, Any], ranks: Alone) -> Run:
+    """`load`, of one generation; given: what of the user's own is given again, by name."""
     opened: list[run_file.RunContent] = []
 
     def read() -> tuple[tuple[int, int, int, Any], run_file.RunContent]:
         opened.append(run_file.load(path, lazy=True))
         w, u = opened[0].w, opened[0].u
-        nothing = np.empty((0, 0))
-        return (w.shape[0], u.shape[1], w.shape[1], u.dtype), replace(opened[0], w=nothing, u=nothing)
+        large: Any = {name: np.empty((0, 0)) for name in _LARGE if getattr(opened[0], name) is not None}
+        return (w.shape[0], u.shape[1], w.shape[1], u.dtype), replace(opened[0], **large)
 
     sizes, content = ranks.once(read)
     config = parse_config(content.config, f"{path}: config")
     check_ranks(config, ranks)
-    law = dynamics_of(config.dynamics, dynamics, str(path))
-    own = (loss_of(config.objective, loss, str(path)), neuron_of(config.neuron, neuron, str(path)))
+    law = dynamics_of(config.dynamics, given["dynamics"], str(path))
+    own = (
+        loss_of(config.objective, given["loss"], str(path)),
+        neuron_of(config.neuron, given["neuron"], str(path)),
+        temperature_of(config.objective, given["temperature"], str(path)),
+    )
     ensemble = Ensemble.empty(
         *sizes, ranks=ranks, seed=content.seed, step=content.step, time=content.time, memory=content.memory
     )
@@ -234,7 +250,7 @@ def _loaded(path: str | Path, dynamics: Dynamics | None, loss: Loss | None, neur
         problem = problem_of(config, dataset, *own)
         problem.check(ensemble)
         _check_parts(config, dataset, problem, ensemble, content.trace)
-        distribute(ensemble, opened[0] if opened else None)
+        _fill(ensemble, opened[0] if opened else None, moving=content.velocity_w is not None)
         kept = snapshots_of(config, from_content(content.snapshots, ensemble))
         if kept.unasked:
             raise ValueError(f"its snapshots of steps {kept.unasked} are not asked for")
@@ -320,17 +336,23 @@ def check_ranks(config: Config, ranks: Alone) -> None:
 
 
 def problem_of(
-    config: Config, dataset: Dataset, loss: Loss | str | None = None, neuron: Neuron | str | None = None
+    config: Config,
+    dataset: Dataset,
+    loss: Loss | str | None = None,
+    neuron: Neuron | str | None = None,
+    temperature: Any = None,
 ) -> Problem:
-    """The problem that a configuration poses on these data; `loss` and `neuron` where they are not ours."""
+    """The problem that a configuration poses on these data; `loss`, `neuron`, `temperature` where they are not ours."""
     objective = config.objective
     return Problem(
         dataset.X,
         dataset.y.view(Recorded),
         loss=objective.loss if loss is None else loss,
         reg=objective.reg,
-        temperature=objective.temperature,
+        temperature=objective.temperature if temperature is None else temperature,
         neuron=config.neuron.activation if neuron is None else neuron,
+        penalty=config.penalty.model_dump(),
+        output_scale=objective.output_scale,
         X_test=dataset.X_test,
         y_test=None if dataset.y_test is None else dataset.y_test.view(Recorded),
     )
@@ -370,7 +392,7 @@ def own_measures(config: Config, kept: Snapshots, measures: Wanted) -> list[Occa
     ]
 
 
-def _components(ensemble: Ensemble, first: int, last: int) -> Iterator[np.ndarray]:
+def _components(ensemble: Layers, first: int, last: int) -> Iterator[np.ndarray]:
     """Components first … last − 1 of θ for `_ROWS` particles after the other: only these are laid out in rows."""
     group = ensemble.theta.shape[2]
     groups = -(-ensemble.m // group)
@@ -385,17 +407,26 @@ def _components(ensemble: Ensemble, first: int, last: int) -> Iterator[np.ndarra
         yield rows
 
 
-def distribute(ensemble: Ensemble, source: run_file.RunContent | Ensemble | None) -> None:
-    """Fill an ensemble from what only rank 0 has, some particles after the other, each rank keeping its own."""
-    for first in range(0, ensemble.m, _ROWS):
-        rows, last = None, min(first + _ROWS, ensemble.m)
-        if isinstance(source, Ensemble):
-            rows = source.rows(first, last)
-        elif source is not None:
-            assert isinstance(source.w, RowReader)
-            assert isinstance(source.u, RowReader)
-            rows = source.w.rows(first, last), source.u.rows(first, last)
-        w, u = ensemble.span.ranks.broadcast(rows)  # type: ignore[misc]
+def _fill(ensemble: Ensemble, content: run_file.RunContent | None, *, moving: bool) -> None:
+    """Particles, and velocities if they are `moving`, from a file that rank 0 has opened."""
+
+    def reader(*names: str) -> Rows | None:
+        if content is None:
+            return None
+        w, u = (getattr(content, name) for name in names)
+        return lambda first, last: (w.rows(first, last), u.rows(first, last))
+
+    distribute(ensemble, reader("w", "u"))
+    if moving:
+        ensemble.velocity = Layers(np.zeros_like(ensemble.theta), ensemble.span, ensemble.outputs)
+        distribute(ensemble.velocity, reader("velocity_w", "velocity_u"), "velocities")
+
+
+def distribute(layers: Layers, rows: Rows | None, what: str = "particles") -> None:
+    """Fill layers from what only rank 0 has, (w, u) of some particles after the other, each rank keeping its own."""
+    for first in range(0, layers.m, _ROWS):
+        last = min(first + _ROWS, layers.m)
+        w, u = layers.span.ranks.broadcast(rows(first, last) if rows is not None else None)  # type: ignore[misc]
         if not (np.isfinite(w).all() and np.isfinite(u).all()):
-            raise InputError(f"its particles {first} to {last - 1} are not all finite")
-        ensemble.fill(first, w, u)
+            raise InputError(f"its {what} {first} to {last - 1} are not all finite")
+        layers.fill(first, w, u)

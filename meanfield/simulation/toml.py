@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..schedules import Schedule
-from .config import GIVEN, Config, check_config, is_qualified
+from ..schedules import OwnSchedule, Schedule
+from .config import GIVEN, Config, check_config
+from .values import is_qualified
 
 _LARGEST_FILE = 2**20  # bytes of a configuration
 _BARE = re.compile(r"[A-Za-z0-9_-]+")  # keys that need no quotes
@@ -44,6 +45,7 @@ def _check_made_from_text(config: Config, blame: Callable[[str], str]) -> None:
         "ensemble.init": config.ensemble.init if config.ensemble.init in GIVEN else None,
         "objective.loss": config.objective.loss if is_qualified(config.objective.loss) else None,
         "objective.parameters": config.objective.parameters,
+        "objective.temperature": _own_name(config.objective.temperature),
         "neuron.activation": config.neuron.activation if is_qualified(config.neuron.activation) else None,
         "neuron.derivative": config.neuron.derivative,
         "dynamics.method": config.dynamics.method if is_qualified(config.dynamics.method) else None,
@@ -52,6 +54,10 @@ def _check_made_from_text(config: Config, blame: Callable[[str], str]) -> None:
     for key, value in said.items():
         if value is not None:
             raise InputError(f"{blame(key)}: {key} = {value!r}: only in the run files of runs made in Python")
+
+
+def _own_name(value: Any) -> str | None:
+    return value.shape if isinstance(value, OwnSchedule) else None
 
 
 def _check_sizes(config: Config, blame: Callable[[str], str]) -> None:

@@ -159,7 +159,7 @@ def _gap(field: Field, ensemble: Ensemble, moments: Moments) -> tuple[float, ...
     problem, k = field.problem, ensemble.step
     if problem.temperature(k) > 0:
         return math.nan, math.nan
-    primal = problem.evaluate(moments.f, moments.second, problem.reg(k)).value
+    primal = problem.evaluate(moments.f, moments.penalty, problem.reg(k)).value
     lower = certificate.estimated_bound(problem, ensemble, moments, problem.reg(k), field.engine.workers.threads)
     return lower, 1 - lower / primal if primal > 0 else 0.0
 

@@ -2,7 +2,8 @@
 
 - /config: the configuration, TOML text
 - /data: X, y, X_test, y_test as far as there are any, and sha256, the digest of the data set
-- /ensemble: w (m, C), u (m, d), step, seed, time, and memory, what an automatic step size remembers
+- /ensemble: w (m, C), u (m, d), step, seed, time, and memory, what an automatic step size remembers; under a dynamics
+  with velocities velocity_w and velocity_u, of the shapes of w and u
 - /trace: one column a measure, all of one length
 - /timing: wall-clock columns, the only ones that two equal runs may differ in
 - /snapshots, where any were taken: step, time, reg (k,), index (p,) of the particles, w (k, p, C), u (k, p, d)
@@ -27,7 +28,7 @@ from .hdf5 import RowReader, Stream
 FORMAT = "meanfield run"
 FORMAT_VERSION = 2
 _OLDEST_FORMAT = 2  # what was before it no release has written
-_LARGE = ("ensemble/w", "ensemble/u")
+_LARGE = ("ensemble/w", "ensemble/u", "ensemble/velocity_w", "ensemble/velocity_u")
 _Particles = np.ndarray | Stream | RowReader
 Read = TypeVar("Read")
 
@@ -49,6 +50,8 @@ class RunContent:
     time: float
     seed: int
     memory: dict[str, float] = field(default_factory=dict)
+    velocity_w: _Particles | None = None
+    velocity_u: _Particles | None = None
     trace: dict[str, np.ndarray] = field(default_factory=dict)
     timing: dict[str, np.ndarray] = field(default_factory=dict)
     snapshots: dict[str, Any] = field(default_factory=dict)
@@ -65,6 +68,8 @@ def save(path: str | Path, content: RunContent, *, keep_previous: bool = True) -
     with _whole(path):
         _check(content)
     ensemble = {"w": content.w, "u": content.u, "step": int(content.step), "seed": int(content.seed)}
+    velocities = {"velocity_w": content.velocity_w, "velocity_u": content.velocity_u}
+    ensemble |= {name: values for name, values in velocities.items() if values is not None}
     tree = {
         hdf5.ATTRIBUTES: {
             **content.attributes,
@@ -202,6 +207,8 @@ def _content(path: str | Path, tree: Mapping[str, Any]) -> RunContent:
             seed=_typed(ensemble["seed"], int),
             time=_typed(ensemble["time"], float),
             memory=_typed(ensemble["memory"], dict),
+            velocity_w=ensemble.get("velocity_w"),
+            velocity_u=ensemble.get("velocity_u"),
             trace=_typed(tree["trace"], dict),
             timing=_typed(tree["timing"], dict),
             snapshots=_typed(tree.get("snapshots", {}), dict),
@@ -214,6 +221,7 @@ def _content(path: str | Path, tree: Mapping[str, Any]) -> RunContent:
 def _check(content: RunContent) -> None:
     """ValueError: parts of the wrong kind, or numbers that no run has."""
     _check_particles(content.w, content.u)
+    _check_velocities(content)
     _check_data(content.data)
     _check_history(content.trace, content.timing)
     numbers = {"step": content.step, "seed": content.seed, "time": content.time, **content.memory}
@@ -235,6 +243,16 @@ def _check_particles(w: Any, u: Any) -> None:
             raise ValueError("w and u are not matrices of floats")
     if w.shape[0] != u.shape[0] or w.dtype != u.dtype or not all((*w.shape, *u.shape)):
         raise ValueError(f"w {w.shape} {w.dtype} and u {u.shape} {u.dtype} do not belong together")
+
+
+def _check_velocities(content: RunContent) -> None:
+    """ValueError: velocities that are not those of the particles."""
+    w, u = content.velocity_w, content.velocity_u
+    if w is None and u is None:
+        return
+    _check_particles(w, u)
+    if (w.shape, u.shape, w.dtype) != (content.w.shape, content.u.shape, content.w.dtype):  # type: ignore[union-attr]
+        raise ValueError("its velocities are not of its particles")
 
 
 def _check_data(data: Mapping[str, Any]) -> None:

@@ -64,7 +64,7 @@ def test_denormal_regularization_is_refused():
     """1/λ would overflow."""
     with pytest.raises(InputError, match="reg = 5e-324: must be positive, and no denormal number"):
         Problem(X, Y, reg=5e-324)
-    with pytest.raises(InputError, match=r"objective\.reg.*positive, and no denormal number"):
+    with pytest.raises(InputError, match=r"objective\.reg.*at least 0, and no denormal number"):
         toml.load_config(None, ["objective.reg=1e-310"])
 
 
