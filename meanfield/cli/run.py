@@ -274,6 +274,8 @@ def _program() -> str:
     """How this command was called, where its plain name would not find it: from an environment that is not active."""
     found = shutil.which("meanfield")
     called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return "python -m meanfield"
     same = found is not None and called.exists() and os.path.samefile(found, called)
     if same or called.name != "meanfield":
         return "meanfield"
