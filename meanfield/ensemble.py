@@ -12,9 +12,10 @@ from .errors import InputError
 from .layers import Layers
 from .neuron import Neuron, get_neuron
 from .runtime.communicator import ALONE, Alone, Span
+from .shown import Shown
 
 
-class Ensemble(Layers):
+class Ensemble(Shown, Layers):
     """m particles θ_j = (u_j, w_j): the measure ρ = (1/m) Σ δ_θj and the network f = (1/m) Σ_j w_j φ(u_j·x).
 
     Made by `sphere`, `gaussian`, `from_arrays` or `empty`. What is not here is not needed to go on with a run, but for
@@ -62,6 +63,8 @@ class Ensemble(Layers):
     >>> ensemble.w.shape, ensemble.u.shape
     ((64, 1), (64, 3))
     """
+
+    SHOWN = ("m", "d", "outputs", "dtype", "step")
 
     def __init__(
         self,
@@ -352,9 +355,6 @@ class Ensemble(Layers):
             engine = Engine(rows, self.outputs, self.dtype, threads, passes)
             f[start : start + len(rows)] = engine.predict(self.particles, keep=False).f
         return f[:, 0] if self.outputs == 1 else f
-
-    def __repr__(self) -> str:
-        return f"Ensemble(m={self.m}, d={self.d}, outputs={self.outputs}, dtype={self.dtype}, step={self.step})"
 
 
 def _check(m: int, d: int, outputs: int, seed: int, dtype: Any) -> None:

@@ -18,6 +18,7 @@ from .losses import Loss, get_loss
 from .neuron import Neuron, check_growth, get_neuron
 from .penalty import Penalty
 from .schedules import OwnSchedule, Schedule
+from .shown import Shown
 
 if TYPE_CHECKING:
     from .engine.engine import Engine, Workers
@@ -36,7 +37,7 @@ class Objective(NamedTuple):
     penalty: float
 
 
-class Problem:
+class Problem(Shown):
     """What is minimized: L[ρ] = R(f_ρ) + λ ∫ ‖θ‖² dρ, or F_τ[ρ] = L[ρ] + τ ∫ ρ log ρ (arXiv 1810.05369, section 3).
 
     Parameters
@@ -84,6 +85,9 @@ class Problem:
     >>> problem = Problem([[1.0, 0.0], [0.0, 1.0]], ["cat", "dog"], reg=1e-2)
     >>> problem.n, problem.d, problem.outputs, problem.targets.tolist()
     (2, 2, 1, [-1.0, 1.0])
+    >>> problem
+    Problem(n=2, d=2, outputs=1, loss=logistic, reg=0.01, temperature=0, neuron=relu,
+        classes=2)
     """
 
     def __init__(
@@ -126,6 +130,16 @@ class Problem:
             self.test_targets, _ = self.loss.encode(self.y_test, where="y_test", classes=self.classes)
             if len(self.test_targets) != len(self.X_test):
                 raise InputError(f"y_test {self.y_test.shape}: must have one label for each row of X_test")
+
+    def _facts(self) -> dict[str, Any]:
+        names = ("n", "d", "outputs", "loss", "reg", "temperature", "neuron")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "penalty": None if self.penalty == _PLAIN else self.penalty,
+            "output_scale": None if self.output_scale == 1 else self.output_scale,
+            "classes": None if self.classes is None else len(self.classes),
+            "n_test": None if self.X_test is None else len(self.X_test),
+        }
 
     @property
     def n(self) -> int:

@@ -85,6 +85,11 @@ class Schedule:
                 '(use shape = "linear" to reach zero)'
             )
 
+    def __str__(self) -> str:
+        if self.shape == "constant":
+            return f"{self.end:g}"
+        return f"{self.shape} {self.start:g} → {self.end:g} in {self.steps} steps"
+
     @classmethod
     def of(cls, value: float | Mapping[str, Any] | Schedule) -> Schedule:
         """The schedule that a number, a table or a Schedule stands for.
@@ -202,6 +207,9 @@ class OwnSchedule(Schedule):
 
     def __post_init__(self) -> None:
         pass
+
+    def __str__(self) -> str:
+        return self.shape
 
     @classmethod
     def of_function(cls, function: Callable[[int], float]) -> OwnSchedule:

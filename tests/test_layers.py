@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "meanfield"
 ORDER = [  # a folder, or a module beside them, imports only what stands before it
     "errors",
+    "shown",
     "arrays",
     "runtime",
     "engine",

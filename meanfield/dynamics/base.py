@@ -25,6 +25,7 @@ from ..ensemble import Ensemble
 from ..errors import InputError
 from ..problem import Problem
 from ..schedules import Schedule
+from ..shown import Shown
 from . import step_size
 from .field import Field
 
@@ -32,7 +33,7 @@ PARTICLE = 42e-12  # seconds of a core that an explicit step takes for a particl
 
 
 @dataclass(frozen=True)
-class Dynamics:
+class Dynamics(Shown):
     """What all dynamics share: a step size, and if wanted minibatches of the data. It holds no state.
 
     A dynamics of your own derives from it as a frozen dataclass whose fields are its parameters, and defines `move`.
@@ -79,6 +80,9 @@ class Dynamics:
 
     name: ClassVar[str]
     passes: ClassVar[int] = 1  # what a step does with every particle, in explicit steps, roughly
+
+    def _facts(self) -> dict[str, Any]:
+        return {parameter.name: getattr(self, parameter.name) for parameter in fields(self)}
 
     @property
     def anneals(self) -> bool:

@@ -31,6 +31,7 @@ from ..ensemble import Ensemble
 from ..errors import InputError
 from ..problem import Problem
 from ..runtime.threads import default_threads, single_threaded_blas
+from ..shown import Shown
 from .branch_and_bound import MAX_DIMENSION
 from .budget import Budget
 from .conditional_gradient import Search, needed
@@ -46,8 +47,8 @@ _WORK = 5e9  # of the search of `certify`: about five seconds of one core
 _DOUBLE = 3e10  # multiplications beyond which predictions are taken in the ensemble's own precision
 
 
-@dataclass(frozen=True, kw_only=True)
-class Certificate:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Certificate(Shown):
     """How far an ensemble is from the global minimum of L at λ = `reg` and τ = 0.
 
     Attributes
@@ -88,6 +89,18 @@ class Certificate:
     leaves : list of Leaf
         The proof, where it was to be kept and is one by signs; see `proof_file`.
     """
+
+    SHOWN = (
+        "primal",
+        "lower_bound",
+        "relative_gap",
+        "method",
+        "rigorous",
+        "reg",
+        "proven_bound",
+        "seconds",
+        "cut_short",
+    )
 
     primal: float
     lower_bound: float

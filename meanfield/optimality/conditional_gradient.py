@@ -17,6 +17,7 @@ from ..engine.exact_algebra import product
 from ..engine.exact_math import row_norms, total
 from ..problem import Problem
 from ..runtime.threads import default_threads
+from ..shown import Shown
 from .budget import Budget
 from .duality import dual_bound
 from .group_lasso import Refit
@@ -30,8 +31,8 @@ _FAR = 1e-3  # a relative gap for which they are, and ten times the tolerance
 _CAREFUL = 16  # highest peaks that are climbed from once more
 
 
-@dataclass(frozen=True, kw_only=True)
-class Optimum:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Optimum(Shown):
     """A network of K neurons, f(x) = Σ_j w_j φ(u_j·x), and how close to the global minimum it is.
 
     There is no factor 1/m: as an ensemble of m = K the particles are √m w_j, √m u_j.
@@ -71,6 +72,8 @@ class Optimum:
     >>> round(best.value, 6), round(problem.objective(ensemble).value, 6), best.relative_gap < 1e-6
     (0.375, 0.375, True)
     """
+
+    SHOWN = ("value", "lower_bound", "relative_gap", "converged", "w", "u", "rounds", "seconds", "cut_short")
 
     value: float
     lower_bound: float

@@ -17,14 +17,15 @@ import numpy as np
 from ..errors import InputError
 from ..losses import Loss, get_loss
 from ..runtime.threads import default_threads, single_threaded_blas
+from ..shown import Shown
 from .budget import Budget
 from .margin_program import Pairs, solve_margin_program
 from .max_margin import MaxMargin, max_margin
 from .soft_margin import SoftMargins
 
 
-@dataclass(frozen=True, kw_only=True)
-class MarginLaw:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class MarginLaw(Shown):
     """The approach of the regularized optimum to γ* as λ → 0, from the dual solution p of least KL = Σ p log(n p).
 
     Attributes
@@ -58,6 +59,8 @@ class MarginLaw:
     >>> law.dual.round(4).tolist(), round(float(law.margin_at(1e-3)), 4), round(float(law.norm_at(1e-3)), 2)
     ([0.5, 0.5], 0.25, 22.09)
     """
+
+    SHOWN = ("margin", "upper", "rigorous", "divergence", "excess", "precision", "rounds", "seconds", "cut_short")
 
     margin: float
     upper: float

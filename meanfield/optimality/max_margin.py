@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import InputError
 from ..losses import Loss
 from ..runtime.threads import default_threads, single_threaded_blas
+from ..shown import Shown
 from .budget import Budget
 from .margin_bound import Weights, bound_margin
 from .margin_program import Pairs, solve_margin_program
@@ -31,8 +32,8 @@ _PROVEN = 1e-4  # relative: a bound so close to the margin is good enough, or on
 _KEPT = 1200  # neurons kept in the program: those nearest to binding
 
 
-@dataclass(frozen=True, kw_only=True)
-class MaxMargin:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class MaxMargin(Shown):
     """A network of the largest normalized margin found, f(x) = Σ_j w_j relu(u_j·x), and a bound on any other's.
 
     Attributes
@@ -68,6 +69,8 @@ class MaxMargin:
     >>> best.predict([[1.0], [-1.0]]).round(4).tolist()
     [[0.25], [-0.25]]
     """
+
+    SHOWN = ("margin", "upper", "rigorous", "w", "u", "rounds", "seconds", "cut_short")
 
     margin: float
     upper: float

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from ..dynamics import Dynamics
 from ..ensemble import Ensemble
 from ..problem import Problem
+from ..shown import Shown
 from .config import Config
 from .final_gap import FinalGap
 from .final_gap import final_gap as measured_gap
-from .run import Run
+from .run import TOLD, Run
 from .snapshots import Snapshot
+from .trace import Columns
 
 
-@dataclass
-class Result:
+@dataclass(repr=False)
+class Result(Shown):
     """A run where it stopped, and why.
 
     Attributes
@@ -41,7 +41,7 @@ class Result:
     >>> from meanfield import Ensemble, Problem, simulate
     >>> result = simulate(Problem(np.eye(2), [1, -1]), Ensemble.sphere(64, 2), steps=5, record_every=2)
     >>> result.stopped, result.trace["step"].tolist(), result.final["step"]
-    ('done', [0, 2, 4], 5)
+    ('done', [0, 2, 4, 5], 5)
     """
 
     run: Run
@@ -49,6 +49,13 @@ class Result:
     saved: bool = True
     wants_gap: bool = True
     threads: int | None = None
+
+    def _facts(self) -> dict[str, Any]:
+        """Those of the run; of the last state instead of the last row, where that was measured already."""
+        measured = vars(self).get("final", {})
+        told = {name: measured[name] for name in TOLD if name in measured}
+        where = {"recorded": None} if measured else {}
+        return {"stopped": self.stopped, **self.run._facts(), **where, **told}
 
     @property
     def config(self) -> Config:
@@ -71,9 +78,18 @@ class Result:
         return self.run.dynamics
 
     @property
-    def trace(self) -> dict[str, np.ndarray]:
-        """Name -> (k,) array; int64 for `step`, else float64, NaN where not measured."""
-        return self.run.trace
+    def trace(self) -> Columns:
+        """Name -> (k,) array; int64 for `step`, else float64, NaN where not measured. Its last row is the last state.
+
+        Where `record_every` gives that state no row, it is measured when the trace is first asked for, by all ranks; in
+        `run.trace`, and so in the file, it has none. Of the user's own measures it has what `final` has.
+        """
+        recorder = self.run.recorder
+        return recorder.columns if recorder.last.get("step") == self.ensemble.step else recorder.ended_by(self._last)
+
+    @cached_property
+    def _last(self) -> dict[str, float]:
+        return self.run.measure()
 
     @property
     def snapshots(self) -> list[Snapshot]:
@@ -87,7 +103,7 @@ class Result:
         With them `lower_bound` and `relative_gap` of `final_gap`, unless the run was told to leave them out. Taken when
         first asked for. Measures of the user's own are NaN in a result that was pickled before.
         """
-        row = self.run.measure()
+        row = dict(self._last)
         if self.wants_gap:
             gap = self.final_gap
             row |= {"lower_bound": gap.lower_bound, "relative_gap": gap.relative_gap}
@@ -114,7 +130,9 @@ class Result:
         >>> len(result.plot("convergence").axes)
         4
         """
-        return self.run.plot(name, **options)
+        import meanfield  # drawing stands above simulation, behind the package's own door
+
+        return meanfield.plots.figure(self, name, **options)
 
 
 AnyRun = Run | Result  # what can be drawn

@@ -22,6 +22,7 @@ from ..losses import Loss
 from ..neuron import Neuron
 from ..problem import Problem
 from ..runtime.communicator import ALONE, Alone
+from ..shown import Shown
 from ..storage import run_file
 from ..storage.hdf5 import Stream
 from .arguments import whole
@@ -30,15 +31,17 @@ from .measures import Taker, Wanted, columns, sort_measures
 from .qualified_names import dynamics_of, loss_of, neuron_of, temperature_of
 from .snapshots import Snapshot, Snapshots, from_content
 from .toml import parse_config, to_toml
-from .trace import Occasional, Trace, occasional_gap, occasional_test_error
+from .trace import Columns, Occasional, Trace, occasional_gap, occasional_test_error
+from .values import short_name
 
 Rows = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+TOLD = ("objective", "margin", "train_error", "test_error", "relative_gap")  # of a run's last row
 _LARGE = ("w", "u", "velocity_w", "velocity_u")
 _ROWS = 1 << 16  # particles converted at a time when an ensemble goes to or comes from a file
 
 
-@dataclass
-class Run:
+@dataclass(repr=False)
+class Run(Shown):
     """A simulation, where it stands: the objects that run, and what they have recorded.
 
     Attributes
@@ -78,8 +81,18 @@ class Run:
     attributes: dict[str, Any] = field(default_factory=dict)
     recovered: str | None = None
 
+    def _facts(self) -> dict[str, Any]:
+        problem, ensemble, row = self.problem, self.ensemble, self.recorder.last
+        return {
+            "step": f"{ensemble.step} of {self.config.run.steps}",
+            **{name: getattr(problem, name) for name in ("n", "d", "outputs")},
+            **{"m": ensemble.m, "dynamics": short_name(self.config.dynamics.method)},
+            **{name: getattr(problem, name) for name in ("loss", "reg", "temperature")},
+            **{"recorded": row.get("step"), **{name: row.get(name) for name in TOLD}},
+        }
+
     @property
-    def trace(self) -> dict[str, np.ndarray]:
+    def trace(self) -> Columns:
         """Name -> (k,) array; int64 for `step`, else float64, NaN where not measured."""
         return self.recorder.columns
 

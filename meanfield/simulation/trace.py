@@ -16,6 +16,7 @@ from ..engine.engine import Moments
 from ..ensemble import Ensemble
 from ..errors import InputError
 from ..optimality import certificate
+from ..shown import Shown
 
 EnsembleFunction = Callable[[Ensemble], float]
 
@@ -33,7 +34,22 @@ class Occasional:
     own: bool = False
 
 
-class Trace:
+class Columns(Shown, dict[str, np.ndarray]):
+    """The trace as it is read: name -> (k,) array. It shows itself by the first and the last row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.simulation.trace import Columns
+    >>> Columns(step=np.array([0, 20]), risk=np.array([0.7, 0.5]))
+    Columns(step=0 → 20, risk=0.7 → 0.5)
+    """
+
+    def _facts(self) -> dict[str, str]:
+        return {name: f"{column[0]:.6g} → {column[-1]:.6g}" for name, column in self.items() if len(column)}
+
+
+class Trace(Shown):
     """Growing columns, one a measure, all of one length; `timing` holds wall-clock columns of the same rows.
 
     Parameters
@@ -52,8 +68,11 @@ class Trace:
     Examples
     --------
     >>> from meanfield.simulation.trace import Trace
-    >>> Trace(20, columns={"step": [0, 20], "risk": [0.7, 0.5]}).last
+    >>> trace = Trace(20, columns={"step": [0, 20], "risk": [0.7, 0.5]})
+    >>> trace.last
     {'step': 20, 'risk': 0.5}
+    >>> trace
+    Trace(rows=2, record_every=20, step=20, risk=0.5)
     """
 
     def __init__(
@@ -72,11 +91,13 @@ class Trace:
         kept = [some for some in self.occasional if not some.own]
         return {**self.__dict__, "occasional": kept, "measures": {}}
 
+    def _facts(self) -> dict[str, Any]:
+        return {"rows": len(self._columns.get("step", ())), "record_every": self.record_every, **self.last}
+
     @property
-    def columns(self) -> dict[str, np.ndarray]:
+    def columns(self) -> Columns:
         """Name -> (k,) array; int64 for `step`, else float64, NaN where not measured."""
-        kinds = {"step": np.int64}
-        return {name: np.array(values, kinds.get(name, np.float64)) for name, values in self._columns.items()}
+        return as_columns(self._columns)
 
     @property
     def timing(self) -> dict[str, np.ndarray]:
@@ -111,6 +132,12 @@ class Trace:
         row = self._measured(field, ensemble, field.predict(ensemble), self.occasional)
         return {name: row.get(name, math.nan) for name in {**self._columns, **row}}
 
+    def ended_by(self, row: Mapping[str, float]) -> Columns:
+        """The columns with a row below them, of a step that has none; it is not added."""
+        nothing = [math.nan] * len(self._columns.get("step", ()))
+        names = {**self._columns, **row}
+        return as_columns({name: [*self._columns.get(name, nothing), row.get(name, math.nan)] for name in names})
+
     def _measured(
         self, field: Field, ensemble: Ensemble, moments: Moments, due: Sequence[Occasional]
     ) -> dict[str, float]:
@@ -132,6 +159,13 @@ def _number(name: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise InputError(f"measure {name}: gave {value!r}, must be a number") from None
+
+
+def as_columns(rows: Mapping[str, Sequence[float]]) -> Columns:
+    """Name -> (k,) array; int64 for `step`, else float64."""
+    return Columns(
+        {name: np.array(values, np.int64 if name == "step" else np.float64) for name, values in rows.items()}
+    )
 
 
 def _add(row: dict[str, float], values: Mapping[str, float]) -> None:

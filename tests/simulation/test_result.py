@@ -11,7 +11,7 @@ from helpers import assert_same
 from matplotlib.figure import Figure
 from small_run import SETTINGS, example, largest_u, start
 
-from meanfield import InputError, load, plots, simulate
+from meanfield import InputError, load, plots, resume, simulate
 
 MODULES = (
     "simulation.loop",
@@ -27,6 +27,7 @@ MODULES = (
     "plots.particles",
     "plots.traces",
 )
+LEFT = dict.fromkeys(("lower_bound", "relative_gap"))  # at a run's end there is more work for these than in a row
 RECORDED = {"record_every": 5, "anneal": False, "gap": True, "record": {"snapshots": 2, "measures_every": 10}}
 
 
@@ -52,7 +53,33 @@ def test_the_final_row_is_that_of_the_last_state(steps):
     assert list(final) == list(gap) == list(often.trace)
     assert [name for name in final if final[name] != gap[name]] in ([], ["lower_bound", "relative_gap"])
     assert gap["relative_gap"] == pytest.approx(1 - gap["lower_bound"] / gap["objective"])
-    assert (final["step"], small(steps).trace["step"][-1]) == (steps, 10)
+    assert final["step"] == steps
+
+
+@pytest.mark.parametrize("steps", [0, 10, 13])
+def test_the_trace_ends_with_the_last_state(tmp_path, steps):
+    """Measured once, in whatever row the run has none for; the run's trace and its file have rows by the contract."""
+    result = small(steps, out=tmp_path / "run.h5")
+    assert result.trace["step"].tolist() == [*range(0, steps, 5), steps]
+    ends = {name: column[-1] for name, column in result.trace.items()}
+    assert [
+        name for name in ends.keys() - LEFT if not np.array_equal(ends[name], result.final[name], equal_nan=True)
+    ] == []
+    assert result.trace["objective"][-1] == pytest.approx(result.problem.objective(result.ensemble).value, rel=1e-12)
+    assert {column.dtype.str for name, column in result.trace.items() if name != "step"} == {"<f8"}
+    assert result.trace["step"].dtype == np.int64
+    for run in (result.run, load(tmp_path / "run.h5")):
+        assert run.trace["step"].tolist() == list(range(0, steps + 1, 5))
+    assert resume(tmp_path / "run.h5", until=17).trace["step"].tolist() == [0, 5, 10, 15, 17]
+
+
+def test_a_measure_that_came_late_is_in_the_last_row(tmp_path):
+    """It has no column before."""
+    small(10, out=tmp_path / "run.h5")
+    result = resume(tmp_path / "run.h5", until=12, measures={"largest_u": largest_u})
+    assert result.trace["largest_u"].tolist()[-1] == largest_u(result.ensemble)
+    assert np.isnan(result.trace["largest_u"][:-1]).all()
+    assert len(result.trace["largest_u"]) == 4
 
 
 def test_final_adds_no_row_and_takes_functions_too():
@@ -81,6 +108,8 @@ def test_every_panel_takes_a_result():
             ax = Figure().subplots()
             assert getattr(plots, name)(result, ax) is ax
     assert isinstance(result.plot("objective"), Figure)
+    (ax,) = small(13).plot("objective").axes
+    assert ax.lines[0].get_xdata().tolist() == [0, 5, 10, 13]
     with pytest.raises(InputError, match="there are convergence"):
         result.plot("objektive")
 
@@ -96,10 +125,7 @@ def test_results_runs_traces_and_snapshots_travel(tmp_path, travel):
     for run in (travel(result.run), travel(load(tmp_path / "run.h5"))):
         assert_same(run, result)
         assert run.config == result.config
-        assert {**run.measure(), **dict.fromkeys(("lower_bound", "relative_gap"))} == {
-            **final,
-            **dict.fromkeys(("lower_bound", "relative_gap")),
-        }
+        assert run.measure() | LEFT == final | LEFT
     trace = travel(result.run.recorder)
     assert trace.last == result.run.recorder.last
     snapshot = travel(result.snapshots[1])
@@ -124,6 +150,7 @@ def test_results_come_back_from_process_pools():
     """With functions that no pickle holds: their columns come, and they stay."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         there = pool.submit(in_another_process, 4).result()
-    assert_same(there, in_another_process(4))
-    assert there.trace["one"].tolist() == [1.0]
+    assert_same(there.run, in_another_process(4).run)
+    assert there.run.trace["one"].tolist() == [1.0]
+    assert np.isnan(there.trace["one"][-1])
     assert np.isnan(there.final["one"])
