@@ -5,6 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _LONGEST = 4000  # characters of a message
+_OURS = {  # what other programs call it, and we
+    **dict.fromkeys(("lambda", "lam", "lambda_", "l2", "weight_decay", "decay", "regularization"), "reg"),
+    **dict.fromkeys(("lr", "learning_rate", "eta", "dt", "stepsize"), "step_size"),
+    **dict.fromkeys(("epochs", "n_epochs", "iterations", "iters", "n_iter", "max_iter", "max_steps"), "steps"),
+    **dict.fromkeys(("width", "n_neurons", "num_particles", "particles", "hidden_size", "hidden_units"), "m"),
+    **dict.fromkeys(("tau", "noise_level"), "temperature"),
+    **dict.fromkeys(("samples", "n_samples", "n_train", "train_size"), "n"),
+    **dict.fromkeys(("dim", "dims", "dimension", "n_features", "input_dim"), "d"),
+    **dict.fromkeys(("batch_size", "minibatch", "minibatch_size"), "batch"),
+    **dict.fromkeys(("random_state", "random_seed", "rng"), "seed"),
+    **dict.fromkeys(("optimizer", "optimiser", "algorithm", "solver", "integrator"), "method"),
+    **dict.fromkeys(("test_size", "test_split", "val_fraction", "validation_split"), "test_fraction"),
+    **dict.fromkeys(("target", "label_column", "y"), "label"),
+    **dict.fromkeys(("normalize", "scale_features", "standard_scaler"), "standardize"),
+    **dict.fromkeys(("intercept", "fit_intercept", "add_bias"), "bias"),
+    **dict.fromkeys(("precision", "float_type"), "dtype"),
+    **dict.fromkeys(("nonlinearity", "phi"), "activation"),
+    **dict.fromkeys(("mse", "l2_loss", "square", "quadratic_loss", "regression"), "squared"),
+    **dict.fromkeys(("bce", "log_loss", "logit", "binary_crossentropy", "binary_cross_entropy"), "logistic"),
+    **dict.fromkeys(("ce", "softmax", "categorical_crossentropy", "multinomial", "nll"), "cross_entropy"),
+    **dict.fromkeys(("gd", "gradient_descent"), "gradient_flow"),
+    **dict.fromkeys(("sgld", "noisy_gd", "noisy_gradient_descent"), "langevin"),
+    **dict.fromkeys(("normal", "randn"), "gaussian"),
+    **dict.fromkeys(("single", "float", "f32"), "float32"),
+    **dict.fromkeys(("double", "f64"), "float64"),
+    **dict.fromkeys(("train", "training", "fit", "simulate"), "run"),
+    **dict.fromkeys(("continue", "restart"), "resume"),
+    **dict.fromkeys(("show", "status", "inspect"), "info"),
+    **dict.fromkeys(("overwrite", "clobber"), "force"),
+    **dict.fromkeys(("silent", "no_progress"), "quiet"),
+    **dict.fromkeys(("jobs", "n_jobs", "workers", "n_threads", "cores"), "threads"),
+    **dict.fromkeys(("timeout", "time_limit", "walltime"), "max-time"),
+}
 
 
 def printable(text: str) -> str:
@@ -12,11 +45,26 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
+def ours(name: str) -> str:
+    """Our name of what other programs call `name`; the same where it is none of theirs.
+
+    Examples
+    --------
+    >>> from meanfield.errors import ours
+    >>> ours("weight_decay"), ours("reg")
+    ('reg', 'reg')
+    """
+    return _OURS.get(name.lower().replace("-", "_"), name)
+
+
 def nearest(value: object, known: Iterable[str]) -> str:
-    """The known name that `value`, a text, was probably meant to be; empty if none is near."""
+    """The known name that `value`, a text, was probably meant to be, by meaning or letters; empty if none is near."""
     import difflib
 
-    matches = difflib.get_close_matches(value, list(known), n=1) if isinstance(value, str) else []
+    if not isinstance(value, str):
+        return ""
+    known = list(known)
+    matches = [ours(value)] if ours(value) in known else difflib.get_close_matches(value, known, n=1)
     return matches[0] if matches else ""
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import click
 
 from .. import __version__
-from ..errors import DivergenceError, InputError, did_you_mean, printable
+from ..errors import DivergenceError, InputError, did_you_mean, nearest, ours, printable
 from ..runtime.communicator import ALONE, Alone, is_shared, ranks_wanted, world
 
 _COMMANDS = {
@@ -129,6 +129,8 @@ def _explained(error: BaseException) -> int:
         case click.exceptions.NoArgsIsHelpError():
             click.echo(error.format_message())
             return 0
+        case click.NoSuchOption():
+            return _refuse(_unknown_option(error))
         case click.ClickException():
             return _refuse(error.format_message())
         case DivergenceError() | OSError():
@@ -138,6 +140,28 @@ def _explained(error: BaseException) -> int:
         case KeyboardInterrupt() | click.Abort():
             return 128 + signal.SIGINT
     raise error
+
+
+def _unknown_option(error: click.NoSuchOption) -> str:
+    """What was probably meant: an option of the same command, or a key of the configuration where it can be set."""
+    command, called = (group, "meanfield") if error.ctx is None else (error.ctx.command, error.ctx.command_path)
+    options = [name[2:] for option in command.params for name in option.opts if name.startswith("--")]
+    given = error.option_name.lstrip("-")
+    if near := nearest(given, options) or next((name for name in options if given in name.split("-")), ""):
+        hint = f"did you mean --{near}?"
+    elif "set" in options and (keys := _keys(ours(given.replace("-", "_")))):
+        hint = f"did you mean {' or '.join(f'--set {key}=…' for key in keys)}?"
+    else:
+        hint = f"there are {', '.join(f'--{name}' for name in [*options, 'help'])}"
+    return f"{called} {error.option_name}: unknown option; {hint}"
+
+
+def _keys(name: str) -> list[str]:
+    """The keys of the configuration that have this name, whatever their section."""
+    from ..simulation.config import Config
+
+    sections = {section: type(getattr(Config(), section)).model_fields for section in Config.model_fields}
+    return [f"{section}.{name}" for section, keys in sections.items() if name in keys]
 
 
 def _ranks(args: list[str]) -> Alone:

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from ..arrays import plain
-from ..errors import InputError, did_you_mean, nearest
+from ..errors import InputError, did_you_mean, nearest, ours
 from ..schedules import OwnSchedule, Schedule
 from .data_files import Character, Column, Columns, FlagOrColumns, check_columns, check_source
 from .values import (
@@ -450,8 +450,7 @@ def _nearest_key(key: str) -> str:
         siblings = list(StopWhen.model_fields)
     else:
         siblings = sections.get(".".join(parents), []) if parents else list(sections)
-    near = nearest(last, siblings)
-    elsewhere = [f"{name}.{last}" for name, keys in sections.items() if last in keys]
-    if near or elsewhere:
-        return f"did you mean {'.'.join([*parents, near]) if near else elsewhere[0]}?"
-    return f"known are {', '.join(siblings)}"
+    places = [f"{name}.{ours(last)}" for name, keys in sections.items() if ours(last) in keys]
+    if ours(last) in siblings or not places:
+        places = [".".join([*parents, near]) for near in [nearest(last, siblings)] if near]
+    return f"did you mean {' or '.join(places)}?" if places else f"known are {', '.join(siblings)}"

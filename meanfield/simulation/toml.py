@@ -145,6 +145,12 @@ def _tables(text: str, where: str) -> dict[str, Any]:
         raise InputError(f"{where}: not valid TOML: {reason}") from None
 
 
+def _whole(value: Any, text: str) -> Any:
+    """A whole number that was written with an exponent, such as 1e3, as the integer that it is."""
+    short = isinstance(value, float) and "e" in text.lower() and value.is_integer() and abs(value) < 2**63
+    return int(value) if short else value
+
+
 def _override(tables: dict[str, Any], override: str, named: str) -> str:
     """Apply "a.b=v" to `tables`; returns the key."""
     key, equals, text = override.partition("=")
@@ -153,7 +159,7 @@ def _override(tables: dict[str, Any], override: str, named: str) -> str:
         raise InputError(f"{named} {override!r}: must be section.key=value, such as data.n=320")
     try:
         parsed = tomllib.loads(f"v = {text}")
-        value = parsed["v"] if len(parsed) == 1 else text
+        value = _whole(parsed["v"], text) if len(parsed) == 1 else text
     except (ValueError, RecursionError):
         value = text.strip()
     table = tables

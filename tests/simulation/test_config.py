@@ -161,6 +161,17 @@ def test_a_file_and_overrides_are_layered(tmp_path):
     assert config.run.stop_when.objective_change == 1.0
 
 
+def test_an_override_may_write_a_whole_number_with_an_exponent():
+    """For counts and numbers alike, with the file that the number written out gives; no fraction passes for a count."""
+    short = load_config(None, ["ensemble.m=1e3", "run.steps=1.5e2", "ensemble.scale=1e1", "objective.reg=1e0"])
+    long = load_config(None, ["ensemble.m=1000", "run.steps=150", "ensemble.scale=10.0", "objective.reg=1.0"])
+    assert (short.ensemble.m, short.run.steps, short.dynamics.cooled_at) == (1000, 150, 150)
+    assert to_toml(short) == to_toml(long)
+    for wrong in ("ensemble.m=1e-3", "ensemble.m=1.5", "ensemble.m=1e30", "run.steps=inf"):
+        with pytest.raises(InputError, match="must be an integer"):
+            load_config(None, [wrong])
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
