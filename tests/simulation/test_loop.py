@@ -79,13 +79,13 @@ def test_another_process_goes_on_with_the_same_bits(tmp_path):
 
 
 def test_rows_exist_at_multiples_of_record_every_only(tmp_path):
-    """And at step 0; neither the end nor a stop adds one; a resumed run repeats none."""
+    """And at step 0; neither the end nor a stop adds one to the run or its file; a resumed run repeats none."""
     path = tmp_path / "run.h5"
     first = simulate(example(), start(), steps=13, out=path, **SETTINGS)
-    assert first.trace["step"].tolist() == [0, 5, 10]
-    assert first.trace["step"].dtype == np.int64
+    assert first.run.trace["step"].tolist() == [0, 5, 10]
+    assert first.run.trace["step"].dtype == np.int64
     assert resume(path, until=20).trace["step"].tolist() == [0, 5, 10, 15, 20]
-    assert resume(path, more=1).trace["step"].tolist() == [0, 5, 10, 15, 20]
+    assert resume(path, more=1).run.trace["step"].tolist() == [0, 5, 10, 15, 20]
     assert {len(column) for column in load(path).trace.values()} == {5}
 
 
