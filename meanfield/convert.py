@@ -1,6 +1,6 @@
-"""Traces for other tools: pandas, xarray, ArviZ. None is needed by anything else here, and each is imported when asked.
+"""Traces for other tools, pandas, xarray and ArviZ, and networks for PyTorch, each imported when it is asked for.
 
-A run is what `load` or `simulate` gives, or the path of a run file.
+None is needed by anything else here. A run is what `load` or `simulate` gives, or the path of a run file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .ensemble import Ensemble
 from .errors import InputError
 from .simulation.run import Run, load
 
@@ -127,6 +128,76 @@ def to_inference_data(runs: Sequence[Run | Result | str | Path], *, first: int =
         raise InputError(f"runs: have no recorded step in common from step {first} on")
     whole = _dataset(xarray, opened, steps, {"chain": np.arange(len(opened)), "draw": steps})
     return arviz.InferenceData(posterior=whole[[name for name in whole if np.isfinite(whole[name]).all()]])
+
+
+def to_torch(ensemble: Ensemble) -> Any:
+    """An ensemble as a module of PyTorch: Linear, ReLU, Linear without biases, of weights U = u and A = wᵀ/m (C, m).
+
+    Its λ∫‖θ‖² dρ is λ (‖U‖²/m + m ‖A‖²).
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Of relu neurons.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        On the CPU, of the ensemble's dtype, sharing nothing with it; f(x) of shape (n, C).
+
+    Raises
+    ------
+    InputError
+        PyTorch is not installed.
+
+    Examples
+    --------
+    >>> from meanfield import Ensemble, convert
+    >>> convert.to_torch(Ensemble.sphere(64, 2))[0].weight.shape  # doctest: +SKIP
+    torch.Size([64, 2])
+    """
+    torch = _imported("torch", "to_torch")
+    layers = []
+    for weight in (ensemble.u, ensemble.w.T / ensemble.m):
+        layer = torch.nn.Linear(*weight.shape[::-1], bias=False, device="meta")  # where nothing is drawn
+        layer.weight = torch.nn.Parameter(torch.tensor(weight))
+        layers.append(layer)
+    return torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1])
+
+
+def from_torch(module: Any, *, seed: int = 0) -> Ensemble:
+    """The ensemble that a module such as that of `to_torch` stands for: w = m Aᵀ, u = U.
+
+    Parameters
+    ----------
+    module : torch.nn.Sequential
+        Linear, ReLU, Linear, both without bias, of float32 or float64.
+    seed : int
+        Of the ensemble's noise, as that of `Ensemble.from_arrays`.
+
+    Returns
+    -------
+    Ensemble
+        At step 0.
+
+    Raises
+    ------
+    InputError
+        Another module, weights that are not finite, or PyTorch is not installed.
+
+    Examples
+    --------
+    >>> from meanfield import Ensemble, convert
+    >>> convert.from_torch(convert.to_torch(Ensemble.sphere(64, 2)))  # doctest: +SKIP
+    Ensemble(m=64, d=2, outputs=1, dtype=float32, step=0)
+    """
+    nn = _imported("torch", "from_torch").nn
+    layers = list(module) if isinstance(module, nn.Sequential) else []
+    kinds = (nn.Linear, nn.ReLU, nn.Linear)
+    if len(layers) != 3 or not all(map(isinstance, layers, kinds)) or any(one.bias is not None for one in layers[::2]):
+        raise InputError("module: must be Sequential(Linear, ReLU, Linear), both linear layers without bias")
+    u, a = (layer.weight.detach().cpu().numpy() for layer in layers[::2])
+    return Ensemble.from_arrays(len(u) * a.T, u, seed=seed)
 
 
 def _dataset(xarray: Any, runs: Sequence[Run | Result], steps: np.ndarray, coordinates: Mapping[str, Any]) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from meanfield import Ensemble, InputError, Problem, load, simulate
-from meanfield.convert import to_inference_data, to_pandas, to_xarray
+from meanfield.convert import from_torch, to_inference_data, to_pandas, to_torch, to_xarray
 
 
 def result(seed=0, steps=12, every=4, **settings):
@@ -78,9 +78,48 @@ def test_what_cannot_be_chains_is_refused(runs, first, words):
         to_inference_data(given, first=first)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("m", "outputs"), [(64, 1), (100, 3)])
+def test_a_module_is_the_same_network_and_leads_back(m, outputs, dtype):
+    """Its predictions and its penalty are the ensemble's but for rounding, as are the particles on the way back."""
+    torch = pytest.importorskip("torch")
+    ensemble, X = Ensemble.sphere(m, 5, outputs, seed=3, dtype=dtype), np.random.default_rng(0).standard_normal((7, 5))
+    drawn = torch.random.get_rng_state()
+    module = to_torch(ensemble)
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    close = {"rtol": 1e-5 if dtype == "float32" else 1e-13, "atol": 1e-6 if dtype == "float32" else 1e-14}
+    f = module(torch.tensor(X, dtype=getattr(torch, dtype))).detach().numpy()
+    assert f.dtype == dtype
+    np.testing.assert_allclose(f.reshape(7, -1), ensemble.predict(X).reshape(7, -1), **close)
+    U, A = (layer.weight.detach().numpy() for layer in (module[0], module[2]))
+    second = float((U**2).sum() / m + m * (A**2).sum())
+    assert second == pytest.approx(float((ensemble.w**2).sum() + (ensemble.u**2).sum()) / m, rel=1e-5)
+    back = from_torch(module, seed=3)
+    assert (back.dtype, back.m, back.outputs, back.seed, back.step) == (dtype, m, outputs, 3, 0)
+    assert np.array_equal(back.u, ensemble.u)
+    np.testing.assert_allclose(back.w, ensemble.w, rtol=4 * np.finfo(dtype).eps)
+
+
+def test_a_module_of_another_kind_is_refused():
+    """InputError of one line that says which would do."""
+    nn = pytest.importorskip("torch").nn
+    first, last = nn.Linear(2, 3, bias=False), nn.Linear(3, 1, bias=False)
+    for wrong in (
+        first,
+        nn.Sequential(first, last),
+        nn.Sequential(first, nn.Tanh(), last),
+        nn.Sequential(first, nn.ReLU(), nn.Linear(3, 1)),
+        nn.Sequential(nn.ReLU(), first, last),
+    ):
+        with pytest.raises(InputError, match=r"must be Sequential\(Linear, ReLU, Linear\)"):
+            from_torch(wrong)
+
+
 @pytest.mark.parametrize(
     ("convert", "library"),
     [
+        (lambda done: to_torch(done.ensemble), "torch"),
+        (from_torch, "torch"),
         (to_pandas, "pandas"),
         (to_xarray, "xarray"),
         (to_inference_data, "xarray"),
@@ -88,7 +127,7 @@ def test_what_cannot_be_chains_is_refused(runs, first, words):
 )
 def test_a_library_that_is_missing_is_named(monkeypatch, convert, library):
     """InputError with the command that installs it."""
-    for name in ("pandas", "xarray", "arviz"):
+    for name in ("pandas", "xarray", "arviz", "torch"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(InputError, match=f"pip install {library}"):
-        convert([result()] if convert is not to_pandas else result())
+        convert([result()] if convert in (to_xarray, to_inference_data) else result())
