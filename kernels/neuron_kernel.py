@@ -106,6 +106,18 @@ class NeuronKernel(AngularKernel):
     def _scale(self) -> float:
         return max(1.0, self.u_std**2) * max(1.0, self.w_std**2)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is in closed form; else every input of another length costs milliseconds of integration.
+
+        Examples
+        --------
+        >>> from meanfield.kernels import NeuronKernel
+        >>> NeuronKernel("erf").is_closed, NeuronKernel("tanh").is_closed
+        (True, False)
+        """
+        return self._closed() is not None
+
     def _closed(self) -> Dual | None:
         """The formula, if there is one."""
         neuron = find_neuron(self.neuron)

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from ..engine.engine import Moments
 from ..errors import InputError
 from ..simulation.result import AnyRun
-from ..studies.comparison import RidgePath, class_targets, ntk_of
+from ..studies.comparison import RidgePath, class_targets, is_cheap, ntk_of
 from .particles import scatter
 from .plane import Plane, informative_plane, input_plane, present
 from .style import BLUE, COLOURS, GREY, MARKERS, RED, axes_or_current, empty, legend_above, note
@@ -66,7 +66,7 @@ def plot_decision(
     seen = run.problem.X @ e.T
     reach = 1.35 * float(np.abs(seen - seen.mean(axis=0)).max()) or 1.0
     centre = seen.mean(axis=0)
-    side = int(np.clip(np.sqrt(_WORK / (run.ensemble.m * run.problem.d)), 25, 121)) if who == "network" else 81
+    side = _side(run, who)
     axis = np.linspace(-reach, reach, side)
     grid = np.stack(np.meshgrid(axis + centre[0], axis + centre[1]), axis=-1).reshape(-1, 2)
     f = function(moved_to(base, e, grid))
@@ -158,6 +158,13 @@ def _curve(run: AnyRun, ax: Axes, function: Function) -> Axes:
         ax.plot(s + offset, targets.reshape(-1), ls="None", marker="o", ms=2.5, color="black", mfc="white", mew=0.5)
     ax.set(xlabel="$x$", ylabel="$f(x)$")
     return ax
+
+
+def _side(run: AnyRun, who: str) -> int:
+    """How many points a side of the plane has, by what a point costs."""
+    if who == "network":
+        return int(np.clip(np.sqrt(_WORK / (run.ensemble.m * run.problem.d)), 25, 121))
+    return 81 if is_cheap(ntk_of(run.problem.neuron)[0]) else 25
 
 
 def _network(run: AnyRun) -> Function:

@@ -49,6 +49,11 @@ def ntk_of(neuron: Neuron, w_std: float = 1.0, u_std: float = 1.0) -> tuple[Relu
     return NeuronKernel(neuron, w_std, u_std), f"{neuron.name} NTK"
 
 
+def is_cheap(kernel: ReluKernel | NeuronKernel) -> bool:
+    """Whether the kernel is in closed form, so that many inputs cost little."""
+    return isinstance(kernel, ReluKernel) or kernel.is_closed
+
+
 def kernel_baseline(problem: Problem, *, w_std: float = 1.0, u_std: float = 1.0) -> Baseline:
     """Kernel ridge regression with the NTK of the problem's neuron, its regularization by leave-one-out over a path.
 

@@ -61,6 +61,7 @@ def test_the_virial_gives_the_second_moment_of_the_gibbs_measure(n, temperature)
     assert min_q > 0
 
 
+@pytest.mark.slow
 def test_the_error_of_a_snapshot_falls_like_the_root_of_the_width():
     """m 100 → 10⁴: predictions 10 times as close, to 30 %; D(a) ≤ F* ≤ F[a] at every state, closing in like 1/m."""
     few, many = ([claim.snapshot_cell(8, 0.1, m, seed, 6) for seed in range(4)] for m in (100, 10_000))

@@ -118,7 +118,7 @@ def same_state(one, other):
         (["run", "--set", "data.n=1.5"], ["data.n = 1.5", "integer"]),
         (["run", "--set", "data.source=xorr"], ["data.source = 'xorr'", "did you mean xor?"]),
         (["run", "--set", "objective.loss=logistik"], ["objective.loss = 'logistik'", "did you mean logistic?"]),
-        (["run", "--set", "objective.reg=0"], ["objective.reg = 0", "positive"]),
+        (["run", "--set", "objective.reg=-1"], ["objective.reg = -1", "at least 0"]),
         (["run", "--set", "objective.reg=nan"], ["objective.reg = nan", "finite"]),
         (["run", "--set", "objective.temperature=-1"], ["objective.temperature = -1", "at least 0"]),
         (["run", "--set", "ensemble.dtype=float16"], ["ensemble.dtype = 'float16'", "float32"]),

@@ -141,15 +141,15 @@ def test_a_run_that_was_cut_ends_with_the_same_bits(tmp_path, outputs, batch):
 
 
 def test_velocities_of_another_shape_are_refused(tmp_path):
-    """A file whose velocities are not of its particles is no run."""
+    """Velocities that are not of their particles are not saved, and what was there stays."""
     from meanfield.storage import run_file
 
     path = tmp_path / "run.h5"
     simulate(example(), start(), KineticLangevin(), steps=2, out=path, **SETTINGS)
     content = run_file.load(path)
     content.velocity_u = content.velocity_u[:-1]
-    run_file.save(path, content)
-    with pytest.raises(RunFileError, match=r"do not belong together|not of its particles"):
-        load(path)
+    with pytest.raises(RunFileError, match="do not belong together"):
+        run_file.save(path, content)
+    assert load(path).ensemble.step == 2
     with pytest.raises(InputError, match="friction"):
         KineticLangevin(friction=-1.0)

@@ -99,8 +99,9 @@ def test_the_tests_script_checks_lint_types_and_tests_in_that_order(machine):
     ended, log = start(machine, "test", "--slow", "-k", "a b")
     assert ended.returncode == 0, ended.stderr
     assert [line.split()[1] for line in log[-3:]] == ["ruff", "mypy", "pytest"]
-    assert log[-1] == "-m pytest -m slow or not slow -k a b"
-    assert start(machine, "test")[1][-1] == "-m pytest"
+    shared = "-m pytest -n auto --maxprocesses 8 --dist worksteal"
+    assert log[-1] == f"{shared} -m slow or not slow -k a b"
+    assert start(machine, "test")[1][-1] == shared
     assert "installing" not in start(machine, "quickstart")[0].stderr  # what the tests need holds what a run needs
 
 

@@ -125,7 +125,7 @@ def test_an_example_alone_can_be_reported_on(folder):
     assert check_opens([("data.n", "1"), ("data.seed", "3")], folder)
 
 
-@settings(max_examples=6, deadline=None, derandomize=True, database=None)
+@settings(max_examples=3, deadline=None, derandomize=True, database=None)
 @given(pairs=overrides())
 def test_what_run_accepts_every_command_accepts(folder, pairs):
     check_opens(pairs, folder)
