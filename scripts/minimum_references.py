@@ -2,7 +2,7 @@
 
 - conditional gradient: `exact.optimum`, neuron by neuron, and what it says of a lower bound;
 - L-BFGS: SciPy's, on a network of finite width from random starts, and from the best network of the others;
-- particles: the default run at length, and every other law of motion under a constant λ.
+- particles: the default run, as it is and longer, and every other law of motion under a constant λ.
 
 Every value is that of a network in hand, computed anew in float64 by `Problem.objective`.
 """
@@ -18,14 +18,15 @@ from minimum_suite import Case, Known
 from scipy.optimize import minimize
 
 from meanfield import Ensemble, certify, exact, simulate
-from meanfield.dynamics import DYNAMICS, Dynamics
+from meanfield.dynamics import DYNAMICS
 from meanfield.errors import InputError
 
 Network = tuple[np.ndarray, np.ndarray]  # w (k, C) and u (k, d), of f(x) = Σ_j w_j relu(u_j·x)
 Bound = tuple[float, bool]  # a lower bound on the minimum, and whether it is proven
 
 WIDTH = 256  # neurons of the networks of finite width
-PARTICLES = 1024
+PARTICLES, MANY = 1024, 4096  # under explicit laws; in default runs
+LONGEST = 8  # times the usual steps
 ROUNDING = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 0.0)  # of relu, stage by stage
 NEARLY = 1e-2  # of the lowest: a proven bound that is lower than an estimate by no more is preferred to it
 
@@ -151,24 +152,29 @@ def finite_widths(case: Case, seconds: float) -> Iterator[tuple[str, Network]]:
 
 
 def long_runs(case: Case, seconds: float, threads: int | None) -> Iterator[tuple[str, Network]]:
-    """The default run, four times as long; then the other laws of motion, λ constant, for as long as there is time."""
-    problem = case.problem
-    start = Ensemble.sphere(PARTICLES, problem.d, problem.outputs)
-    usual = simulate(problem, start, max_time=seconds, threads=threads)
-    laws: dict[str, Dynamics | None] = {"default run": None}
-    laws |= {name: law() for name, law in DYNAMICS.items() if name not in ("gradient_flow", usual.dynamics.name)}
+    """The default run, then as much longer as there is time for; other laws of motion under a constant λ."""
+    problem, begun = case.problem, time.monotonic()
+    start = Ensemble.sphere(MANY, problem.d, problem.outputs)
+    usual = simulate(problem, start, threads=threads, final_gap=False)
+    yield f"default run, {MANY} particles", network_of(usual.ensemble)
+    longer = min(LONGEST, int(seconds / (time.monotonic() - begun)))
+    if longer > 1:
+        run = simulate(problem, start, steps=longer * usual.ensemble.step, threads=threads, final_gap=False)
+        yield f"a longer default run, {MANY} particles", network_of(run.ensemble)
+    laws = {name: law() for name, law in DYNAMICS.items() if name not in ("gradient_flow", usual.dynamics.name)}
     for name, law in laws.items():
         with suppress(InputError):  # a law that does not take this problem
             run = simulate(
                 problem,
-                start,
+                Ensemble.sphere(PARTICLES, problem.d, problem.outputs),
                 law,
-                steps=4 * usual.ensemble.step if law is None else 1_000_000,
+                steps=1_000_000,
                 record_every=100,
-                stop_when={} if law is None else {"objective_change": 1e-7},
-                anneal=None if law is None else False,
-                max_time=seconds / len(laws),
+                stop_when={"objective_change": 1e-7},
+                anneal=False,
+                max_time=seconds / (4 * len(laws)),
                 threads=threads,
+                final_gap=False,
             )
             yield f"{name}, {PARTICLES} particles", network_of(run.ensemble)
 
