@@ -37,15 +37,17 @@ FLOOR = 1e-6  # least mass of a particle that is fitted, of the mean
 
 @compiled
 def _bend(phi, Q, bent):  # type: ignore[no-untyped-def]
-    """bent (J, n, C) ← φ_j Q, example by example, of phi (J, n, C) and Q (n, C, C)."""
+    """bent (J, n, C) ← φ_j Q, example by example, of phi (J, n, C) and the lower triangles Q (C, C, n)."""
     J, n, C = phi.shape
+    own, out = np.empty((C, n)), np.empty((C, n))
     for j in range(J):
-        for i in range(n):
-            for c in range(C):
-                bent[j, i, c] = 0.0
-            for a in range(C):
-                for c in range(C):
-                    bent[j, i, c] = fma(phi[j, i, a], Q[i, a, c], bent[j, i, c])
+        own[:] = phi[j].T
+        out[:] = 0.0
+        for a in range(C):
+            for c in range(a + 1):
+                for i in range(n):
+                    out[c, i] = fma(own[a, i], Q[a, c, i], out[c, i])
+        bent[j] = out.T
 
 
 class Risk(NamedTuple):
@@ -128,7 +130,7 @@ class MassStep:
         if self.C == 1:
             return self.flat * Q[:, 0, 0]
         bent = np.empty_like(self.phi)
-        _bend(self.phi, Q, bent)
+        _bend(self.phi, np.ascontiguousarray(Q.transpose(1, 2, 0)), bent)
         return bent.reshape(self.J, -1)
 
 

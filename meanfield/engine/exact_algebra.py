@@ -15,9 +15,10 @@ from ..runtime.arithmetic import fma
 from ..runtime.compiling import compiled
 from ..runtime.threads import Workers
 from .exact_math import norm, plain
-from .microkernels import ROWS, VECTORS, dots, lanes, place, take_ticket
+from .microkernels import ROWS, VECTORS, dots, lanes, more_dots, place, take_ticket
 
 _GROUP = VECTORS * lanes(np.dtype(np.float64))
+_BLOCK = 512  # lines of a Gram matrix that are packed at a time: what they fill stays in the caches
 
 
 @compiled
@@ -56,16 +57,24 @@ def product(A: Any, B: Any) -> np.ndarray:
 
 
 @compiled
-def _gram(A, weight, rows, columns, out, ticket, limbs):  # type: ignore[no-untyped-def]
-    """Lines of out (n, n) ← Aᵀ diag(weight) A, the lower half of GROUPs by ROWS at a time, and their mirror."""
-    J, n = A.shape
+def _gram(rows, columns, length, begins, out, ticket, limbs):  # type: ignore[no-untyped-def]
+    """Lines of out (n, n), the lower half of GROUPs by ROWS at a time, and their mirror: `length` packed lines more.
+
+    What `out` holds before counts unless this `begins` it.
+    """
+    n, block = out.shape[0], rows.shape[1]
     strip, wide = rows.shape[2], columns.shape[2]
     tile = np.empty((strip, wide))
     taken = take_ticket(ticket)
     while taken < columns.shape[0]:
         g = taken
         for t in range(g * wide // strip, rows.shape[0]):
-            dots(place(rows, t * J * strip), place(columns, g * J * wide), J, place(tile, 0))
+            tile[:] = 0.0
+            if not begins:
+                for a in range(min(strip, n - t * strip)):
+                    for b in range(min(wide, n - g * wide)):
+                        tile[a, b] = out[t * strip + a, g * wide + b]
+            more_dots(place(rows, t * block * strip), place(columns, g * block * wide), length, place(tile, 0))
             for a in range(min(strip, n - t * strip)):
                 i = t * strip + a
                 for b in range(min(wide, i + 1 - g * wide)):
@@ -75,15 +84,14 @@ def _gram(A, weight, rows, columns, out, ticket, limbs):  # type: ignore[no-unty
 
 
 @compiled
-def _pack(A, weight, packed):  # type: ignore[no-untyped-def]
-    """packed (tiles, J, width) ← the columns of diag(weight) A (J, n) side by side, padded with zeros."""
-    J, n = A.shape
-    width = packed.shape[2]
+def _pack(A, weight, first, length, packed):  # type: ignore[no-untyped-def]
+    """packed (tiles, ·, width) ← the columns of diag(weight) A (J, n), lines from `first`, side by side, then zeros."""
+    n, width = A.shape[1], packed.shape[2]
     for t in range(packed.shape[0]):
         last = min(width, n - t * width)
-        for j in range(J):
+        for j in range(length):
             for b in range(last):
-                packed[t, j, b] = weight[j] * A[j, t * width + b]
+                packed[t, j, b] = weight[first + j] * A[first + j, t * width + b]
             for b in range(last, width):
                 packed[t, j, b] = 0.0
 
@@ -91,14 +99,16 @@ def _pack(A, weight, packed):  # type: ignore[no-untyped-def]
 def gram(A: np.ndarray, weight: np.ndarray, workers: Workers | None = None) -> np.ndarray:
     """Aᵀ diag(weight) A (n, n) of A (J, n) and weight (J,), float64: each element one chain of fma over J.
 
-    Symmetric to the last bit; the bits do not depend on how many threads there are.
+    Symmetric to the last bit; the bits do not depend on how many threads there are. A is not copied, nor a transpose.
     """
-    A, (J, n) = plain(A), A.shape
-    rows, columns = np.empty((-(-n // ROWS), J, ROWS)), np.empty((-(-n // _GROUP), J, _GROUP))
-    _pack(A, weight, rows)
-    _pack(A, np.ones(J), columns)
-    out = np.empty((n, n))
-    (workers or Workers(1)).run(_gram, len(columns), (A, weight, rows, columns, out), 0)
+    A, (J, n) = A if A.flags.forc and A.dtype == np.float64 else plain(A), A.shape
+    rows, columns = (np.empty((-(-n // width), min(J, _BLOCK), width)) for width in (ROWS, _GROUP))
+    out, ones, workers = np.zeros((n, n)), np.ones(J), workers or Workers(1)
+    for first in range(0, J, _BLOCK):
+        length = min(_BLOCK, J - first)
+        _pack(A, weight, first, length, rows)
+        _pack(A, ones, first, length, columns)
+        workers.run(_gram, len(columns), (rows, columns, length, first == 0, out), 0)
     return out
 
 

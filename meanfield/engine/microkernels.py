@@ -117,8 +117,8 @@ class _Emit:
         return self._context.get_dummy_value()
 
 
-def _dots(e: _Emit, x: Any, theta: Any, d: Any, vectors: range) -> list[list[Any]]:
-    """A[row][vector] for ROWS rows: x points at (d, ROWS), theta at (d, GROUP)."""
+def _dots(e: _Emit, x: Any, theta: Any, d: Any, vectors: range, start: list[Any] | None = None) -> list[list[Any]]:
+    """A[row][vector] for ROWS rows, from `start` or zero: x points at (d, ROWS), theta at (d, GROUP)."""
     width = len(vectors)
 
     def body(k: Any, held: list[Any]) -> list[Any]:
@@ -126,7 +126,7 @@ def _dots(e: _Emit, x: Any, theta: Any, d: Any, vectors: range) -> list[list[Any
         xs = [e.broadcast(e.at(x, (k, ROWS), row)) for row in range(ROWS)]
         return [e.fma(xs[i // width], t[i % width], held[i]) for i in range(ROWS * width)]
 
-    flat = e.loop(d, [e.zero] * (ROWS * width), body)
+    flat = e.loop(d, start or [e.zero] * (ROWS * width), body)
     return [flat[row * width : (row + 1) * width] for row in range(ROWS)]
 
 
@@ -174,12 +174,15 @@ def forward(typingctx, x, theta, d, bits, sums):  # type: ignore[no-untyped-def]
     return types.void(x, theta, d, bits, sums), generate
 
 
-def _store_dots(kept: Callable[[_Emit, Any], Any], signature: Any, context: Any, builder: Any, args: Any) -> Any:
-    """z[row, particle] = kept(u·x) for ROWS rows; x (d, ROWS), theta (d, GROUP), z (ROWS, GROUP)."""
+def _store_dots(
+    kept: Callable[[_Emit, Any], Any], signature: Any, context: Any, builder: Any, args: Any, *, adds: bool = False
+) -> Any:
+    """z[row, particle] = kept(u·x), or z + u·x, for ROWS rows; x (d, ROWS), theta (d, GROUP), z (ROWS, GROUP)."""
     e = _Emit(context, builder, signature.args[1].dtype)
     x, t, d, z = args
     for vectors in _subtiles():
-        a = _dots(e, x, t, d, vectors)
+        places = [e.at(z, row * e.group + v * e.lanes) for row in range(ROWS) for v in vectors]
+        a = _dots(e, x, t, d, vectors, [e.load(one) for one in places] if adds else None)
         for row in range(ROWS):
             for j, v in enumerate(vectors):
                 e.store(kept(e, a[row][j]), e.at(z, row * e.group + v * e.lanes))
@@ -192,6 +195,16 @@ def dots(typingctx, x, theta, d, z):  # type: ignore[no-untyped-def]
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return _store_dots(lambda e, value: value, signature, context, builder, args)
+
+    return types.void(x, theta, d, z), generate
+
+
+@intrinsic
+def more_dots(typingctx, x, theta, d, z):  # type: ignore[no-untyped-def]
+    """z[row, particle] += u·x for ROWS rows: what `dots` began, the chain of fma goes on."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return _store_dots(lambda e, value: value, signature, context, builder, args, adds=True)
 
     return types.void(x, theta, d, z), generate
 

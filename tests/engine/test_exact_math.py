@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from meanfield.engine import exact_algebra, exact_math
+from meanfield.runtime.threads import Workers
 
 mpmath.mp.dps = 60
 COUNT = 3000
@@ -141,6 +142,17 @@ def test_a_product_is_a_chain_of_fma_whichever_way_it_is_laid_out():
     np.testing.assert_array_equal(exact_algebra.product(A, B), exact_algebra.product(B.T, A.T).T)
     np.testing.assert_array_equal(exact_algebra.product(A, B)[7:9, 3:50], exact_algebra.product(A[7:9], B[:, 3:50]))
     np.testing.assert_allclose(exact_algebra.product(A, B), A @ B, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("lines", [1, 511, 512, 513, 1100])
+def test_a_gram_matrix_is_a_chain_of_fma_over_all_lines(lines):
+    """Whatever is packed at a time, however A lies in memory, and whoever shares the work."""
+    rng = np.random.default_rng(lines)
+    A, weight = rng.standard_normal((lines, 70)), rng.uniform(0.1, 2.0, lines)
+    expected = np.tril(exact_algebra.product((weight[:, None] * A).T, A))
+    expected = expected + np.tril(expected, -1).T
+    for matrix, threads in ((A, 1), (A, 2), (np.asfortranarray(A), 2), (np.repeat(A, 2, axis=1)[:, ::2], 1)):
+        np.testing.assert_array_equal(exact_algebra.gram(matrix, weight, Workers(threads)), expected)
 
 
 @pytest.mark.parametrize("n", [1, 5, 64, 65, 200])
