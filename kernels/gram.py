@@ -143,8 +143,8 @@ class ReluKernel(AngularKernel):
     def _filler(self, rows: Rows, columns: Rows, threads: int | None) -> Fill:
         recursion = self.recursion()
 
-        def fill(tile: np.ndarray, i: int, j: int) -> None:
-            _map_tile(tile, rows.tile(i), columns.tile(j), recursion, np.empty((2, CHUNK)))
+        def fill(buffer: np.ndarray, i: int, j: int) -> None:
+            _map_tile(buffer, rows.tile(i), columns.tile(j), recursion, np.empty((2, CHUNK)))
 
         return fill
 

@@ -140,8 +140,9 @@ class NeuronKernel(AngularKernel):
         dual = self._closed()
         evaluate = self._integrated(rows, columns, threads) if dual is None else self._formula(dual, rows, columns)
 
-        def fill(tile: np.ndarray, i: int, j: int) -> None:
+        def fill(buffer: np.ndarray, i: int, j: int) -> None:
             x, y = rows.tile(i), columns.tile(j)
+            tile = buffer[: len(x.points), : len(y.points)]
             z = np.empty(tile.shape)
             _tile_angles(tile, z, x.points, y.points)
             products = x.norms[:, None] * y.norms * tile

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from meanfield.kernels import ReluKernel, empirical_ntk, relu_nngp, relu_ntk
+from meanfield.kernels.gram import _map_tile
 from meanfield.kernels.relu import _arcsine, _bend
 
 TABLE = Path(__file__).parents[2] / "data" / "kernel_reference.csv"
@@ -165,6 +166,29 @@ def test_streamed_products_equal_the_matrix_product():
     K = kernel.gram(Z, X)
     np.testing.assert_allclose(kernel.dot(Z, X, coef), K @ coef, atol=1e-10)
     assert np.array_equal(kernel.dot(Z, X, coef[:, 0], threads=1), kernel.dot(Z, X, coef[:, 0], threads=3))
+
+
+def test_the_compiled_map_knows_that_rows_have_no_gaps():
+    """Or it handles one number at a time, in four times as long: whatever the shape, it is compiled for C order."""
+    X = ill_assorted(300, 4)
+    ReluKernel().gram(X)
+    ReluKernel().dot(X[:7], X, X[:, 0], products="float32")
+    assert {signature[0].layout for signature in _map_tile.signatures} == {"C"}
+
+
+def test_single_precision_products_err_by_their_rounding():
+    """At most 2e-7 ‖z‖‖x‖ an entry; near and opposite pairs are taken from float64 vectors, zeros stay zero."""
+    X, Z = ill_assorted(600, 40), ill_assorted(600, 40)[100:400]
+    kernel = ReluKernel(w_std=1.2, u_std=0.7)
+    error = kernel.dot(Z, X, np.eye(600), products="float32") - kernel.gram(Z, X)
+    lengths = np.linalg.norm(Z, axis=1)[:, None] * np.linalg.norm(X, axis=1)
+    assert (np.abs(error) <= 2e-7 * lengths).all()
+    assert np.abs(error).max() > 1e-9 * lengths.max()
+    close = np.abs(Z @ X.T) > 0.9999 * lengths
+    assert close.any()
+    assert (np.abs(error) <= 1e-14 * lengths)[close].all()
+    with pytest.raises(ValueError, match="products"):
+        kernel.dot(Z, X, np.eye(600), products="float16")
 
 
 def test_memory_stays_near_the_matrix_itself():
