@@ -15,11 +15,13 @@ _HOME = {
     "flow": ("GradientFlow",),
     "gram": ("ReluKernel", "relu_nngp", "relu_ntk"),
     "interpolation": ("Interpolation",),
+    "iterative": ("ConjugateGradients", "IterativeRidge"),
     "logistic": ("Logistic", "logistic_path"),
     "neuron_kernel": ("NeuronKernel", "neuron_nngp", "neuron_ntk"),
     "lower_bound": ("margin_cap", "margin_cap_limit", "paper_data", "split_exact", "split_predictor", "split_sampled"),
     "select": ("Selection", "best"),
     "solve": ("Ridge", "RidgePath", "class_targets", "margins", "reg_path"),
+    "streamed": ("StreamedGram",),
     "svm": ("SVM",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
@@ -31,11 +33,13 @@ if TYPE_CHECKING:  # the same, for type checkers
     from .flow import GradientFlow
     from .gram import ReluKernel, relu_nngp, relu_ntk
     from .interpolation import Interpolation
+    from .iterative import ConjugateGradients, IterativeRidge
     from .logistic import Logistic, logistic_path
     from .lower_bound import margin_cap, margin_cap_limit, paper_data, split_exact, split_predictor, split_sampled
     from .neuron_kernel import NeuronKernel, neuron_nngp, neuron_ntk
     from .select import Selection, best
     from .solve import Ridge, RidgePath, class_targets, margins, reg_path
+    from .streamed import StreamedGram
     from .svm import SVM
 
 

@@ -441,15 +441,23 @@ def check_regs(regs: Any) -> np.ndarray:
 
 def check_problem(K: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     """K square, float32 or float64, finite; y (n,) or (n, C) float64, finite."""
-    K, y = np.asarray(K), np.asarray(y, dtype=float)
+    K = np.asarray(K)
     if K.ndim != 2 or K.shape[0] != K.shape[1] or len(K) == 0:
         raise ValueError(f"K has shape {K.shape}: expected a square Gram matrix")
-    if y.ndim not in (1, 2) or len(y) != len(K) or 0 in y.shape:
-        raise ValueError(f"y has shape {y.shape}: expected ({len(K)},) or ({len(K)}, C)")
     K = K if K.dtype in (np.float32, np.float64) else K.astype(float)
-    if not np.isfinite(y).all() or not np.isfinite(K.sum()):
-        raise ValueError("K or y contains NaN or infinity: expected finite numbers")
-    return K, y
+    if not np.isfinite(K.sum()):
+        raise ValueError("K contains NaN or infinity: expected finite numbers")
+    return K, check_targets(y, len(K))
+
+
+def check_targets(y: Any, n: int) -> np.ndarray:
+    """y (n,) or (n, C) float64, finite."""
+    y = np.asarray(y, dtype=float)
+    if y.ndim not in (1, 2) or len(y) != n or 0 in y.shape:
+        raise ValueError(f"y has shape {y.shape}: expected ({n},) or ({n}, C)")
+    if not np.isfinite(y).all():
+        raise ValueError("y contains NaN or infinity: expected finite numbers")
+    return y
 
 
 def eigendecomposition(K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ A matrix product gives cosines; what turns a tile of them into kernel values is 
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,18 +61,24 @@ class Tile(NamedTuple):
 class Rows:
     """Points ready for tiling: rows scaled by powers of two (exactly) to size one, unit rows, norms."""
 
-    def __init__(self, X: np.ndarray, scale: float, products: str = "float64") -> None:
-        if products not in ("float32", "float64"):
-            raise ValueError(f'products = {products!r}: expected "float32" or "float64"')
+    def __init__(self, X: np.ndarray, scale: float) -> None:
         exponent = np.frexp(np.abs(X).max(axis=1))[1]
         self.X = np.ldexp(X, -exponent[:, None])
         norm = np.sqrt(np.einsum("ij,ij->i", self.X, self.X))
-        self.unit = (self.X / np.where(norm == 0, 1.0, norm)[:, None]).astype(products, copy=False)
+        self.unit = self.X / np.where(norm == 0, 1.0, norm)[:, None]
         self.norms = np.ldexp(norm, exponent)
         with np.errstate(over="ignore"):
             if not np.isfinite(self.norms.max() ** 2 * max(scale, 1.0)):
                 raise ValueError("points so large that the kernel overflows: rescale them")
         self.tiles = -(-len(X) // TILE)
+
+    def in_precision(self, products: str) -> Rows:
+        """The same with unit rows in that precision."""
+        if products not in ("float32", "float64"):
+            raise ValueError(f'products = {products!r}: expected "float32" or "float64"')
+        other = copy.copy(self)
+        other.unit = self.unit.astype(products, copy=False)
+        return other
 
     def tile(self, i: int) -> Tile:
         part = slice(i * TILE, i * TILE + TILE)
@@ -83,6 +90,10 @@ Fill = Callable[[np.ndarray, int, int], None]  # cosines of tile (i, j), a buffe
 
 class AngularKernel:
     """A kernel of angle and lengths: its matrix, and products with it. A kernel says how a tile is filled."""
+
+    def diagonal(self, X: np.ndarray) -> np.ndarray:
+        """K(x, x) of every point."""
+        raise NotImplementedError
 
     def _scale(self) -> float:
         """About K(x, x)/‖x‖², for the check that nothing overflows."""
@@ -189,8 +200,8 @@ class AngularKernel:
         >>> ReluKernel().dot([[1.0, 1.0]], np.eye(2), np.array([1.0, -1.0]))
         array([0.])
         """
-        columns = Rows(as_points(X, "X"), self._scale(), products)
-        rows = Rows(as_points(Z, "Z", columns.X.shape[1]), self._scale(), products)
+        columns = Rows(as_points(X, "X"), self._scale()).in_precision(products)
+        rows = Rows(as_points(Z, "Z", columns.X.shape[1]), self._scale()).in_precision(products)
         if coef.shape[0] != columns.X.shape[0]:
             raise ValueError(f"coef has {coef.shape[0]} rows: expected one for each of the {columns.X.shape[0]} points")
         fill, out = self._filler(rows, columns, threads), np.zeros((rows.X.shape[0], *coef.shape[1:]))

@@ -1,0 +1,223 @@
+"""A Gram matrix that is never there: products with it, tile by tile, and single columns of it.
+
+Each tile serves twice, K_ij for row i and its mirror image for row j. What the tiles give is added up in an order that
+depends on n alone: the tiles are cut into some thirty bands, each pair of bands is summed by itself, by whichever
+thread or rank it falls to, and the sums are then added one after the other. So a product has the same bits for any
+number of threads and of ranks (on processors of one kind, with one BLAS).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from ..runtime.communicator import ALONE, Alone
+from ..runtime.threads import on_threads
+from .gram import ReluKernel
+from .tiles import TILE, AngularKernel, Rows, as_points
+
+BANDS = 32  # at most: 528 pairs to share out, and 33 times the length of a vector to hold
+
+
+class StreamedGram:
+    """The Gram matrix K (n, n) of points, known by products with it: it takes the memory of the points, not of n².
+
+    Parameters
+    ----------
+    X : array (n, d)
+        Points, finite.
+    kernel : ReluKernel or NeuronKernel, optional
+        By default the relu's of depth 2.
+    threads : int, optional
+        By default the cores that this process may use.
+    ranks : Alone
+        The ranks of an MPI job that share the work (`meanfield.runtime.communicator.world()`), each with the same
+        points; by default this process alone.
+
+    Attributes
+    ----------
+    n : int
+        How many points.
+
+    Raises
+    ------
+    ValueError
+        X that is no such table, or so large that the kernel overflows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.kernels import StreamedGram
+    >>> StreamedGram(np.eye(2)).dot(np.array([1.0, -1.0])).round(4)
+    array([ 0.8408, -0.8408])
+    """
+
+    def __init__(
+        self,
+        X: np.ndarray,
+        kernel: AngularKernel | None = None,
+        *,
+        threads: int | None = None,
+        ranks: Alone = ALONE,
+    ) -> None:
+        self.X, self.kernel, self.threads, self.ranks = as_points(X, "X"), kernel or ReluKernel(), threads, ranks
+        self._rows = {"float64": Rows(self.X, self.kernel._scale())}
+        rows = self._rows["float64"]
+        self._fill = self.kernel._filler(rows, rows, threads)
+        self.n, self._band = len(self.X), -(-rows.tiles // BANDS)
+        bands = [range(first, min(first + self._band, rows.tiles)) for first in range(0, rows.tiles, self._band)]
+        self._pairs = [(bands[a], bands[b]) for a in range(len(bands)) for b in range(a + 1)]
+
+    def diagonal(self) -> np.ndarray:
+        """K(x, x) of every point.
+
+        Returns
+        -------
+        ndarray (n,), float64
+
+        Examples
+        --------
+        >>> from meanfield.kernels import StreamedGram
+        >>> StreamedGram([[3.0, 4.0], [0.0, 1.0]]).diagonal()
+        array([25.,  1.])
+        """
+        return self.kernel.diagonal(self.X)
+
+    def columns(self, which: np.ndarray) -> np.ndarray:
+        """Some columns of K.
+
+        Parameters
+        ----------
+        which : array (k,) of int
+            Their numbers.
+
+        Returns
+        -------
+        ndarray (n, k), float64
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield.kernels import StreamedGram
+        >>> StreamedGram(np.eye(3)).columns(np.array([1])).round(4)
+        array([[0.1592],
+               [1.    ],
+               [0.1592]])
+        """
+        rows, some = self._rows["float64"], Rows(self.X[which], self.kernel._scale())
+        fill, out = self.kernel._filler(rows, some, self.threads), np.empty((self.n, len(some.X)))
+
+        def panel(i: int) -> None:
+            for j, tile in self.kernel._tiles(fill, rows, i, some, range(some.tiles)):
+                out[i * TILE : i * TILE + TILE, j * TILE : j * TILE + TILE] = tile
+
+        on_threads(panel, range(rows.tiles), self.threads)
+        return out
+
+    def dot(self, V: np.ndarray, *, products: str = "float64") -> np.ndarray:
+        """K V.
+
+        Of several ranks the first calls it while the others `serve`.
+
+        Parameters
+        ----------
+        V : array (n,) or (n, C)
+            Vectors.
+        products : "float32" or "float64"
+            As of `ReluKernel.dot`.
+
+        Returns
+        -------
+        ndarray (n,) or (n, C), float64
+
+        Raises
+        ------
+        ValueError
+            V of another length, products of another precision.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield.kernels import StreamedGram
+        >>> StreamedGram(np.eye(2)).dot(np.ones((2, 1)), products="float32").round(4)
+        array([[1.1592],
+               [1.1592]])
+        """
+        if np.ndim(V) not in (1, 2) or len(V) != self.n:
+            raise ValueError(f"V has shape {np.shape(V)}: expected ({self.n},) or ({self.n}, C)")
+        columns = np.ascontiguousarray(V, dtype=np.float64).reshape(self.n, -1)
+        if products not in self._rows:
+            self._rows[products] = self._rows["float64"].in_precision(products)
+        ranks = self.ranks
+        ranks.broadcast((columns, products))
+        sums = [self._sums(columns, products)]
+        for rank in range(1, ranks.size):
+            shape = (len(range(rank, len(self._pairs), ranks.size)), *sums[0].shape[1:])
+            sums.append(ranks.receive(shape, np.float64, rank))
+        out = np.zeros((self.n, columns.shape[1]))
+        for k, (a, b) in enumerate(self._pairs):
+            for band, part in zip((a, b), sums[k % ranks.size][k // ranks.size], strict=True):
+                rows = out[band[0] * TILE : (band[-1] + 1) * TILE]
+                rows += part[: len(rows)]
+        return out.reshape(np.shape(V))
+
+    def serve(self) -> None:
+        """Take a share of every product that the first rank asks for, until it calls `dismiss`: on the other ranks.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield.kernels import StreamedGram
+        >>> gram = StreamedGram(np.eye(2))
+        >>> if gram.ranks.leads:
+        ...     product = gram.dot(np.ones(2))
+        ...     gram.dismiss()
+        ... else:
+        ...     gram.serve()
+        """
+        while (asked := self.ranks.broadcast(None)) is not None:
+            columns, products = asked
+            if products not in self._rows:
+                self._rows[products] = self._rows["float64"].in_precision(products)
+            self.ranks.send(self._sums(columns, products), 0)
+
+    def dismiss(self) -> None:
+        """End the `serve` of the other ranks.
+
+        Examples
+        --------
+        >>> from meanfield.kernels import StreamedGram
+        >>> StreamedGram([[1.0]]).dismiss()
+        """
+        self.ranks.broadcast(None)
+
+    def digest(self) -> str:
+        """A digest of points and kernel, to tell a matrix by.
+
+        Examples
+        --------
+        >>> from meanfield.kernels import StreamedGram
+        >>> StreamedGram([[1.0]]).digest() == StreamedGram([[2.0]]).digest()
+        False
+        """
+        kernel = {name: getattr(value, "name", value) for name, value in vars(self.kernel).items()}
+        return hashlib.sha256(f"{kernel} {self.X.shape}".encode() + self.X.tobytes()).hexdigest()
+
+    def _sums(self, V: np.ndarray, products: str) -> np.ndarray:
+        """(pairs of bands of this rank, 2, rows of a band, C): what each pair gives to the rows of its two bands."""
+        mine, rows = range(self.ranks.rank, len(self._pairs), self.ranks.size), self._rows[products]
+        sums = np.zeros((len(mine), 2, self._band * TILE, V.shape[1]))
+
+        def pair(k: int) -> None:
+            (a, b), (here, there) = self._pairs[mine[k]], sums[k]
+            for i in a:
+                mirrored = V[i * TILE : i * TILE + TILE]
+                for j, tile in self.kernel._tiles(self._fill, rows, i, rows, range(b[0], min(b[-1], i) + 1)):
+                    at, other = (i - a[0]) * TILE, (j - b[0]) * TILE
+                    here[at : at + tile.shape[0]] += tile @ V[j * TILE : j * TILE + TILE]
+                    if i != j:
+                        there[other : other + tile.shape[1]] += tile.T @ mirrored
+
+        on_threads(pair, range(len(mine)), self.threads)
+        return sums

@@ -1,0 +1,266 @@
+"""The iterative solver against the dense one, and its parts against theirs."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+
+from meanfield.kernels import (
+    ConjugateGradients,
+    Interpolation,
+    IterativeRidge,
+    NeuronKernel,
+    ReluKernel,
+    Ridge,
+    StreamedGram,
+    class_targets,
+    iterative,
+    relu_ntk,
+)
+from meanfield.kernels.conjugate_gradients import advance, begin
+from meanfield.kernels.partial_cholesky import partial_cholesky
+from meanfield.kernels.preconditioner import LowRankPlus
+
+
+def cloud(n, d, seed=0):
+    """Points, a tenth of them duplicates of others and a tenth within 1e-9 of others, one zero."""
+    rng = np.random.default_rng(seed)
+    X, tenth = rng.normal(size=(n, d)), n // 10
+    X[tenth : 2 * tenth] = X[:tenth]
+    X[2 * tenth : 3 * tenth] = X[:tenth] + 1e-9 * rng.normal(size=(tenth, d))
+    X[-1] = 0
+    return X
+
+
+def targets(X):
+    """Four outputs: a smooth one, signs, three classes' worth of dependent ones, and nothing."""
+    signs = np.sign(X[:, 0] * X[:, 1])
+    return np.stack([np.sin(X[:, 0]) + X[:, 1], signs, -2 * signs, 0 * signs], axis=1)
+
+
+def away(found, dense, X, Z, kernel):
+    """The largest relative difference of predictions at Z, over outputs."""
+    K = kernel.gram(Z, X)
+    a, b = found.predict(K), dense.predict(K)
+    lengths = np.linalg.norm(b, axis=0)
+    return (np.linalg.norm(a - b, axis=0) / np.where(lengths > 0, lengths, 1)).max()
+
+
+@pytest.mark.parametrize("n", [1, 255, 256, 700])
+def test_products_and_columns_are_the_matrix(n):
+    """K V of both kinds of kernel, one vector and several, and columns; products in float32 err by 1e-6 ‖K‖ at most."""
+    X, rng = np.random.default_rng(n).normal(size=(n, 5)), np.random.default_rng(1)
+    for kernel in (ReluKernel(3, 1.2, 0.8), NeuronKernel("erf")):
+        K, gram = kernel.gram(X), StreamedGram(X, kernel)
+        for V in (rng.normal(size=n), rng.normal(size=(n, 3))):
+            np.testing.assert_allclose(gram.dot(V), K @ V, atol=1e-13 * np.trace(K))
+            np.testing.assert_allclose(gram.dot(V, products="float32"), K @ V, atol=1e-7 * np.trace(K))
+        which = np.array([n - 1, 0, n // 2])
+        np.testing.assert_allclose(gram.columns(which), K[:, which], atol=1e-13 * K.max())
+        np.testing.assert_allclose(gram.diagonal(), np.diag(K), rtol=1e-14)
+
+
+def test_products_have_the_same_bits_for_any_number_of_threads_and_bands(monkeypatch):
+    """1 or 3 threads; and the order of addition is that of the bands, so that other bands round otherwise."""
+    from meanfield.kernels import streamed
+
+    X, V = cloud(2000, 6), np.random.default_rng(0).normal(size=(2000, 2))
+    one, three = (StreamedGram(X, threads=threads).dot(V) for threads in (1, 3))
+    assert np.array_equal(one, three)
+    monkeypatch.setattr(streamed, "BANDS", 3)
+    other = StreamedGram(X).dot(V)
+    np.testing.assert_allclose(other, one, atol=1e-10)
+    assert not np.array_equal(other, one)
+
+
+def test_the_partial_factor_is_a_cholesky_factor():
+    """Pivots' rows are reproduced, the rest is positive semidefinite with the diagonal it is said to have.
+
+    It is near the best of its rank, and stops where duplicates leave nothing.
+    """
+    X = cloud(300, 4)
+    gram, K = StreamedGram(X), relu_ntk(X)
+    part = partial_cholesky(gram, 80, seed=3)
+    left = K - part.factor @ part.factor.T
+    assert len(set(part.pivots)) == 80
+    np.testing.assert_allclose(left[part.pivots], 0, atol=1e-12)
+    np.testing.assert_allclose(np.diag(left), part.rest, atol=1e-11)
+    assert np.linalg.eigvalsh(left)[0] > -1e-10
+    best = np.linalg.eigvalsh(K)[:-80].sum()
+    assert best <= part.rest.sum() < 3 * best
+    assert np.array_equal(part.pivots, partial_cholesky(gram, 80, seed=3).pivots)
+    assert partial_cholesky(gram, 300, enough=part.rest.sum()).rest.sum() <= part.rest.sum()
+    doubled = StreamedGram(np.tile(X[150:250], (3, 1)))
+    assert len(partial_cholesky(doubled, 300).pivots) <= 100
+
+
+def test_the_roots_are_those_of_the_matrix():
+    """M^{½} squared is F Fᵀ + shift I, and M^{−½} is its inverse, over twelve orders of magnitude."""
+    rng = np.random.default_rng(0)
+    F, V = rng.normal(size=(50, 8)) * np.logspace(0, -6, 8), rng.normal(size=(50, 3))
+    M = F @ F.T + 1e-6 * np.eye(50)
+    low = LowRankPlus(np.asfortranarray(F), 1e-6)
+    np.testing.assert_allclose(low.root(low.root(V)), M @ V, atol=1e-12)
+    np.testing.assert_allclose(low.root(low.inverse_root(V)), V, atol=1e-10)
+
+
+def test_block_conjugate_gradients_end_in_as_many_steps_as_there_are_eigenvalues():
+    """Three right-hand sides, two of them dependent and one zero besides; residuals of the recursion are true."""
+    rng = np.random.default_rng(1)
+    V = np.linalg.qr(rng.normal(size=(40, 40)))[0]
+    A = V * np.repeat([1.0, 5.0, 30.0, 100.0], 10) @ V.T
+    B = rng.normal(size=(40, 1)) * np.array([1.0, -2.0, 0.0]) + np.eye(40, 3) * np.array([0.0, 0.0, 1.0])
+    B = np.column_stack([B, np.zeros(40)])
+    state = begin(B)
+    for _ in range(4):
+        state = advance(lambda P: A @ P, state)
+        np.testing.assert_allclose(state.residual, B - A @ state.x, atol=1e-10)
+    np.testing.assert_allclose(A @ state.x, B, atol=1e-9)
+
+
+@pytest.mark.parametrize("products", ["float64", "float32"])
+@pytest.mark.parametrize("reg", [1.0, 1e-3, 1e-6])
+def test_predictions_are_those_of_the_dense_solve(reg, products):
+    """To 1e-6 relative in every output, with duplicates, near duplicates, a zero point; at a rank far below n."""
+    X, Z, kernel = cloud(700, 5), cloud(150, 5, seed=1), ReluKernel()
+    found = IterativeRidge(reg, ConjugateGradients(rank=150, products=products)).fit(StreamedGram(X), targets(X))
+    assert found.converged
+    assert found.iterations > 2
+    dense = Ridge(reg).fit(kernel.gram(X), targets(X))
+    assert away(found, dense, X, Z, kernel) < 1e-6
+    np.testing.assert_allclose(found.fitted, kernel.gram(X) @ found.coef, atol=1e-9)
+    left = targets(X) - kernel.gram(X) @ found.coef - reg * found.coef
+    lengths = np.linalg.norm(targets(X), axis=0)
+    assert found.residual == pytest.approx((np.linalg.norm(left, axis=0)[:3] / lengths[:3]).max(), rel=0.02)
+    assert not found.coef[:, 3].any()
+
+
+@pytest.mark.parametrize("kernel", [ReluKernel(4, 1.1, 0.7), NeuronKernel("erf")])
+def test_interpolation_is_the_dense_one(kernel):
+    """reg 0: the same predictions to 1e-6, with agreeing duplicates too, where K is singular."""
+    rng = np.random.default_rng(2)
+    X, Z = rng.normal(size=(400, 12)), rng.normal(size=(100, 12))
+    X[200:260] = X[:60]
+    _, y = class_targets((X[:, :3]).argmax(axis=1))
+    found = IterativeRidge(0, ConjugateGradients(rank=100)).fit(StreamedGram(X, kernel), y)
+    assert found.converged
+    assert away(found, Interpolation().fit(kernel.gram(X), y), X, Z, kernel) < 1e-6
+
+
+def test_what_does_not_converge_says_so():
+    """Duplicates with different targets have no interpolant; few iterations are few: a warning, and `converged`."""
+    X, y = np.tile(cloud(100, 4), (2, 1)), np.repeat([1.0, -1.0], 100)
+    with pytest.warns(ConvergenceWarning, match="equal points"):
+        found = IterativeRidge(0).fit(StreamedGram(X), y)
+    assert not found.converged
+    assert found.residual > 0.5
+    X = cloud(600, 5)
+    few = ConjugateGradients(rank=20, max_iterations=4)
+    with pytest.warns(ConvergenceWarning, match="after 4 iterations at rank 20"):
+        found = IterativeRidge(1e-4, few).fit(StreamedGram(X), X[:, 0] ** 2)
+    left = X[:, 0] ** 2 - relu_ntk(X) @ found.coef - 1e-4 * found.coef
+    assert found.residual == pytest.approx(np.linalg.norm(left) / np.linalg.norm(X[:, 0] ** 2), rel=1e-6)
+    assert 1e-8 < found.residual < 1
+
+
+@pytest.mark.parametrize("X", [np.ones((1, 3)), np.ones((4, 1)), np.zeros((3, 2)), np.ones((5, 4))])
+def test_degenerate_inputs_give_finite_answers(X):
+    """One point, one feature, zeros: the dense ridge's predictions, more outputs than points too."""
+    K = relu_ntk(X)
+    for y in (np.ones(len(X)), np.ones((len(X), 7)) * np.arange(7)):
+        found = IterativeRidge(0.1).fit(StreamedGram(X), y)
+        np.testing.assert_allclose(found.predict(K), Ridge(0.1).fit(K, y).predict(K), atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (lambda gram: IterativeRidge(-1), "reg"),
+        (lambda gram: ConjugateGradients(rank=-1), "rank"),
+        (lambda gram: ConjugateGradients(tolerance=0), "tolerance"),
+        (lambda gram: ConjugateGradients(products="half"), "products"),
+        (lambda gram: ConjugateGradients(max_iterations=0), "max_iterations"),
+        (lambda gram: ConjugateGradients(save_every=-1), "save_every"),
+        (lambda gram: IterativeRidge().fit(gram, np.ones(3)), "y has shape"),
+        (lambda gram: IterativeRidge().fit(gram, np.full(2, np.nan)), "NaN"),
+        (lambda gram: gram.dot(np.ones(3)), "V has shape"),
+    ],
+)
+def test_bad_input_is_named(action, message):
+    with pytest.raises(ValueError, match=message):
+        action(StreamedGram(np.eye(2)))
+
+
+SOLVE = """
+import sys, time
+import numpy as np
+from meanfield.kernels import ConjugateGradients, IterativeRidge, StreamedGram, iterative
+written = iterative.save_solve
+def slowly(*arguments):
+    written(*arguments)
+    print("saved", flush=True)
+    time.sleep(0.05)
+iterative.save_solve = slowly
+X, y = np.load(sys.argv[1])["X"], np.load(sys.argv[1])["y"]
+method = ConjugateGradients(rank=40, products="float32", out=sys.argv[2], save_every=0.0)
+IterativeRidge(1e-3, method).fit(StreamedGram(X), y)
+"""
+
+
+def test_a_killed_solve_goes_on_to_the_same_bits(tmp_path):
+    """SIGKILL after seven saved steps; the rest is done here: coefficients and iterations are those of one go."""
+    X = cloud(500, 5)
+    y, out = targets(X)[:, :2], tmp_path / "solve.npz"
+    np.savez(tmp_path / "data.npz", X=X, y=y)
+    line = [sys.executable, "-c", SOLVE, str(tmp_path / "data.npz"), str(out)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
+        for _ in range(7):
+            assert process.stdout.readline() == "saved\n"
+        process.kill()
+    method = ConjugateGradients(rank=40, products="float32")
+    whole = IterativeRidge(1e-3, method).fit(StreamedGram(X), y)
+    with np.load(out) as kept:
+        assert 7 <= kept["iterations"] < whole.iterations
+    steps = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(iterative, "advance", lambda *arguments: steps.append(0) or advance(*arguments))
+        rest = IterativeRidge(1e-3, replace(method, out=out)).fit(StreamedGram(X), y)
+    assert np.array_equal(rest.coef, whole.coef)
+    assert rest.iterations == whole.iterations > len(steps) > 0
+
+
+def test_a_file_is_refused_that_is_damaged_or_of_another_solve(tmp_path):
+    """By hash, by data and by settings; more iterations and another tolerance are no other solve."""
+    X, out = cloud(300, 5), tmp_path / "solve.npz"
+    method = ConjugateGradients(rank=30, out=out, tolerance=1e-3)
+    first = IterativeRidge(1e-2, method).fit(StreamedGram(X), X[:, 0])
+    for reg, points, y in ((1e-3, X, X[:, 0]), (1e-2, 2 * X, X[:, 0]), (1e-2, X, X[:, 1])):
+        with pytest.raises(ValueError, match="other data or settings"):
+            IterativeRidge(reg, method).fit(StreamedGram(points), y)
+    further = IterativeRidge(1e-2, replace(method, tolerance=1e-9)).fit(StreamedGram(X), X[:, 0])
+    assert further.residual <= 1e-9 < first.residual
+    assert further.iterations > first.iterations
+    whole, half = out.read_bytes(), out.stat().st_size // 2
+    for damaged in (
+        whole[:-100],
+        whole.replace(b"coef", b"coed"),
+        b"",
+        whole[:half] + bytes([whole[half] ^ 1]) + whole[half + 1 :],
+    ):
+        out.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"solve\.npz: damaged"):
+            IterativeRidge(1e-2, method).fit(StreamedGram(X), X[:, 0])
+
+
+def test_progress_tells_residual_and_time_left(capsys):
+    """A line on stderr, nothing on stdout; nothing at all unless asked for."""
+    X = cloud(300, 5)
+    IterativeRidge(1e-2, ConjugateGradients(rank=30)).fit(StreamedGram(X), X[:, 0])
+    assert "solve" not in capsys.readouterr().err
+    IterativeRidge(1e-2, ConjugateGradients(rank=30, progress=True)).fit(StreamedGram(X), X[:, 0])
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert "solve: iteration 1, residual " in error
