@@ -11,10 +11,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .gram import ReluKernel
 from .interpolation import Interpolation
+from .iterative import IterativeRidge
 from .logistic import Logistic
 from .neuron_kernel import NeuronKernel
 from .select import Selection, best
 from .solve import Predictor, Ridge, class_targets
+from .solver_choice import without_matrix
+from .streamed import StreamedGram
 from .svm import SVM
 
 
@@ -30,10 +33,11 @@ class _NTKEstimator(BaseEstimator):
         u_std: float = 1.0,
         train: str = "all",
         reg: float | str = "auto",
+        solver: Any = "auto",
         threads: int | None = None,
     ) -> None:
         self.neuron, self.depth, self.w_std, self.u_std, self.train = neuron, depth, w_std, u_std, train
-        self.reg, self.threads = reg, threads
+        self.reg, self.solver, self.threads = reg, solver, threads
 
     def _kernel(self) -> ReluKernel | NeuronKernel:
         if isinstance(self.neuron, str) and self.neuron == "relu":
@@ -43,9 +47,15 @@ class _NTKEstimator(BaseEstimator):
         return NeuronKernel(self.neuron, self.w_std, self.u_std, self.train)
 
     def _fit_targets(self, X: np.ndarray, targets: np.ndarray, method: str, loss: str) -> None:
-        K = self._kernel().gram(X, threads=self.threads)
+        kernel, without = self._kernel(), without_matrix(self.solver, method, self.reg, len(X))
         self.X_fit_ = X
-        self.solver_, self.selection_ = _solve(method, self.reg, K, targets, loss)
+        self.solver_: Predictor
+        if without is None:
+            K = kernel.gram(X, threads=self.threads)
+            self.solver_, self.selection_ = _solve(method, self.reg, K, targets, loss)
+        else:
+            gram, self.selection_ = StreamedGram(X, kernel, threads=self.threads), None
+            self.solver_ = IterativeRidge(self.reg, without).fit(gram, targets)  # type: ignore[arg-type]
         self.reg_ = self.reg if self.selection_ is None else self.selection_.setting
         self.coef_ = self.solver_.coef
 
@@ -72,7 +82,10 @@ class NTKRegressor(RegressorMixin, _NTKEstimator):
         Which layers are trained.
     reg : float or "auto"
         A positive number, that of `Ridge`; 0 for the least-norm interpolant; or "auto": the reg of least squared
-        leave-one-out error on a path of 50.
+        leave-one-out error on a path of 50, which needs the matrix.
+    solver : "auto", "dense", "iterative" or ConjugateGradients
+        With the kernel matrix, or without it by `IterativeRidge`. "auto" does without where the matrix does not fit
+        into the memory that is available, and says so in a line.
     threads : int, optional
         By default the cores that this process may use.
 
@@ -83,7 +96,7 @@ class NTKRegressor(RegressorMixin, _NTKEstimator):
     X_fit_ : ndarray (n, d)
         The training points.
     solver_ : Predictor
-        What was fitted to the Gram matrix.
+        What was fitted to the Gram matrix; an `IterativeRidge` says whether it has converged.
     reg_ : float
         The reg used.
     selection_ : Selection or None
@@ -181,6 +194,8 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
     reg : float or "auto"
         Of the method; for "svm" nu in [0, 1], 0 the hard margin. "auto" takes the setting with the fewest errors over
         a path, by leave-one-out for ridge and otherwise on a fifth of the points held out.
+    solver : "auto", "dense", "iterative" or ConjugateGradients
+        As of `NTKRegressor`; without the matrix there is only method "ridge", and a number for reg.
     threads : int, optional
         By default the cores that this process may use.
 
@@ -191,7 +206,7 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
     X_fit_ : ndarray (n, d)
         The training points.
     solver_ : Predictor
-        What was fitted to the Gram matrix.
+        What was fitted to the Gram matrix; an `IterativeRidge` says whether it has converged.
     reg_ : float
         The reg used.
     selection_ : Selection or None
@@ -218,9 +233,11 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
         u_std: float = 1.0,
         train: str = "all",
         reg: float | str = "auto",
+        solver: Any = "auto",
         threads: int | None = None,
     ) -> None:
-        super().__init__(neuron=neuron, depth=depth, w_std=w_std, u_std=u_std, train=train, reg=reg, threads=threads)
+        scales: dict[str, Any] = {"depth": depth, "w_std": w_std, "u_std": u_std, "train": train}
+        super().__init__(neuron=neuron, **scales, reg=reg, solver=solver, threads=threads)
         self.method = method
 
     def fit(self, X: Any, y: Any) -> Self:

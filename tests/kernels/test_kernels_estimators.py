@@ -9,7 +9,17 @@ from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from meanfield.kernels import Interpolation, NTKClassifier, NTKRegressor, Ridge, class_targets, relu_ntk
+from meanfield.kernels import (
+    ConjugateGradients,
+    Interpolation,
+    IterativeRidge,
+    NTKClassifier,
+    NTKRegressor,
+    Ridge,
+    class_targets,
+    relu_ntk,
+    solver_choice,
+)
 
 ESTIMATORS = [
     NTKRegressor(),
@@ -17,6 +27,8 @@ ESTIMATORS = [
     NTKClassifier(),
     NTKClassifier(method="logistic", reg=0.1),
     NTKClassifier(method="svm", reg=0.3),
+    NTKRegressor(reg=0.1, solver="iterative"),
+    NTKClassifier(reg=0.1, solver="iterative"),
 ]
 
 
@@ -49,6 +61,38 @@ def test_estimators_are_the_solvers_on_the_kernel_matrix(reg, solver):
     assert (NTKClassifier(reg=reg).fit(X, labels).predict(Z) == np.where(scores > 0, "yes", "no")).all()
 
 
+@pytest.mark.parametrize("solver", ["iterative", ConjugateGradients(rank=20, products="float32")])
+def test_without_the_matrix_the_predictions_are_those_with_it(solver):
+    """Regression with two outputs and three classes, at a reg and at 0: to 1e-6 of their size."""
+    rng = np.random.default_rng(3)
+    X, Z, y = rng.normal(size=(300, 4)), rng.normal(size=(50, 4)), rng.normal(size=(300, 2))
+    for reg in (0.1, 0):
+        dense, iterative = (NTKRegressor(depth=3, reg=reg, solver=s).fit(X, y) for s in ("dense", solver))
+        expected = dense.predict(Z)
+        assert isinstance(iterative.solver_, IterativeRidge)
+        assert np.linalg.norm(iterative.predict(Z) - expected) < 1e-6 * np.linalg.norm(expected)
+    labels = X[:, :3].argmax(axis=1)
+    dense, iterative = (NTKClassifier(reg=0.1, solver=s).fit(X, labels) for s in ("dense", solver))
+    np.testing.assert_allclose(iterative.decision_function(Z), dense.decision_function(Z), atol=1e-6)
+
+
+def test_the_matrix_is_done_without_where_it_does_not_fit(monkeypatch, capsys):
+    """By the memory available, and in a line; a chosen solver and a method that needs the matrix stand."""
+    X = np.random.default_rng(4).normal(size=(100, 3))
+    assert isinstance(NTKRegressor(reg=0.1).fit(X, X[:, 0]).solver_, Ridge)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(solver_choice, "available_memory", lambda: 8 * 100**2 - 1)
+    assert isinstance(NTKRegressor(reg=0.1).fit(X, X[:, 0]).solver_, IterativeRidge)
+    assert "solving without it" in capsys.readouterr().err
+    assert isinstance(NTKRegressor(reg=0.1, solver="dense").fit(X, X[:, 0]).solver_, Ridge)
+    assert NTKClassifier(method="svm", reg=0.1).fit(X, X[:, 0] > 0).solver_.coef.shape == (100,)
+    with pytest.raises(ValueError, match="give a number"):
+        NTKRegressor().fit(X, X[:, 0])
+    monkeypatch.setattr(solver_choice, "available_memory", lambda: 8 * 100**2)
+    assert isinstance(NTKRegressor(reg=0.1).fit(X, X[:, 0]).solver_, Ridge)
+    assert isinstance(NTKRegressor(reg=0).fit(X, X[:, 0]).solver_, IterativeRidge)
+
+
 @pytest.mark.parametrize(
     ("options", "y", "message"),
     [
@@ -56,6 +100,10 @@ def test_estimators_are_the_solvers_on_the_kernel_matrix(reg, solver):
         ({"method": "tree"}, [0, 1, 0], "method"),
         ({"reg": "best"}, [0, 1, 0], "reg"),
         ({"reg": -1}, [0, 1, 0], "reg"),
+        ({"reg": -1, "solver": "iterative"}, [0, 1, 0], "reg"),
+        ({"reg": "auto", "solver": "iterative"}, [0, 1, 0], "reg.*give a number"),
+        ({"reg": 0.1, "solver": "lu"}, [0, 1, 0], "solver"),
+        ({"method": "svm", "reg": 0.1, "solver": "iterative"}, [0, 1, 0], "method.*ridge"),
         ({"depth": 1}, [0, 1, 0], "depth"),
     ],
 )
