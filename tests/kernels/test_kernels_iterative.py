@@ -1,8 +1,10 @@
 """The iterative solver against the dense one, and its parts against theirs."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,9 @@ from meanfield.kernels import (
 from meanfield.kernels.conjugate_gradients import advance, begin
 from meanfield.kernels.partial_cholesky import partial_cholesky
 from meanfield.kernels.preconditioner import LowRankPlus
+
+BESIDE = Path(sys.executable).parent / "mpiexec"  # where the wheel of MPICH puts it
+MPIEXEC = str(BESIDE) if BESIDE.exists() else shutil.which("mpiexec")
 
 
 def cloud(n, d, seed=0):
@@ -264,3 +269,36 @@ def test_progress_tells_residual_and_time_left(capsys):
     out, error = capsys.readouterr()
     assert out == ""
     assert "solve: iteration 1, residual " in error
+
+
+RANKS = """
+import sys
+import numpy as np
+from meanfield.kernels import ConjugateGradients, IterativeRidge, StreamedGram
+from meanfield.runtime.communicator import world
+X, y = np.load(sys.argv[1])["X"], np.load(sys.argv[1])["y"]
+gram = StreamedGram(X, ranks=world(), threads=1)
+ridge = IterativeRidge(1e-2, ConjugateGradients(rank=60, products="float32")).fit(gram, y)
+try:
+    IterativeRidge(1e-2, ConjugateGradients(out=sys.argv[1])).fit(gram, y)
+except ValueError as error:
+    refused = "damaged" in str(error)
+np.savez(f"{sys.argv[2]}-{world().rank}.npz", coef=ridge.coef, norm=ridge.norm, refused=refused)
+"""
+
+
+@pytest.mark.skipif(MPIEXEC is None, reason="no mpiexec")
+def test_any_number_of_ranks_finds_the_same_bits(tmp_path):
+    """Two ranks and this process: coefficients, on every rank; what one cannot do fails on all."""
+    pytest.importorskip("mpi4py")
+    X = cloud(900, 5)
+    y = targets(X)[:, :2]
+    np.savez(tmp_path / "data.npz", X=X, y=y)
+    line = [MPIEXEC, "-n", "2", sys.executable, "-c", RANKS, str(tmp_path / "data.npz"), str(tmp_path / "rank")]
+    subprocess.run(line, check=True, timeout=120)
+    alone = IterativeRidge(1e-2, ConjugateGradients(rank=60, products="float32")).fit(StreamedGram(X), y)
+    for rank in range(2):
+        with np.load(tmp_path / f"rank-{rank}.npz") as found:
+            assert np.array_equal(found["coef"], alone.coef)
+            assert found["norm"] == alone.norm
+            assert found["refused"]
