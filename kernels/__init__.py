@@ -15,13 +15,16 @@ _HOME = {
     "flow": ("GradientFlow",),
     "gram": ("ReluKernel", "relu_nngp", "relu_ntk"),
     "interpolation": ("Interpolation",),
-    "iterative": ("ConjugateGradients", "IterativeRidge"),
+    "iterative": ("IterativeRidge",),
     "logistic": ("Logistic", "logistic_path"),
     "neuron_kernel": ("NeuronKernel", "neuron_nngp", "neuron_ntk"),
     "lower_bound": ("margin_cap", "margin_cap_limit", "paper_data", "split_exact", "split_predictor", "split_sampled"),
+    "nystrom": ("NystromRidge",),
+    "rounds": ("ConjugateGradients",),
     "select": ("Selection", "best"),
     "solve": ("Ridge", "RidgePath", "class_targets", "margins", "reg_path"),
     "streamed": ("StreamedGram",),
+    "streamed_centres": ("StreamedCentres",),
     "svm": ("SVM",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
@@ -33,13 +36,16 @@ if TYPE_CHECKING:  # the same, for type checkers
     from .flow import GradientFlow
     from .gram import ReluKernel, relu_nngp, relu_ntk
     from .interpolation import Interpolation
-    from .iterative import ConjugateGradients, IterativeRidge
+    from .iterative import IterativeRidge
     from .logistic import Logistic, logistic_path
     from .lower_bound import margin_cap, margin_cap_limit, paper_data, split_exact, split_predictor, split_sampled
     from .neuron_kernel import NeuronKernel, neuron_nngp, neuron_ntk
+    from .nystrom import NystromRidge
+    from .rounds import ConjugateGradients
     from .select import Selection, best
     from .solve import Ridge, RidgePath, class_targets, margins, reg_path
     from .streamed import StreamedGram
+    from .streamed_centres import StreamedCentres
     from .svm import SVM
 
 

@@ -54,15 +54,20 @@ def reciprocal_condition(L: np.ndarray, size: float) -> float:
 
 def solve(L: np.ndarray, y: np.ndarray) -> np.ndarray:
     """x with L Lᵀ x = y; y (n,) or (n, C), x float64."""
-    from scipy.linalg import solve_triangular
-
     x = np.array(y, dtype=np.float64).reshape(len(y), -1)
     forward(L, x)
+    backward(L, x)
+    return x.reshape(y.shape)
+
+
+def backward(L: np.ndarray, x: np.ndarray) -> None:
+    """x ← L⁻ᵀ x in place, x (n, C)."""
+    from scipy.linalg import solve_triangular
+
     for start in range((len(L) - 1) // BLOCK * BLOCK, -1, -BLOCK):
         end = min(start + BLOCK, len(L))
         x[start:end] -= L[end:, start:end].T @ x[end:]
         x[start:end] = solve_triangular(L[start:end, start:end], x[start:end], lower=True, trans=1, check_finite=False)
-    return x.reshape(y.shape)
 
 
 def forward(L: np.ndarray, x: np.ndarray) -> None:

@@ -14,10 +14,12 @@ from .interpolation import Interpolation
 from .iterative import IterativeRidge
 from .logistic import Logistic
 from .neuron_kernel import NeuronKernel
+from .nystrom import NystromRidge
 from .select import Selection, best
 from .solve import Predictor, Ridge, class_targets
 from .solver_choice import without_matrix
 from .streamed import StreamedGram
+from .streamed_centres import StreamedCentres
 from .svm import SVM
 
 
@@ -34,10 +36,11 @@ class _NTKEstimator(BaseEstimator):
         train: str = "all",
         reg: float | str = "auto",
         solver: Any = "auto",
+        centres: int | None = None,
         threads: int | None = None,
     ) -> None:
         self.neuron, self.depth, self.w_std, self.u_std, self.train = neuron, depth, w_std, u_std, train
-        self.reg, self.solver, self.threads = reg, solver, threads
+        self.reg, self.solver, self.centres, self.threads = reg, solver, centres, threads
 
     def _kernel(self) -> ReluKernel | NeuronKernel:
         if isinstance(self.neuron, str) and self.neuron == "relu":
@@ -47,15 +50,20 @@ class _NTKEstimator(BaseEstimator):
         return NeuronKernel(self.neuron, self.w_std, self.u_std, self.train)
 
     def _fit_targets(self, X: np.ndarray, targets: np.ndarray, method: str, loss: str) -> None:
-        kernel, without = self._kernel(), without_matrix(self.solver, method, self.reg, len(X))
-        self.X_fit_ = X
+        kernel, n = self._kernel(), len(X)
+        without = without_matrix(self.solver, method, self.reg, n, self.centres)
+        self.X_fit_, self.selection_ = X, None
         self.solver_: Predictor
         if without is None:
             K = kernel.gram(X, threads=self.threads)
             self.solver_, self.selection_ = _solve(method, self.reg, K, targets, loss)
-        else:
-            gram, self.selection_ = StreamedGram(X, kernel, threads=self.threads), None
+        elif self.centres is None:
+            gram = StreamedGram(X, kernel, threads=self.threads)
             self.solver_ = IterativeRidge(self.reg, without).fit(gram, targets)  # type: ignore[arg-type]
+        else:
+            some = StreamedCentres(X, self.centres, kernel, seed=without.seed, threads=self.threads)
+            self.solver_ = NystromRidge(self.reg, without).fit(some, targets)  # type: ignore[arg-type]
+            self.X_fit_ = some.centres
         self.reg_ = self.reg if self.selection_ is None else self.selection_.setting
         self.coef_ = self.solver_.coef
 
@@ -86,15 +94,17 @@ class NTKRegressor(RegressorMixin, _NTKEstimator):
     solver : "auto", "dense", "iterative" or ConjugateGradients
         With the kernel matrix, or without it by `IterativeRidge`. "auto" does without where the matrix does not fit
         into the memory that is available, and says so in a line.
+    centres : int, optional
+        M: f is a sum over M points drawn as centres, fitted to all of them by `NystromRidge`. Needs reg > 0.
     threads : int, optional
         By default the cores that this process may use.
 
     Attributes
     ----------
     coef_ : ndarray (n,) or (n, C)
-        Coefficients of the training points.
+        Coefficients of the training points, or of the centres.
     X_fit_ : ndarray (n, d)
-        The training points.
+        The training points, or the centres.
     solver_ : Predictor
         What was fitted to the Gram matrix; an `IterativeRidge` says whether it has converged.
     reg_ : float
@@ -196,15 +206,17 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
         a path, by leave-one-out for ridge and otherwise on a fifth of the points held out.
     solver : "auto", "dense", "iterative" or ConjugateGradients
         As of `NTKRegressor`; without the matrix there is only method "ridge", and a number for reg.
+    centres : int, optional
+        As of `NTKRegressor`.
     threads : int, optional
         By default the cores that this process may use.
 
     Attributes
     ----------
     coef_ : ndarray (n,) or (n, C)
-        Coefficients of the training points.
+        Coefficients of the training points, or of the centres.
     X_fit_ : ndarray (n, d)
-        The training points.
+        The training points, or the centres.
     solver_ : Predictor
         What was fitted to the Gram matrix; an `IterativeRidge` says whether it has converged.
     reg_ : float
@@ -234,10 +246,11 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
         train: str = "all",
         reg: float | str = "auto",
         solver: Any = "auto",
+        centres: int | None = None,
         threads: int | None = None,
     ) -> None:
         scales: dict[str, Any] = {"depth": depth, "w_std": w_std, "u_std": u_std, "train": train}
-        super().__init__(neuron=neuron, **scales, reg=reg, solver=solver, threads=threads)
+        super().__init__(neuron=neuron, **scales, reg=reg, solver=solver, centres=centres, threads=threads)
         self.method = method
 
     def fit(self, X: Any, y: Any) -> Self:

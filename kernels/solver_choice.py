@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..runtime.compiling import announce
-from .iterative import ConjugateGradients
 from .memory import available_memory
+from .rounds import ConjugateGradients
 
 
-def without_matrix(solver: Any, method: str, reg: Any, n: int) -> ConjugateGradients | None:
+def without_matrix(solver: Any, method: str, reg: Any, n: int, centres: int | None = None) -> ConjugateGradients | None:
     """How to solve for n points without the matrix, or None where it is to be made.
 
     Parameters
@@ -22,6 +22,8 @@ def without_matrix(solver: Any, method: str, reg: Any, n: int) -> ConjugateGradi
         Of the ridge: 0 needs a copy of the matrix, and a path two.
     n : int
         Points.
+    centres : int, optional
+        Of them, where f is to be a sum over centres: that is done without the matrix.
 
     Returns
     -------
@@ -41,12 +43,14 @@ def without_matrix(solver: Any, method: str, reg: Any, n: int) -> ConjugateGradi
     chosen = solver if isinstance(solver, ConjugateGradients) else ConjugateGradients()
     if solver is not chosen and solver not in ("auto", "dense", "iterative"):
         raise ValueError(f'solver = {solver!r}: expected "auto", "dense", "iterative" or a ConjugateGradients')
-    if solver == "dense" or (solver == "auto" and method != "ridge"):
+    if solver == "dense" and centres is not None:
+        raise ValueError(f'solver = "dense": with centres = {centres} expected "auto", "iterative" or the like')
+    if solver == "dense" or (solver == "auto" and method != "ridge" and centres is None):
         return None
     if method != "ridge":
-        raise ValueError(f'method = {method!r}: needs the matrix; with an iterative solver expected "ridge"')
+        raise ValueError(f'method = {method!r}: needs the matrix; with an iterative solver or centres expected "ridge"')
     needed, free = 8 * n**2 * {"auto": 3, 0: 2}.get(reg, 1), available_memory()
-    if solver == "auto":
+    if solver == "auto" and centres is None:
         if needed <= free:
             return None
         announce(

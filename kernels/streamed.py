@@ -9,6 +9,8 @@ number of threads and of ranks (on processors of one kind, with one BLAS).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,70 @@ from .tiles import TILE, AngularKernel, Rows, as_points
 BANDS = 32  # at most: 528 pairs to share out, and 33 times the length of a vector to hold
 
 
-class StreamedGram:
+class Shared:
+    """Sums over pieces of work that are dealt out in turn to the ranks of a job: the first asks, the others serve.
+
+    Parameters
+    ----------
+    ranks : Alone
+        The ranks.
+
+    Examples
+    --------
+    >>> from meanfield.kernels.streamed import Shared
+    >>> from meanfield.runtime.communicator import ALONE
+    >>> Shared(ALONE).ranks.leads
+    True
+    """
+
+    def __init__(self, ranks: Alone) -> None:
+        self.ranks = ranks
+
+    def serve(self) -> None:
+        """Take a share of every product that the first rank asks for, until it calls `dismiss`: on the other ranks.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from meanfield.kernels import StreamedGram
+        >>> gram = StreamedGram(np.eye(2))
+        >>> if gram.ranks.leads:
+        ...     product = gram.dot(np.ones(2))
+        ...     gram.dismiss()
+        ... else:
+        ...     gram.serve()
+        """
+        while (asked := self.ranks.broadcast(None)) is not None:
+            self.ranks.send(self._sums(*asked), 0)
+
+    def dismiss(self) -> None:
+        """End the `serve` of the other ranks.
+
+        Examples
+        --------
+        >>> from meanfield.kernels import StreamedGram
+        >>> StreamedGram([[1.0]]).dismiss()
+        """
+        self.ranks.broadcast(None)
+
+    def _sums(self, *asked: Any) -> np.ndarray:
+        """Of this rank's pieces, one after the other along the first axis."""
+        raise NotImplementedError
+
+    def _dealt(self, pieces: int, rank: int) -> range:
+        return range(rank, pieces, self.ranks.size)
+
+    def _gathered(self, pieces: int, *asked: Any) -> Iterator[np.ndarray]:
+        """The sums of all pieces, in their order, on the first rank."""
+        self.ranks.broadcast(asked)
+        sums = [self._sums(*asked)]
+        for rank in range(1, self.ranks.size):
+            shape = (len(self._dealt(pieces, rank)), *sums[0].shape[1:])
+            sums.append(self.ranks.receive(shape, np.float64, rank))
+        return (sums[k % self.ranks.size][k // self.ranks.size] for k in range(pieces))
+
+
+class StreamedGram(Shared):
     """The Gram matrix K (n, n) of points, known by products with it: it takes the memory of the points, not of n².
 
     Parameters
@@ -61,7 +126,8 @@ class StreamedGram:
         threads: int | None = None,
         ranks: Alone = ALONE,
     ) -> None:
-        self.X, self.kernel, self.threads, self.ranks = as_points(X, "X"), kernel or ReluKernel(), threads, ranks
+        super().__init__(ranks)
+        self.X, self.kernel, self.threads = as_points(X, "X"), kernel or ReluKernel(), threads
         self._rows = {"float64": Rows(self.X, self.kernel._scale())}
         rows = self._rows["float64"]
         self._fill = self.kernel._filler(rows, rows, threads)
@@ -147,50 +213,12 @@ class StreamedGram:
         if np.ndim(V) not in (1, 2) or len(V) != self.n:
             raise ValueError(f"V has shape {np.shape(V)}: expected ({self.n},) or ({self.n}, C)")
         columns = np.ascontiguousarray(V, dtype=np.float64).reshape(self.n, -1)
-        if products not in self._rows:
-            self._rows[products] = self._rows["float64"].in_precision(products)
-        ranks = self.ranks
-        ranks.broadcast((columns, products))
-        sums = [self._sums(columns, products)]
-        for rank in range(1, ranks.size):
-            shape = (len(range(rank, len(self._pairs), ranks.size)), *sums[0].shape[1:])
-            sums.append(ranks.receive(shape, np.float64, rank))
         out = np.zeros((self.n, columns.shape[1]))
-        for k, (a, b) in enumerate(self._pairs):
-            for band, part in zip((a, b), sums[k % ranks.size][k // ranks.size], strict=True):
+        for pair, sums in zip(self._pairs, self._gathered(len(self._pairs), columns, products), strict=True):
+            for band, part in zip(pair, sums, strict=True):
                 rows = out[band[0] * TILE : (band[-1] + 1) * TILE]
                 rows += part[: len(rows)]
         return out.reshape(np.shape(V))
-
-    def serve(self) -> None:
-        """Take a share of every product that the first rank asks for, until it calls `dismiss`: on the other ranks.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from meanfield.kernels import StreamedGram
-        >>> gram = StreamedGram(np.eye(2))
-        >>> if gram.ranks.leads:
-        ...     product = gram.dot(np.ones(2))
-        ...     gram.dismiss()
-        ... else:
-        ...     gram.serve()
-        """
-        while (asked := self.ranks.broadcast(None)) is not None:
-            columns, products = asked
-            if products not in self._rows:
-                self._rows[products] = self._rows["float64"].in_precision(products)
-            self.ranks.send(self._sums(columns, products), 0)
-
-    def dismiss(self) -> None:
-        """End the `serve` of the other ranks.
-
-        Examples
-        --------
-        >>> from meanfield.kernels import StreamedGram
-        >>> StreamedGram([[1.0]]).dismiss()
-        """
-        self.ranks.broadcast(None)
 
     def digest(self) -> str:
         """A digest of points and kernel, to tell a matrix by.
@@ -201,12 +229,13 @@ class StreamedGram:
         >>> StreamedGram([[1.0]]).digest() == StreamedGram([[2.0]]).digest()
         False
         """
-        kernel = {name: getattr(value, "name", value) for name, value in vars(self.kernel).items()}
-        return hashlib.sha256(f"{kernel} {self.X.shape}".encode() + self.X.tobytes()).hexdigest()
+        return digest_of(self.kernel, self.X)
 
     def _sums(self, V: np.ndarray, products: str) -> np.ndarray:
         """(pairs of bands of this rank, 2, rows of a band, C): what each pair gives to the rows of its two bands."""
-        mine, rows = range(self.ranks.rank, len(self._pairs), self.ranks.size), self._rows[products]
+        if products not in self._rows:
+            self._rows[products] = self._rows["float64"].in_precision(products)
+        mine, rows = self._dealt(len(self._pairs), self.ranks.rank), self._rows[products]
         sums = np.zeros((len(mine), 2, self._band * TILE, V.shape[1]))
 
         def pair(k: int) -> None:
@@ -221,3 +250,9 @@ class StreamedGram:
 
         on_threads(pair, range(len(mine)), self.threads)
         return sums
+
+
+def digest_of(kernel: AngularKernel, X: np.ndarray) -> str:
+    """A digest of a kernel and of points."""
+    fields = {name: getattr(value, "name", value) for name, value in vars(kernel).items()}
+    return hashlib.sha256(f"{fields} {X.shape}".encode() + X.tobytes()).hexdigest()

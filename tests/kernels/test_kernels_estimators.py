@@ -15,6 +15,7 @@ from meanfield.kernels import (
     IterativeRidge,
     NTKClassifier,
     NTKRegressor,
+    NystromRidge,
     Ridge,
     class_targets,
     relu_ntk,
@@ -76,6 +77,18 @@ def test_without_the_matrix_the_predictions_are_those_with_it(solver):
     np.testing.assert_allclose(iterative.decision_function(Z), dense.decision_function(Z), atol=1e-6)
 
 
+def test_centres_fit_all_points_and_predict_by_themselves():
+    """X_fit_ holds M points, which predict what the ridge on centres does; all points as centres are the ridge."""
+    rng = np.random.default_rng(5)
+    X, Z = rng.normal(size=(200, 3)), rng.normal(size=(40, 3))
+    model = NTKRegressor(reg=0.1, centres=50).fit(X, X[:, 0] ** 2)
+    assert isinstance(model.solver_, NystromRidge)
+    assert model.X_fit_.shape == (50, 3)
+    np.testing.assert_allclose(model.predict(X), model.solver_.fitted, atol=1e-12)
+    whole = NTKRegressor(reg=0.1, centres=200).fit(X, X[:, 0] ** 2).predict(Z)
+    np.testing.assert_allclose(whole, NTKRegressor(reg=0.1).fit(X, X[:, 0] ** 2).predict(Z), atol=1e-6)
+
+
 def test_the_matrix_is_done_without_where_it_does_not_fit(monkeypatch, capsys):
     """By the memory available, and in a line; a chosen solver and a method that needs the matrix stand."""
     X = np.random.default_rng(4).normal(size=(100, 3))
@@ -104,6 +117,10 @@ def test_the_matrix_is_done_without_where_it_does_not_fit(monkeypatch, capsys):
         ({"reg": "auto", "solver": "iterative"}, [0, 1, 0], "reg.*give a number"),
         ({"reg": 0.1, "solver": "lu"}, [0, 1, 0], "solver"),
         ({"method": "svm", "reg": 0.1, "solver": "iterative"}, [0, 1, 0], "method.*ridge"),
+        ({"method": "svm", "reg": 0.1, "centres": 2}, [0, 1, 0], "method.*ridge"),
+        ({"reg": 0.1, "centres": 2, "solver": "dense"}, [0, 1, 0], "solver.*centres"),
+        ({"reg": 0.1, "centres": 4}, [0, 1, 0], "centres"),
+        ({"reg": 0, "centres": 2}, [0, 1, 0], "reg"),
         ({"depth": 1}, [0, 1, 0], "depth"),
     ],
 )

@@ -15,12 +15,14 @@ from meanfield.kernels import (
     Interpolation,
     IterativeRidge,
     NeuronKernel,
+    NystromRidge,
     ReluKernel,
     Ridge,
+    StreamedCentres,
     StreamedGram,
     class_targets,
-    iterative,
     relu_ntk,
+    rounds,
 )
 from meanfield.kernels.conjugate_gradients import advance, begin
 from meanfield.kernels.partial_cholesky import partial_cholesky
@@ -171,6 +173,40 @@ def test_what_does_not_converge_says_so():
     assert 1e-8 < found.residual < 1
 
 
+@pytest.mark.parametrize("products", ["float64", "float32"])
+@pytest.mark.parametrize("reg", [1.0, 1e-3])
+def test_the_ridge_on_centres_is_the_least_of_its_objective(reg, products):
+    """Predictions of the normal equations to 1e-6, three outputs; norm and fitted are f's; equal centres do no harm."""
+    X, Z, kernel = cloud(900, 5), cloud(100, 5, seed=1), ReluKernel()
+    y, some = targets(X), StreamedCentres(X, 200, seed=2)
+    found = NystromRidge(reg, ConjugateGradients(products=products)).fit(some, y)
+    assert found.converged
+    assert 2 < found.iterations < 80
+    assert 100 < len(some.centres) < 200
+    K, K_MM = kernel.gram(X, some.centres), kernel.gram(some.centres)
+    np.testing.assert_allclose(some.factor @ some.factor.T, K_MM, atol=1e-12)
+    stacked = np.vstack([K, np.sqrt(reg) * some.factor.T])
+    coef = np.linalg.lstsq(stacked, np.vstack([y, np.zeros((len(K_MM), 4))]))[0]
+    expected, predicted = (kernel.gram(Z, some.centres) @ c for c in (coef, found.coef))
+    assert (np.linalg.norm(predicted - expected, axis=0) <= 1e-6 * np.linalg.norm(expected, axis=0)).all()
+    np.testing.assert_allclose(found.fitted, K @ found.coef, atol=1e-10)
+    assert found.norm == pytest.approx(np.sqrt(np.sum(found.coef * (K_MM @ found.coef))), rel=1e-6)
+
+
+def test_all_points_as_centres_are_the_ridge_and_fewer_come_near_it():
+    """The distance of predictions from the whole ridge's falls with M, to the tolerance at M = n."""
+    X, Z, kernel = cloud(600, 4), cloud(100, 4, seed=1), ReluKernel()
+    y = np.sin(X[:, 0]) * X[:, 1]
+    whole = Ridge(0.1).fit(kernel.gram(X), y).predict(kernel.gram(Z, X))
+    errors = []
+    for M in (60, 240, 600):
+        some = StreamedCentres(X, M)
+        found = NystromRidge(0.1).fit(some, y).predict(kernel.gram(Z, some.centres))
+        errors.append(np.linalg.norm(found - whole) / np.linalg.norm(whole))
+    assert errors[0] > 1.5 * errors[1] > 1e4 * errors[2]
+    assert errors[2] < 1e-6
+
+
 @pytest.mark.parametrize("X", [np.ones((1, 3)), np.ones((4, 1)), np.zeros((3, 2)), np.ones((5, 4))])
 def test_degenerate_inputs_give_finite_answers(X):
     """One point, one feature, zeros: the dense ridge's predictions, more outputs than points too."""
@@ -192,6 +228,10 @@ def test_degenerate_inputs_give_finite_answers(X):
         (lambda gram: IterativeRidge().fit(gram, np.ones(3)), "y has shape"),
         (lambda gram: IterativeRidge().fit(gram, np.full(2, np.nan)), "NaN"),
         (lambda gram: gram.dot(np.ones(3)), "V has shape"),
+        (lambda gram: NystromRidge(0), "reg"),
+        (lambda gram: StreamedCentres(np.eye(2), 3), "centres = 3: expected a whole number from 1 to the 2 points"),
+        (lambda gram: StreamedCentres(np.zeros((2, 2)), 2), "zero at every centre"),
+        (lambda gram: NystromRidge().fit(StreamedCentres(np.eye(2), 1), np.ones(3)), "y has shape"),
     ],
 )
 def test_bad_input_is_named(action, message):
@@ -202,13 +242,13 @@ def test_bad_input_is_named(action, message):
 SOLVE = """
 import sys, time
 import numpy as np
-from meanfield.kernels import ConjugateGradients, IterativeRidge, StreamedGram, iterative
-written = iterative.save_solve
+from meanfield.kernels import ConjugateGradients, IterativeRidge, StreamedGram, rounds
+written = rounds.save_solve
 def slowly(*arguments):
     written(*arguments)
     print("saved", flush=True)
     time.sleep(0.05)
-iterative.save_solve = slowly
+rounds.save_solve = slowly
 X, y = np.load(sys.argv[1])["X"], np.load(sys.argv[1])["y"]
 method = ConjugateGradients(rank=40, products="float32", out=sys.argv[2], save_every=0.0)
 IterativeRidge(1e-3, method).fit(StreamedGram(X), y)
@@ -231,7 +271,7 @@ def test_a_killed_solve_goes_on_to_the_same_bits(tmp_path):
         assert 7 <= kept["iterations"] < whole.iterations
     steps = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(iterative, "advance", lambda *arguments: steps.append(0) or advance(*arguments))
+        patch.setattr(rounds, "advance", lambda *arguments: steps.append(0) or advance(*arguments))
         rest = IterativeRidge(1e-3, replace(method, out=out)).fit(StreamedGram(X), y)
     assert np.array_equal(rest.coef, whole.coef)
     assert rest.iterations == whole.iterations > len(steps) > 0
@@ -251,7 +291,7 @@ def test_a_file_is_refused_that_is_damaged_or_of_another_solve(tmp_path):
     whole, half = out.read_bytes(), out.stat().st_size // 2
     for damaged in (
         whole[:-100],
-        whole.replace(b"coef", b"coed"),
+        whole.replace(b"residual", b"residuum"),
         b"",
         whole[:half] + bytes([whole[half] ^ 1]) + whole[half + 1 :],
     ):
@@ -274,7 +314,7 @@ def test_progress_tells_residual_and_time_left(capsys):
 RANKS = """
 import sys
 import numpy as np
-from meanfield.kernels import ConjugateGradients, IterativeRidge, StreamedGram
+from meanfield.kernels import ConjugateGradients, IterativeRidge, NystromRidge, StreamedCentres, StreamedGram
 from meanfield.runtime.communicator import world
 X, y = np.load(sys.argv[1])["X"], np.load(sys.argv[1])["y"]
 gram = StreamedGram(X, ranks=world(), threads=1)
@@ -283,7 +323,8 @@ try:
     IterativeRidge(1e-2, ConjugateGradients(out=sys.argv[1])).fit(gram, y)
 except ValueError as error:
     refused = "damaged" in str(error)
-np.savez(f"{sys.argv[2]}-{world().rank}.npz", coef=ridge.coef, norm=ridge.norm, refused=refused)
+some = NystromRidge(1e-2).fit(StreamedCentres(X, 100, ranks=world(), threads=1), y)
+np.savez(f"{sys.argv[2]}-{world().rank}.npz", coef=ridge.coef, norm=ridge.norm, refused=refused, some=some.coef)
 """
 
 
@@ -301,4 +342,5 @@ def test_any_number_of_ranks_finds_the_same_bits(tmp_path):
         with np.load(tmp_path / f"rank-{rank}.npz") as found:
             assert np.array_equal(found["coef"], alone.coef)
             assert found["norm"] == alone.norm
+            assert np.array_equal(found["some"], NystromRidge(1e-2).fit(StreamedCentres(X, 100), y).coef)
             assert found["refused"]

@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""A kernel ridge on the paper's data without its matrix: time, resident memory, iterations; adds a line to a table.
+
+    python scripts/bench_large_kernel.py --n 10000                           # d 300, float32 products, all threads
+    python scripts/bench_large_kernel.py --n 100000                          # a quarter of an hour or two
+    python scripts/bench_large_kernel.py --n 100000 --ranks 2 --threads 1    # the same bits by two MPI ranks
+    python scripts/bench_large_kernel.py --n 1000000 --d 20 --centres 10000  # on centres
+    python scripts/bench_large_kernel.py --n 10000 --dense                   # with the matrix, and how far from it
+
+Seconds are those of the fit and of 10,000 predictions; memory is the peak of the resident memory of a process, of the
+rank where it is largest, the interpreter and its libraries included. With --dense the same system is solved by Cholesky
+factor as well, and the relative distance of predictions is printed and kept.
+"""
+
+import argparse
+import csv
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from meanfield.kernels import (
+    ConjugateGradients,
+    IterativeRidge,
+    NystromRidge,
+    ReluKernel,
+    Ridge,
+    StreamedCentres,
+    StreamedGram,
+    paper_data,
+)
+from meanfield.kernels.solve import margins
+from meanfield.runtime.communicator import world
+from meanfield.runtime.threads import default_threads
+
+TABLE = Path(__file__).resolve().parents[1] / "data" / "results" / "large_kernel.csv"
+COLUMNS = (
+    "n", "d", "reg", "rank", "centres", "products", "tolerance", "ranks", "threads", "iterations", "residual",
+    "fit_seconds", "predict_seconds", "peak_gib", "test_error", "away_from_dense",
+)  # fmt: skip
+
+
+def fit(arguments: argparse.Namespace) -> dict[str, object]:
+    """One fit, as a row of the table; on every rank."""
+    ranks, kernel = world(), ReluKernel()
+    X, y = paper_data(arguments.n, arguments.d)
+    Z, y_test = paper_data(arguments.n_test, arguments.d, seed=1)
+    kernel.dot(Z[:300], X[:300], y[:300], products=arguments.products)  # compiled beforehand
+    method = ConjugateGradients(
+        rank=arguments.rank, tolerance=arguments.tolerance, products=arguments.products, out=arguments.out,
+        progress=True,
+    )  # fmt: skip
+    start = time.perf_counter()
+    ridge: IterativeRidge | NystromRidge
+    if arguments.centres:
+        centres = StreamedCentres(X, arguments.centres, threads=arguments.threads, ranks=ranks)
+        ridge, points = NystromRidge(arguments.reg, method).fit(centres, y), centres.centres
+    else:
+        gram = StreamedGram(X, threads=arguments.threads, ranks=ranks)
+        ridge, points = IterativeRidge(arguments.reg, method).fit(gram, y), X
+    fitted = time.perf_counter()
+    scores = kernel.dot(Z, points, ridge.coef, threads=arguments.threads)
+    predicted = time.perf_counter()
+    peak = max(ranks.gather(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)) / 2**20
+    return {
+        **{name: getattr(arguments, name) for name in ("n", "d", "reg", "rank", "centres", "products", "tolerance")},
+        "ranks": ranks.size, "threads": arguments.threads or default_threads(),
+        "iterations": ridge.iterations, "residual": f"{ridge.residual:.1e}",
+        "fit_seconds": f"{fitted - start:.1f}", "predict_seconds": f"{predicted - fitted:.1f}",
+        "peak_gib": f"{peak:.2f}", "test_error": f"{(margins(scores, y_test) <= 0).mean():.4f}",
+        "away_from_dense": f"{away_from_dense(arguments, X, y, Z, scores):.1e}" if arguments.dense else "",
+    }  # fmt: skip
+
+
+def away_from_dense(
+    arguments: argparse.Namespace, X: np.ndarray, y: np.ndarray, Z: np.ndarray, scores: np.ndarray
+) -> float:
+    """Relative distance of predictions from those of the whole ridge by Cholesky factor."""
+    kernel, start = ReluKernel(), time.perf_counter()
+    dense = Ridge(arguments.reg).fit(kernel.gram(X, threads=arguments.threads), y, overwrite=True)
+    print(f"with the matrix: {time.perf_counter() - start:.1f} s")
+    expected = kernel.dot(Z, X, dense.coef, threads=arguments.threads)
+    return float(np.linalg.norm(scores - expected) / np.linalg.norm(expected))
+
+
+def keep(row: dict[str, object]) -> None:
+    """Add the row to the table."""
+    new = not TABLE.exists()
+    with TABLE.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def under_mpi(arguments: argparse.Namespace) -> int:
+    """This script once more, as so many ranks."""
+    beside = Path(sys.executable).parent / "mpiexec"
+    launcher = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if launcher is None:
+        raise SystemExit("--ranks needs mpiexec: pip install mpich, or a system's MPI")
+    environment = {**os.environ, "BENCH_LARGE_KERNEL_RANKS": str(arguments.ranks)}
+    line = [launcher, "-n", str(arguments.ranks), sys.executable, __file__, *sys.argv[1:]]
+    return subprocess.run(line, env=environment, check=False).returncode
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=10_000)
+    parser.add_argument("--d", type=int, default=300)
+    parser.add_argument("--reg", type=float, default=1.0)
+    parser.add_argument("--rank", type=int, default=ConjugateGradients.rank)
+    parser.add_argument("--centres", type=int, default=0)
+    parser.add_argument("--products", choices=["float64", "float32"], default="float32")
+    parser.add_argument("--tolerance", type=float, default=ConjugateGradients.tolerance)
+    parser.add_argument("--n-test", type=int, default=10_000)
+    parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--threads", type=int, help="of a rank; by default the cores there are, shared fairly")
+    parser.add_argument("--out", help="file from which a solve that was stopped goes on")
+    parser.add_argument("--dense", action="store_true", help="hold it against the ridge with the matrix, 8 n² bytes")
+    parser.add_argument("--no-table", action="store_true", help="only print")
+    arguments = parser.parse_args()
+    if arguments.ranks > 1 and "BENCH_LARGE_KERNEL_RANKS" not in os.environ:
+        raise SystemExit(under_mpi(arguments))
+    row = fit(arguments)
+    if world().leads:
+        print(f"load average {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} processors")
+        print(", ".join(f"{name} {value}" for name, value in row.items() if value != ""))
+        if not arguments.no_table:
+            keep(row)
+
+
+if __name__ == "__main__":
+    main()
