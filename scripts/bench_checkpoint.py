@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
-"""What a checkpoint costs beside a plain copy of the same bytes: m 10⁷ particles, d 20, float32 unless told.
+"""What a checkpoint costs: beside a plain copy of the same bytes, or with much that has not changed.
 
     scripts/bench_checkpoint.py --folder /where/the/runs/are
+    scripts/bench_checkpoint.py --unchanged --folder /where/the/runs/are
 
-Turns alternate between saving the run, which lays out, hashes, writes and flushes it, and writing a file of the same
-length from memory with flush (fsync) in the same folder; medians, the fastest, and the ratio of both. A copy can vary
-by a factor of three: pages that the system has not used before cost it more. Beside them what one thread takes for the
-parts alone: laying out the particles, SHA-256. The figures are of one disk under one load.
+The first has m 10⁷ particles, d 20, float32 unless told. Turns alternate between saving the run, which lays out,
+hashes, writes and flushes it, and writing a file of the same length from memory with flush (fsync) in the same folder;
+medians, the fastest, and the ratio of both. A copy can vary by a factor of three: pages that the system has not used
+before cost it more. Beside them what one thread takes for the parts alone: laying out the particles, SHA-256.
+
+The second has 1024 particles, and data of 50,000 examples of 784 features or a trace of a million rows. Turns alternate
+between a checkpoint and one into a single file, as if nothing were ever large enough for a part; wall-clock and
+processor time of this process, medians. The figures are of one disk under one load.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +48,25 @@ def prepared(m: int, d: int) -> Run:
             }
         )
     )
+
+
+def with_much_unchanged(n: int, d: int, rows: int) -> Run:
+    """A run of 1024 particles with so many examples and rows of trace, all the same."""
+    import numpy as np
+
+    from meanfield import Ensemble, Langevin, Problem
+    from meanfield.simulation.new_run import new_run_from_objects
+    from meanfield.simulation.trace import Trace
+
+    X = np.random.default_rng(0).standard_normal((n, d))
+    settings: dict[str, Any] = {"steps": rows, "record_every": 1}
+    start = Ensemble.sphere(1024, d)
+    run = new_run_from_objects(Problem(X, np.sign(X[:, 0])), start, Langevin(), run=settings, record={"test_every": 1})
+    columns = {name: np.full(rows, value) for name, value in run.measure().items()}
+    columns["step"] = np.arange(rows)
+    run.recorder = Trace(1, columns=columns, timing={"seconds": np.arange(rows) / 100})
+    run.ensemble.step = rows - 1
+    return run
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -94,14 +119,52 @@ def measure(m: int, d: int, turns: int, folder: str) -> dict[str, Any]:
     }
 
 
+def measure_unchanged(n: int, d: int, rows: int, turns: int, folder: str) -> dict[str, Any]:
+    from meanfield.storage import parts
+
+    run, large = with_much_unchanged(n, d, rows), parts.LARGE
+    found: dict[str, list[tuple[float, float]]] = {"parts": [], "whole": []}
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        run.save(Path(name) / "parts.h5")
+        kept = run.parts
+        for _ in range(turns):
+            for kind, limit, run.parts in (("whole", 1 << 62, parts.Parts()), ("parts", large, kept)):
+                parts.LARGE, cpu = limit, time.process_time()
+                wall = seconds(partial(run.save, Path(name) / f"{kind}.h5"))
+                found[kind].append((wall, time.process_time() - cpu))
+        sizes = {kind: (Path(name) / f"{kind}.h5").stat().st_size for kind in found}
+    medians = {
+        kind: [statistics.median(column) for column in zip(*times, strict=True)] for kind, times in found.items()
+    }
+    return {"n": n, "d": d, "rows": rows, "turns": turns, "bytes": sizes, "wall_and_processor_s": medians}
+
+
+def tell_unchanged(turns: int, folder: str) -> list[dict[str, Any]]:
+    every = [measure_unchanged(n, d, rows, turns, folder) for n, d, rows in ((50_000, 784, 10), (100, 20, 10**6))]
+    for found in every:
+        print(f"1024 particles, data {found['n']} × {found['d']}, {found['rows']} rows of trace, {turns} turns")
+        for kind, (wall, cpu) in found["wall_and_processor_s"].items():
+            size = found["bytes"][kind] / 1e6
+            print(f"{kind:8}{size:10.2f} MB{1e3 * wall:10.1f} ms{1e3 * cpu:10.1f} ms of processor time")
+        (wall, cpu), (whole_wall, whole_cpu) = found["wall_and_processor_s"].values()
+        print(f"{'ratio':8}{'':13}{whole_wall / wall:10.1f}   {whole_cpu / cpu:10.1f}")
+    return every
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--m", type=int, default=10**7)
     parser.add_argument("--d", type=int, default=20)
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--folder", default=".", help="where the runs would be: another disk, another answer")
+    parser.add_argument("--unchanged", action="store_true", help="few particles, large data, a long trace")
     parser.add_argument("--json", help="write the figures to this file too")
     arguments = parser.parse_args()
+    if arguments.unchanged:
+        found_unchanged = tell_unchanged(arguments.turns, arguments.folder)
+        if arguments.json:
+            Path(arguments.json).write_text(json.dumps(found_unchanged, indent=1) + "\n")
+        return
     found = measure(arguments.m, arguments.d, arguments.turns, arguments.folder)
     gigabytes = found["bytes"] / 1e9
     print(f"m = {found['m']}, d = {found['d']}: {gigabytes:.3f} GB, medians of {found['turns']} turns")

@@ -20,7 +20,7 @@ from meanfield.simulation import loop
 from meanfield.simulation import run as runs
 from meanfield.simulation.loop import resume
 from meanfield.simulation.trace import Trace
-from meanfield.storage import atomic, blocks
+from meanfield.storage import atomic, blocks, parts
 
 TESTS = Path(__file__).parent
 COMMAND = [sys.executable, "-c", "from meanfield.cli import main; main()"]
@@ -55,6 +55,11 @@ def pour_in_threads(set_attribute=setattr):
     """Have small arrays hashed, written and flushed beside the thread that saves them, as large ones are."""
     set_attribute(blocks, "_WORTH_THREADS", 0)
     set_attribute(blocks, "_FLUSHED_BYTES", 1)
+
+
+def in_parts(set_attribute=setattr):
+    """Have small data and a short trace put into parts beside the run file, as large ones are."""
+    set_attribute(parts, "LARGE", 600)
 
 
 def wait_for(condition, seconds=60):

@@ -22,7 +22,7 @@ class Keeper:
         self._run, self._out, self._ranks = run, out, run.ensemble.span.ranks
         self._steps = every if isinstance(every, int) else None
         self._seconds = parse_duration(every) if isinstance(every, str) else None
-        self._fresh = not run.trace  # then whatever stands at `out` belongs to another run
+        self._fresh = not run.recorder.views  # then whatever stands at `out` belongs to another run
         kept = self._ranks.broadcast(Path(out).exists()) and not self._fresh and not run.recovered
         self._written = self._tried = run.ensemble.step if kept else -1
         self._at = time.monotonic()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError, RunFileError
 from ..storage.lock import writer
+from ..storage.parts import LONGEST_SUFFIX
 from ..storage.run_file import load_outline
 from .toml import parse_config
 
@@ -43,7 +44,7 @@ def check_output(path: str | Path, force: bool = False) -> None:
         raise InputError(f"out = {path}: the folder {target.parent} does not exist; make it first")
     if not target.parent.is_dir():
         raise InputError(f"out = {path}: {target.parent} is not a folder")
-    length, most = len(os.fsencode(target.name)), os.pathconf(target.parent, "PC_NAME_MAX") - len(".lock")
+    length, most = len(os.fsencode(target.name)), os.pathconf(target.parent, "PC_NAME_MAX") - LONGEST_SUFFIX
     if length > most:
         raise InputError(f"out = {path}: the name has {length} bytes; must have at most {most}")
     if target.is_dir():

@@ -25,6 +25,7 @@ from ..runtime.communicator import ALONE, Alone
 from ..shown import Shown
 from ..storage import run_file
 from ..storage.hdf5 import Stream
+from ..storage.parts import Parts
 from .arguments import whole
 from .config import Config
 from .measures import Taker, Wanted, columns, sort_measures
@@ -60,6 +61,8 @@ class Run(Shown):
         What the run file says of its origin.
     recovered : str or None
         What was wrong with the newest generation of the file, if an older one took its place.
+    parts : Parts
+        The files beside its file that hold what is large of it and will not change.
 
     Examples
     --------
@@ -80,6 +83,7 @@ class Run(Shown):
     kept: Snapshots
     attributes: dict[str, Any] = field(default_factory=dict)
     recovered: str | None = None
+    parts: Parts = field(default_factory=Parts)
 
     def _facts(self) -> dict[str, Any]:
         problem, ensemble, row = self.problem, self.ensemble, self.recorder.last
@@ -143,7 +147,7 @@ class Run(Shown):
         ensemble, dataset = self.ensemble, self.dataset
         d, D = ensemble.d, ensemble.d + ensemble.outputs
         with _one_runs_parts("the run, as a measure or a callback left it"):
-            _check_parts(self.config, dataset, self.problem, ensemble, self.trace)
+            _check_parts(self.config, dataset, self.problem, ensemble, self.recorder.views)
         arrays = {"X": dataset.X, "y": dataset.y, "X_test": dataset.X_test, "y_test": dataset.y_test}
 
         def stream(first: int, last: int, layers: Layers = ensemble) -> Stream:
@@ -162,10 +166,11 @@ class Run(Shown):
             time=ensemble.time,
             seed=ensemble.seed,
             memory=ensemble.memory,
-            trace=self.trace,
+            trace=self.recorder.views,
             timing=self.recorder.timing,
             snapshots=self.kept.content(),
             attributes=self.attributes,
+            parts=self.parts,
         )
         with ensemble.gathered() as leads:
             if leads:
@@ -268,7 +273,7 @@ def _loaded(path: str | Path, given: Mapping[str, Any], ranks: Alone) -> Run:
         if kept.unasked:
             raise ValueError(f"its snapshots of steps {kept.unasked} are not asked for")
     trace = trace_of(config, kept, None, content.trace, content.timing)
-    return Run(config, dataset, problem, ensemble, law, trace, kept, content.attributes)
+    return Run(config, dataset, problem, ensemble, law, trace, kept, content.attributes, parts=content.parts)
 
 
 @contextmanager

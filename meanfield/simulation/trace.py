@@ -49,6 +49,28 @@ class Columns(Shown, dict[str, np.ndarray]):
         return {name: f"{column[0]:.6g} → {column[-1]:.6g}" for name, column in self.items() if len(column)}
 
 
+class _Column:
+    """Numbers, one after the other: a sequence that grows at its end, and of which a view costs nothing."""
+
+    def __init__(self, name: str, values: Sequence[float] | np.ndarray) -> None:
+        self._room = np.array(values, np.int64 if name == "step" else np.float64)
+        self._count = len(self._room)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def values(self) -> np.ndarray:
+        """Those there are, and stay as they are: (k,), not a copy."""
+        return self._room[: self._count]
+
+    def append(self, value: float) -> None:
+        if self._count == len(self._room):
+            self._room = np.resize(self._room, max(64, 2 * self._count))
+        self._room[self._count] = value
+        self._count += 1
+
+
 class Trace(Shown):
     """Growing columns, one a measure, all of one length; `timing` holds wall-clock columns of the same rows.
 
@@ -84,48 +106,60 @@ class Trace(Shown):
         timing: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.record_every, self.occasional, self.measures = record_every, list(occasional), dict(measures or {})
-        self._columns = {name: list(values) for name, values in (columns or {}).items()}
-        self._timing = {name: list(values) for name, values in (timing or {}).items()}
+        self._columns = {name: _Column(name, values) for name, values in (columns or {}).items()}
+        self._timing = {name: _Column(f"timing/{name}", values) for name, values in (timing or {}).items()}
 
     def __getstate__(self) -> dict[str, Any]:
         kept = [some for some in self.occasional if not some.own]
         return {**self.__dict__, "occasional": kept, "measures": {}}
 
     def _facts(self) -> dict[str, Any]:
-        return {"rows": len(self._columns.get("step", ())), "record_every": self.record_every, **self.last}
+        return {"rows": self._rows, "record_every": self.record_every, **self.last}
+
+    @property
+    def _rows(self) -> int:
+        return len(self._columns.get("step", ()))
 
     @property
     def columns(self) -> Columns:
         """Name -> (k,) array; int64 for `step`, else float64, NaN where not measured."""
-        return as_columns(self._columns)
+        return Columns({name: values.copy() for name, values in self.views.items()})
+
+    @property
+    def views(self) -> dict[str, np.ndarray]:
+        """`columns` as they are kept, not copied, and so for reading only."""
+        return {name: column.values for name, column in self._columns.items()}
 
     @property
     def timing(self) -> dict[str, np.ndarray]:
-        return {name: np.array(values, np.float64) for name, values in self._timing.items()}
+        """Wall-clock columns, likewise."""
+        return {name: column.values for name, column in self._timing.items()}
 
     @property
     def seconds(self) -> float:
         """Wall-clock seconds of the run up to its last row."""
-        return self._timing["seconds"][-1] if self._timing.get("seconds") else 0.0
+        return float(self._timing["seconds"].values[-1]) if self._timing.get("seconds") else 0.0
 
     @property
     def last(self) -> dict[str, float]:
-        return {name: values[-1] for name, values in self._columns.items() if values}
+        return {name: values[-1].item() for name, values in self.views.items() if len(values)}
 
     def last_values(self, name: str, count: int) -> list[float]:
-        return self._columns.get(name, [])[-count:]
+        return self.views[name][-count:].tolist() if name in self._columns else []
 
     def record(self, field: Field, ensemble: Ensemble, moments: Moments, seconds: float) -> None:
         """Add the row of this step, if it has one and it is not there yet. InputError: two measures of one name."""
         k = ensemble.step
-        if k % self.record_every or (self._columns.get("step") and self._columns["step"][-1] >= k):
+        if k % self.record_every or (self._rows and self._columns["step"].values[-1] >= k):
             return
         due = [some for some in self.occasional if k % some.every == 0]
         row = self._measured(field, ensemble, moments, due)
-        height = len(self._columns.get("step", ()))
+        height = self._rows
         for name in {**self._columns, **row}:
-            self._columns.setdefault(name, [math.nan] * height).append(row.get(name, math.nan))
-        self._timing.setdefault("seconds", []).append(seconds)
+            if name not in self._columns:
+                self._columns[name] = _Column(name, np.full(height, math.nan))
+            self._columns[name].append(row.get(name, math.nan))
+        self._timing.setdefault("seconds", _Column("seconds", [])).append(seconds)
 
     def row_of(self, field: Field, ensemble: Ensemble) -> dict[str, float]:
         """All measures of a state, as a row of the trace has them, whether or not its step has one; none is added."""
@@ -134,9 +168,9 @@ class Trace(Shown):
 
     def ended_by(self, row: Mapping[str, float]) -> Columns:
         """The columns with a row below them, of a step that has none; it is not added."""
-        nothing = [math.nan] * len(self._columns.get("step", ()))
-        names = {**self._columns, **row}
-        return as_columns({name: [*self._columns.get(name, nothing), row.get(name, math.nan)] for name in names})
+        nothing, views = np.full(self._rows, math.nan), self.views
+        names = {**views, **row}
+        return as_columns({name: np.append(views.get(name, nothing), row.get(name, math.nan)) for name in names})
 
     def _measured(
         self, field: Field, ensemble: Ensemble, moments: Moments, due: Sequence[Occasional]
@@ -161,7 +195,7 @@ def _number(name: str, value: Any) -> float:
         raise InputError(f"measure {name}: gave {value!r}, must be a number") from None
 
 
-def as_columns(rows: Mapping[str, Sequence[float]]) -> Columns:
+def as_columns(rows: Mapping[str, Sequence[float] | np.ndarray]) -> Columns:
     """Name -> (k,) array; int64 for `step`, else float64."""
     return Columns(
         {name: np.array(values, np.int64 if name == "step" else np.float64) for name, values in rows.items()}

@@ -27,8 +27,12 @@ def previous(path: str | Path) -> Path:
     return target.with_name(target.name + ".prev")
 
 
-def replace_whole(path: str | Path, write: Callable[[Path], None], *, keep_previous: bool = False) -> None:
+def replace_whole(
+    path: str | Path, write: Callable[[Path], None], *, keep_previous: bool = False, owner: str | Path | None = None
+) -> None:
     """Let `write` fill a temporary file in the folder of `path`, then put it in the place of `path`.
+
+    owner: the file after which a temporary one is named, and with whose leftovers it is removed; by default `path`.
 
     The order is: write, fsync the file, link the present generation to a second temporary name, rename the new file to
     `path`, fsync the folder, rename the link to ``PATH.prev``, fsync the folder. Whatever part of that reaches the
@@ -39,13 +43,14 @@ def replace_whole(path: str | Path, write: Callable[[Path], None], *, keep_previ
     Raises StorageError for any OSError on the way; other exceptions of `write` pass. The temporary file is removed.
     """
     target = Path(os.path.realpath(path))
+    owned = target if owner is None else Path(os.path.realpath(owner))
     own = f"{socket.gethostname()}-{os.getpid()}-{threading.get_native_id()}"
-    temporary = target.with_name(f"{_temporary_prefix(target)}{own}")
+    temporary = owned.with_name(f"{_temporary_prefix(owned)}{own}")
     _BEING_WRITTEN.add(temporary)
     try:
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
-        remove_leftovers(target, of_any_host=False)
+        remove_leftovers(owned, of_any_host=False)
         try:
             _make(temporary)
             write(temporary)

@@ -31,6 +31,7 @@ from ..errors import InputError, RunFileError
 from .atomic import StorageError, previous, replace_whole
 from .blocks import pour
 from .hashing import bytes_of, digest, hasher
+from .links import Elsewhere, link
 
 __all__ = ["ATTRIBUTES", "RowReader", "StorageError", "Stream", "previous", "read", "salvage", "write"]
 
@@ -90,14 +91,17 @@ class RowReader:
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-def write(path: str | Path, content: Mapping[str, Any], *, keep_previous: bool = False) -> None:
+def write(
+    path: str | Path, content: Mapping[str, Any], *, keep_previous: bool = False, owner: str | Path | None = None
+) -> None:
     """Write a nested mapping as an HDF5 file, replacing `path` whole; the generation before can go to ``PATH.prev``.
 
-    Leaves are arrays (bool, integer, float up to 64 bits, text), str, bytes, int, float, `Stream` or `RowReader`.
-    Equal content gives equal bytes. Raises StorageError where the file cannot be written (`path` is as it was),
-    ValueError or TypeError for content that has no plain form.
+    Leaves are arrays (bool, integer, float up to 64 bits, text), str, bytes, int, float, `Stream` or `RowReader`; and
+    `Elsewhere`, which `read` does not find again: it is for other HDF5 libraries.
+    Equal content gives equal bytes; `owner` is that of `replace_whole`. Raises StorageError where the file cannot be
+    written (`path` is as it was), ValueError or TypeError for content that has no plain form.
     """
-    replace_whole(path, lambda temporary: _write_file(temporary, content), keep_previous=keep_previous)
+    replace_whole(path, lambda temporary: _write_file(temporary, content), keep_previous=keep_previous, owner=owner)
 
 
 class _Sink(io.FileIO):
@@ -125,7 +129,7 @@ class _Sink(io.FileIO):
 
 def _write_file(path: Path, content: Mapping[str, Any]) -> None:
     table: dict[str, Any] = {}
-    streams = dict(_plan(content, "", table))
+    arrays = dict(_plan(content, "", table))
     size = 1 << max(9, (len(json.dumps(table)) + 300).bit_length())
     if size > _LARGEST_HEAD:
         raise ValueError(f"{len(table)} arrays, groups and attributes are too many for one file")
@@ -140,7 +144,9 @@ def _write_file(path: Path, content: Mapping[str, Any]) -> None:
                         value = _encode(entry)
                         file[group or "/"].attrs.create(last[1:], value, shape=(), dtype=value.dtype)
                     else:
-                        entry[2:] = _write_dataset(file[group or "/"], last, streams[name], sink.fileno())
+                        entry[2:] = _write_dataset(file[group or "/"], last, arrays[name], sink.fileno())
+                for name in (name for name in arrays if name not in table):
+                    link(file, name, arrays[name])
         finally:
             if sink.failure:
                 raise sink.failure
@@ -157,8 +163,8 @@ def _head(size: int, length: int, around: str, table: bytes) -> bytes:
     return (_TITLE + b"%d\n" % _VERSION + line + b"\n" + table).ljust(size - 1) + b"\n"
 
 
-def _plan(content: Mapping[str, Any], path: str, table: dict[str, Any]) -> Iterator[tuple[str, Stream]]:
-    """The arrays to be written, with their paths; fills in the table, as long as it can become.
+def _plan(content: Mapping[str, Any], path: str, table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The arrays to be written, with their paths; fills in the table of those here, as long as it can become.
 
     table: "group/" -> null, "group/@attribute" -> its value, "group/array" -> [dtype, shape, offset, digest].
     """
@@ -175,6 +181,9 @@ def _plan(content: Mapping[str, Any], path: str, table: dict[str, Any]) -> Itera
         if isinstance(value, Mapping):
             table[f"{path}{name}/"] = None
             yield from _plan(value, f"{path}{name}/", table)
+            continue
+        if isinstance(value, Elsewhere):
+            yield f"{path}{name}", value
             continue
         stream = _stream(value)
         if stream.dtype.kind in "SV" and stream.dtype.itemsize > _TEXT_BYTES:

@@ -7,6 +7,7 @@
 - /trace: one column a measure, all of one length
 - /timing: wall-clock columns, the only ones that two equal runs may differ in
 - /snapshots, where any were taken: step, time, reg (k,), index (p,) of the particles, w (k, p, C), u (k, p, d)
+- /parts and /latest, where data or trace are large: what of them lies in files beside this one (`parts`)
 - attributes: format, format_version; bits, the version of the bits of its state; of what wrote the file, the software
   versions, processor, libc, BLAS and NumPy's SIMD extensions (`versions.describe`); and what the run adds: its parent,
   say, or bits_history, under which versions of the bits it was before, and until which step
@@ -22,11 +23,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import InputError, RunFileError
-from . import hdf5, versions
+from . import hdf5, parts, versions
 from .hdf5 import RowReader, Stream
+from .parts import Parts
 
 FORMAT = "meanfield run"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3  # 3: parts
 _OLDEST_FORMAT = 2  # what was before it no release has written
 _LARGE = ("ensemble/w", "ensemble/u", "ensemble/velocity_w", "ensemble/velocity_u")
 _Particles = np.ndarray | Stream | RowReader
@@ -38,7 +40,8 @@ class RunContent:
     """All that a run file holds.
 
     w (m, C) and u (m, d) are float32 or float64, and may be streams (to save) or readers (after a lazy load).
-    `step` counts steps done, `time` is the flow's time, `memory` is what an automatic step size remembers.
+    `step` counts steps done, `time` is the flow's time, `memory` is what an automatic step size remembers. `parts` are
+    those of its file; whoever saves a run again and again hands on those of the save before.
     """
 
     config: str
@@ -56,6 +59,7 @@ class RunContent:
     timing: dict[str, np.ndarray] = field(default_factory=dict)
     snapshots: dict[str, Any] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
+    parts: Parts = field(default_factory=Parts)
 
 
 def save(path: str | Path, content: RunContent, *, keep_previous: bool = True) -> None:
@@ -63,7 +67,8 @@ def save(path: str | Path, content: RunContent, *, keep_previous: bool = True) -
 
     The versions recorded are those of the process that writes, except `bits`, which is the state's where the content's
     attributes have it. Raises `StorageError` where the file cannot be written, RunFileError for what `load` would
-    refuse, ValueError for names that HDF5 cannot have; what stands at `path` is then as it was.
+    refuse, ValueError for names that HDF5 cannot have; what stands at `path` is then as it was. `content.parts` are
+    brought up to date.
     """
     with _whole(path):
         _check(content)
@@ -86,10 +91,11 @@ def save(path: str | Path, content: RunContent, *, keep_previous: bool = True) -
     }
     if content.snapshots:
         tree["snapshots"] = content.snapshots
-    hdf5.write(path, tree, keep_previous=keep_previous)
+    hdf5.write(path, parts.divide(path, tree, content.parts), keep_previous=keep_previous)
     if not keep_previous:
         with suppress(OSError):  # it stays, and is replaced by the next checkpoint
             hdf5.previous(path).unlink(missing_ok=True)
+    parts.remove_unused(path, content.parts, [hdf5.previous(path)])
 
 
 def load(path: str | Path, *, lazy: bool = False) -> RunContent:
@@ -97,7 +103,10 @@ def load(path: str | Path, *, lazy: bool = False) -> RunContent:
 
     Raises RunFileError for a file that is missing, damaged, not a run, or of a newer format.
     """
-    return _content(path, hdf5.read(path, rows=_LARGE if lazy else (), accept=_accept(path)))
+    tree = hdf5.read(path, rows=_LARGE if lazy else (), accept=_accept(path))
+    with _whole(path):
+        tree["parts"] = parts.join(path, tree)
+    return _content(path, tree)
 
 
 def newest(path: str | Path, read: Callable[[str | Path], Read]) -> tuple[Read, str | None]:
@@ -125,6 +134,7 @@ def whole_parts(path: str | Path) -> tuple[dict[str, Any], list[str]]:
     RunFileError: a file that is missing, no run, or of another format, as far as it still says so.
     """
     tree, lost = hdf5.salvage(path, _LARGE)
+    parts.salvage(path, tree, lost)
     if hdf5.ATTRIBUTES in tree:
         _accept(path)(tree[hdf5.ATTRIBUTES])
     return tree, lost
@@ -142,8 +152,10 @@ class Outline:
 
 def load_outline(path: str | Path) -> Outline:
     """Read and verify that much of the run at `path`. RunFileError: as `load`."""
-    tree = hdf5.read(path, ("config", "ensemble/step", "trace", "timing"), accept=_accept(path))
+    names = ("config", "ensemble/step", "trace", "timing", "parts", "latest")
+    tree = hdf5.read(path, names, accept=_accept(path))
     with _whole(path):
+        parts.join(path, tree, ["history"])
         step = _typed(tree["ensemble"]["step"], int)
         outline = Outline(_typed(tree["config"], str), step, _typed(tree["trace"], dict), _typed(tree["timing"], dict))
         _check_history(outline.trace, outline.timing)
@@ -213,6 +225,7 @@ def _content(path: str | Path, tree: Mapping[str, Any]) -> RunContent:
             timing=_typed(tree["timing"], dict),
             snapshots=_typed(tree.get("snapshots", {}), dict),
             attributes=attributes,
+            parts=tree["parts"],
         )
         _check(content)
     return content

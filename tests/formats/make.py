@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Write the example of the present run format: v<N>.h5, a run of 12 steps, and v<N>.json, what it holds.
+"""Write the examples of the present run format, runs of 12 steps, and of each in JSON what it holds: v<N>.h5, as most
+are; v<N>-kinetic.h5, whose particles have velocities; v<N>-parts.h5, with its data and its trace in parts beside it.
 
 To be run once, when a format is new; the files then stay as they are for good, since they stand for users' files.
 """
@@ -14,22 +15,34 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from faults import SETTINGS, ensemble, problem
 
 from meanfield import simulate
-from meanfield.storage import run_file
+from meanfield.dynamics import KineticLangevin
+from meanfield.storage import parts, run_file
 
-here = Path(__file__).parent
-target = here / f"v{run_file.FORMAT_VERSION}.h5"
-if target.exists():
-    sys.exit(f"{target} is there already, and must stay as it is")
-start = ensemble(m=10, d=3)
-simulate(problem(n=6, d=3), start, steps=12, out=target, **SETTINGS)
-for name in here.glob("*.prev"):
-    name.unlink()
-with h5py.File(target) as file:  # by another reader than the engine's
-    held = {
-        "step": int(file["ensemble/step"][()]),
-        "time": float(file["ensemble/time"][()]).hex(),
-        "u": [float(value).hex() for value in file["ensemble/u"][...].ravel()],
-        "w": [float(value).hex() for value in file["ensemble/w"][...].ravel()],
-        "trace": {name: [float(v).hex() for v in column[...]] for name, column in file["trace"].items()},
-    }
-target.with_suffix(".json").write_text(json.dumps(held, indent=1) + "\n")
+HERE = Path(__file__).parent
+
+
+def make(kind, dynamics=None):
+    target = HERE / f"v{run_file.FORMAT_VERSION}{kind}.h5"
+    if target.exists():
+        sys.exit(f"{target} is there already, and must stay as it is")
+    simulate(problem(n=6, d=3), ensemble(m=10, d=3), dynamics, steps=12, out=target, **SETTINGS)
+    Path(f"{target}.prev").unlink()
+    with h5py.File(target) as file:  # by another reader than the engine's
+        arrays = {
+            name: [float(v).hex() for v in file["ensemble"][name][...].ravel()]
+            for name in file["ensemble"]
+            if name.endswith(("u", "w"))
+        }
+        held = {
+            "step": int(file["ensemble/step"][()]),
+            "time": float(file["ensemble/time"][()]).hex(),
+            **arrays,
+            "trace": {name: [float(v).hex() for v in column[...]] for name, column in file["trace"].items()},
+        }
+    target.with_suffix(".json").write_text(json.dumps(held, indent=1) + "\n")
+
+
+make("")
+make("-kinetic", KineticLangevin())
+parts.LARGE = 400
+make("-parts")

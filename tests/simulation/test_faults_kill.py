@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from faults import Phases, go_on, leftovers, pour_in_threads, uninterrupted
+from faults import Phases, go_on, in_parts, leftovers, pour_in_threads, uninterrupted
 from helpers import assert_same
 
 from meanfield import load
@@ -21,6 +21,7 @@ def killed(path, phases, wait, threads):
             phases.watch()
             if threads:
                 pour_in_threads()
+                in_parts()
             go_on(path, 10**9)
         finally:
             os._exit(1)
@@ -42,7 +43,7 @@ def until_it_waits(phases):
 def kill_often(path, times, seed):
     """Every other kill at a random moment, the others aimed at each phase in turn; the number of deaths in each.
 
-    Every other round of phases writes its checkpoints in threads.
+    Every other round of phases writes its checkpoints in threads, and data and trace into parts.
     """
     chance, phases, deaths = random.Random(seed), Phases(), collections.Counter()
     aims = Phases.NAMES[1:]

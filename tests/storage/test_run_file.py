@@ -102,8 +102,8 @@ def test_foreign_and_newer_files_are_told_from_damaged_ones(path):
     for attributes, message in (
         ({"format": "other"}, "is an HDF5 file but not a meanfield run"),
         ({}, "is an HDF5 file but not a meanfield run"),
-        ({"format": "meanfield run", "format_version": 3, "meanfield": "9.9"}, r"format 3.*9\.9.*up to 2"),
-        ({"format": "meanfield run", "format_version": 2}, "not a whole run, 'data' is missing"),
+        ({"format": "meanfield run", "format_version": 4, "meanfield": "9.9"}, r"format 4.*9\.9.*up to 3"),
+        ({"format": "meanfield run", "format_version": 3}, "not a whole run, 'data' is missing"),
     ):
         hdf5.write(path, {"@attrs": attributes}, keep_previous=False)
         with pytest.raises(RunFileError, match=message):
