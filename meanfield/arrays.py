@@ -225,6 +225,8 @@ def refuse_unusable(values: np.ndarray, name: str | Callable[[tuple[int, ...]], 
     >>> from meanfield.arrays import refuse_unusable
     >>> refuse_unusable(np.array([0.0, 1e15]), "X")
     """
+    if values.size == 0 or -LARGEST_VALUE <= values.min() <= values.max() <= LARGEST_VALUE:  # NaN is not, and no copy
+        return
     bad = ~(np.abs(values) <= LARGEST_VALUE)
     if bad.any():
         place = tuple(int(i) for i in np.argwhere(bad)[0])

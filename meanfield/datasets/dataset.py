@@ -13,6 +13,7 @@ import numpy as np
 from ..arrays import at, inputs, labels, refuse_unusable
 from ..engine import exact_math
 from ..errors import InputError
+from ..storage.hashing import bytes_of
 from .generators import SPLIT, words
 
 
@@ -56,7 +57,7 @@ class Dataset:
         for values in (self.X, self.y, self.X_test, self.y_test):
             digest.update(b"none;" if values is None else f"{values.shape} {values.dtype.str};".encode())
             if values is not None:
-                digest.update(np.ascontiguousarray(values).tobytes())
+                digest.update(bytes_of(np.ascontiguousarray(values)))
         return digest.hexdigest()
 
 

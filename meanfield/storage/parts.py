@@ -62,18 +62,26 @@ class Parts:
         return {part.path.name for part in (*self.data, *self.history)}
 
 
+def forget_lost(path: str | Path, tree: Tree, parts: Parts) -> None:
+    """Forget parts that the run at `path` cannot name: those of another name of it, of other arrays, or taken away.
+
+    `parts` are those of the save before, or of the file that the run was loaded from; tree: the content to be saved.
+    """
+    run = Path(os.path.realpath(path))
+    for kind, groups in KINDS.items():
+        known, arrays = parts.of(kind), _arrays({group: tree[group] for group in groups})
+        if not all(part.path == _place(run, part.sha256) and part.holds(arrays) for part in known):
+            known.clear()
+
+
 def divide(path: str | Path, tree: Tree, parts: Parts) -> Tree:
     """The content of the run file at `path` with what is large in parts: those there are, and new ones, written here.
 
-    `parts` are the run's own, of the save before or of the file it was loaded from, and are brought up to date. They do
-    not count where the run now has another name, or where one was taken away. StorageError: one cannot be written.
+    `parts` are the run's own, and are brought up to date. StorageError: one cannot be written.
     """
     run, divided = Path(os.path.realpath(path)), dict(tree)
     for kind, groups in KINDS.items():
-        arrays = _arrays({group: tree[group] for group in groups})
-        known = parts.of(kind)
-        if not all(part.path == _place(run, part.sha256) and part.holds(arrays) for part in known):
-            known.clear()
+        known, arrays = parts.of(kind), _arrays({group: tree[group] for group in groups})
         latest = _latest(kind, known, arrays)
         if sum(values.nbytes for values in latest.values()) >= LARGE:
             known.append(_write(run, latest))

@@ -1,7 +1,7 @@
 """A run as a file: what a run keeps, and how it is found again. Text and arrays; their meaning is left to others.
 
 - /config: the configuration, TOML text
-- /data: X, y, X_test, y_test as far as there are any, and sha256, the digest of the data set
+- /data: X, y, X_test, y_test as far as there are any, inputs `narrowed`, and sha256, the digest of the data set
 - /ensemble: w (m, C), u (m, d), step, seed, time, and memory, what an automatic step size remembers; under a dynamics
   with velocities velocity_w and velocity_u, of the shapes of w and u
 - /trace: one column a measure, all of one length
@@ -25,10 +25,11 @@ import numpy as np
 from ..errors import InputError, RunFileError
 from . import hdf5, parts, versions
 from .hdf5 import RowReader, Stream
+from .narrowing import narrowed, widened
 from .parts import Parts
 
 FORMAT = "meanfield run"
-FORMAT_VERSION = 3  # 3: parts
+FORMAT_VERSION = 3  # 3: parts, narrow inputs
 _OLDEST_FORMAT = 2  # what was before it no release has written
 _LARGE = ("ensemble/w", "ensemble/u", "ensemble/velocity_w", "ensemble/velocity_u")
 _Particles = np.ndarray | Stream | RowReader
@@ -91,6 +92,9 @@ def save(path: str | Path, content: RunContent, *, keep_previous: bool = True) -
     }
     if content.snapshots:
         tree["snapshots"] = content.snapshots
+    parts.forget_lost(path, tree, content.parts)
+    if not content.parts.data:  # else they are not written
+        tree["data"] = {**narrowed(content.data), "sha256": content.data_sha256}
     hdf5.write(path, parts.divide(path, tree, content.parts), keep_previous=keep_previous)
     if not keep_previous:
         with suppress(OSError):  # it stays, and is replaced by the next checkpoint
@@ -106,6 +110,7 @@ def load(path: str | Path, *, lazy: bool = False) -> RunContent:
     tree = hdf5.read(path, rows=_LARGE if lazy else (), accept=_accept(path))
     with _whole(path):
         tree["parts"] = parts.join(path, tree)
+        tree["data"] = widened(tree["data"])
     return _content(path, tree)
 
 
@@ -135,6 +140,7 @@ def whole_parts(path: str | Path) -> tuple[dict[str, Any], list[str]]:
     """
     tree, lost = hdf5.salvage(path, _LARGE)
     parts.salvage(path, tree, lost)
+    tree["data"] = widened(tree.get("data", {}))
     if hdf5.ATTRIBUTES in tree:
         _accept(path)(tree[hdf5.ATTRIBUTES])
     return tree, lost
