@@ -2,8 +2,8 @@
 
     from meanfield import Problem, Ensemble, Langevin, simulate, resume, load
 
-Names, and the modules `exact`, `kernels`, `diagnostics`, `plots`, `convert` and `study`, are imported on first use, so
-that `import meanfield` costs nothing.
+Names, and the modules `exact`, `kernels`, `diagnostics`, `plots`, `convert`, `estimators` and `study`, are imported
+on first use, so that `import meanfield` costs nothing.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ _MODULES = {
     "diagnostics": "diagnostics",
     "plots": "plots",
     "convert": "convert",
+    "estimators": "estimators",
     "study": "studies.study",
 }
 

@@ -12,7 +12,18 @@ import pytest
 import meanfield
 from meanfield import Ensemble, Problem, simulate
 
-PUBLIC = ("", ".exact", ".kernels", ".diagnostics", ".plots", ".convert", ".study", ".dynamics", ".losses")
+PUBLIC = (
+    "",
+    ".exact",
+    ".kernels",
+    ".diagnostics",
+    ".plots",
+    ".convert",
+    ".estimators",
+    ".study",
+    ".dynamics",
+    ".losses",
+)
 MODULES = [found.name for found in pkgutil.walk_packages(meanfield.__path__, "meanfield.")]
 
 

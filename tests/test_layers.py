@@ -33,6 +33,7 @@ ORDER = [  # a folder, or a module beside them, imports only what stands before 
     "studies",
     "exact",
     "convert",
+    "estimators",
     "plots",
     "report",
     "cli",
