@@ -126,8 +126,9 @@ def expand(text: str, name: str, folder: Path, figures: Path, address: str) -> s
         if found["output"]:
             return f"```text\n{printed.rstrip()}\n```"
         figures.mkdir(parents=True, exist_ok=True)
-        shutil.copy(folder / found["figure"], figures / found["figure"])
-        return f"![{found['caption']}]({address}/{found['figure']})\n\n*{found['caption']}*"
+        name = Path(found["figure"]).name
+        shutil.copy(folder / found["figure"], figures / name)
+        return f"![{found['caption']}]({address}/{name})\n\n*{found['caption']}*"
 
     return _PART.sub(replaced, text)
 

@@ -30,6 +30,7 @@ _COMMANDS = {
     "watch": "watch",
     "report": "report",
     "ntk": "show",
+    "sweep": "sweep",
     "compare": "compare",
     "doctor": "doctor",
 }
@@ -37,12 +38,13 @@ _HELP = {
     "run": "Simulate; without CONFIG the paper's problem.",
     "resume": "Go on with a run exactly where it stopped.",
     "salvage": "A new run from what is whole of a damaged one.",
-    "info": "Configuration, progress, last measures and integrity of a run.",
+    "info": "Configuration, progress, last measures and integrity of runs.",
     "certify": "How far from the global minimum a run is at most.",
     "plot": "Figures of a run, or of several laid over each other.",
     "watch": "Follow a run in another process.",
     "report": "A run as one HTML file: figures, certificate, how to reproduce it.",
     "ntk": "The kernel baseline on the same data.",
+    "sweep": "One configuration over a grid of values: one table, one figure.",
     "compare": "Network against kernel over n, d and seeds.",
     "doctor": "Versions, threads, vector width, cache, measured speed.",
 }
@@ -170,7 +172,7 @@ def _ranks(args: list[str]) -> Alone:
         return ALONE
     ranks = world()
     if not ranks.leads:
-        if args[:1] not in (["run"], ["resume"], ["certify"], ["doctor"], ["compare"]):
+        if args[:1] not in (["run"], ["resume"], ["certify"], ["doctor"], ["compare"], ["sweep"]):
             sys.exit(0)
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     return ranks

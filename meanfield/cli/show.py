@@ -2,52 +2,91 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 
 from ..errors import InputError, printable
-from ._tables import check_rows, network_table, print_json, rate, result_keys, table
+from ._tables import check_rows, network_table, number, print_json, rate, result_keys, table
 
-_run_file = click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
 
 
 @click.command()
-@_run_file
+@click.argument("paths", metavar="RUN.h5...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_as_json
-def info(path: Path, as_json: bool) -> int:
-    """Configuration, progress, last measures and integrity of a run."""
+def info(paths: tuple[Path, ...], as_json: bool) -> int:
+    """Configuration, progress, last measures and integrity of a run; of several runs, a line each."""
     from ..simulation.run import load
-    from ..simulation.toml import tables, to_toml
+    from ..simulation.toml import to_toml
 
+    if len(paths) > 1:
+        return _several(paths, as_json)
+    (path,) = paths
     run = load(path)  # verifies every checksum
     keys = result_keys(run, path)
-    state = "finished" if run.ensemble.step >= run.config.run.steps else "unfinished"
     if as_json:
-        configuration = tables(run.config)
-        print_json(
-            {
-                **keys,
-                "steps": run.config.run.steps,
-                "state": state,
-                "integrity": "verified",
-                "config": configuration,
-                "bits": run.attributes["bits"],
-                "software": run.attributes,
-            }
-        )
+        print_json(_known(run, keys))
         return 0
     print("\n".join(map(printable, to_toml(run.config).split("\n"))))
     print(network_table(run, keys))
     rows = len(run.trace.get("step", ()))
-    print(f"\n{state}: step {run.ensemble.step} of {run.config.run.steps}, {rows} rows of trace")
+    print(f"\n{_state(run)}: step {run.ensemble.step} of {run.config.run.steps}, {rows} rows of trace")
     print("integrity: every checksum verified")
     for line in _origin(run.attributes):
         print(textwrap.fill(printable(line), 80, subsequent_indent="  "))
     return 0
+
+
+def _state(run: Any) -> str:
+    return "finished" if run.ensemble.step >= run.config.run.steps else "unfinished"
+
+
+def _known(run: Any, keys: dict[str, Any]) -> dict[str, Any]:
+    """What `info --json` prints of a run."""
+    from ..simulation.toml import tables
+
+    return {
+        **keys,
+        "steps": run.config.run.steps,
+        "state": _state(run),
+        "integrity": "verified",
+        "config": tables(run.config),
+        "bits": run.attributes["bits"],
+        "software": run.attributes,
+    }
+
+
+def _several(paths: tuple[Path, ...], as_json: bool) -> int:
+    """A table of runs, read one after the other; what cannot be read is told on stderr, and the status is 2 then."""
+    from ..plots import differing
+    from ..simulation.run import load
+
+    known, rows = [], []
+    labelled: list[Any] = []
+    for path in paths:
+        try:
+            run = load(path)
+        except InputError as error:
+            print(f"meanfield: error: {error}", file=sys.stderr)
+            continue
+        keys, classes = result_keys(run, path), run.problem.classes is not None
+        known.append(_known(run, keys))
+        labelled.append(SimpleNamespace(config=run.config))
+        errors = (rate(keys[name], classes) for name in ("train_error", "test_error"))
+        rows.append((f"{keys['step']} of {run.config.run.steps}", number(keys["objective"]), *errors))
+    if as_json:
+        print_json({"runs": known})
+    elif rows:
+        names = [printable(one["out"]) for one in known]
+        head = ("run", "settings", "step", "objective", "train error", "test error")
+        labels = map(printable, differing(labelled, ["the same"] * len(names)))
+        print(table([head, *((name, label, *row) for name, label, row in zip(names, labels, rows, strict=True))]))
+    return 0 if len(known) == len(paths) else 2
 
 
 def _origin(attributes: dict[str, Any]) -> list[str]:

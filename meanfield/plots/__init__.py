@@ -20,6 +20,7 @@ from .overlay import differing, overlay, plot_overlay
 from .particles import animate, particles, plot_particles
 from .plane import Cloud, Plane, clouds, informative_plane
 from .style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, save, save_image
+from .sweep import plot_sweep, write_sweep
 from .traces import (
     plot_drift,
     plot_errors,
@@ -70,10 +71,12 @@ __all__ = [
     "plot_potential",
     "plot_schedules",
     "plot_steps",
+    "plot_sweep",
     "recorded",
     "save",
     "save_image",
     "single",
     "write",
     "write_comparison",
+    "write_sweep",
 ]

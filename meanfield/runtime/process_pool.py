@@ -168,6 +168,8 @@ def _serve(pipe: Connection) -> None:
 
 def _failure(error: BaseException) -> tuple[bool, Any]:
     text = " ".join(str(error).split())
+    if isinstance(error, InputError):  # says it all
+        return False, (text,)
     return False, (f"{type(error).__name__}: {text}" if text else type(error).__name__, traceback.format_exc())
 
 

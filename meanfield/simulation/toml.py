@@ -38,6 +38,14 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), *, named
     return config
 
 
+def read_tables(path: str | Path | None, overrides: Sequence[str] = (), *, named: str = "overrides") -> dict[str, Any]:
+    """The tables in the file at `path` (None: empty), with the overrides: what a user has set, and no defaults."""
+    tables = _tables(_read(path), str(path)) if path is not None else {}
+    for override in overrides:
+        _override(tables, override, named)
+    return tables
+
+
 def _check_made_from_text(config: Config, blame: Callable[[str], str]) -> None:
     """InputError: data, particles, a loss, a neuron or a dynamics that text alone cannot make."""
     said = {
@@ -92,6 +100,14 @@ def to_toml(config: Config) -> str:
         ]
         sections.append("\n".join([f"[{name}]", *lines]) + "\n")
     return "\n".join(sections)
+
+
+def tables_text(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """Tables of a configuration as TOML."""
+    return "\n".join(
+        "\n".join([f"[{name}]", *(f"{_key(key)} = {_toml(value)}" for key, value in section.items()), ""])
+        for name, section in tables.items()
+    )
 
 
 def tables(config: Config) -> dict[str, Any]:
@@ -151,10 +167,10 @@ def _whole(value: Any, text: str) -> Any:
     return int(value) if short else value
 
 
-def _override(tables: dict[str, Any], override: str, named: str) -> str:
-    """Apply "a.b=v" to `tables`; returns the key."""
+def read_override(override: str, named: str) -> tuple[str, Any]:
+    """The key and the value of "a.b=v", read as TOML, and as plain text if it is none. InputError: no such text."""
     key, equals, text = override.partition("=")
-    *parents, last = parts = [part.strip() for part in key.split(".")]
+    parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts) or len(parts) < 2:
         raise InputError(f"{named} {override!r}: must be section.key=value, such as data.n=320")
     try:
@@ -162,10 +178,22 @@ def _override(tables: dict[str, Any], override: str, named: str) -> str:
         value = _whole(parsed["v"], text) if len(parsed) == 1 else text
     except (ValueError, RecursionError):
         value = text.strip()
+    return ".".join(parts), value
+
+
+def as_override(key: str, value: Any) -> str:
+    """The text that `read_override` reads back."""
+    return f"{key}={_toml(value)}"
+
+
+def _override(tables: dict[str, Any], override: str, named: str) -> str:
+    """Apply "a.b=v" to `tables`; returns the key."""
+    key, value = read_override(override, named)
+    *parents, last = key.split(".")
     table = tables
     for parent in parents:
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):
             raise InputError(f"{named} {override!r}: {parent} = {table!r} is not a table")
     table[last] = value
-    return ".".join(parts)
+    return key
