@@ -6,11 +6,8 @@ import importlib
 import inspect
 import pkgutil
 import re
-import tomllib
-from pathlib import Path
 from typing import Any
 
-MEANINGS = Path(__file__).parent / "reference" / "configuration-keys.toml"
 _COMMENT = re.compile(r"^<!-- (configuration keys|commands|interface|modules)(?:: (.*?))? -->$", re.MULTILINE)
 
 
@@ -28,24 +25,22 @@ def expand(text: str) -> str:
 def configuration_keys() -> str:
     """A table a section: key, default, what is valid, meaning. ValueError: keys and words do not match."""
     from meanfield.simulation.config import Config
+    from meanfield.simulation.template import meanings, valid
 
-    meanings = tomllib.loads(MEANINGS.read_text(encoding="utf-8"))
-    parts = []
+    words, parts = meanings(), []
     for name, section in Config.model_fields.items():
-        model, words = section.annotation, meanings.pop(name, {})
-        schema = model.model_json_schema(by_alias=False, mode="serialization")
-        rows = []
-        for key, field in model.model_fields.items():
-            if key not in words:
-                raise ValueError(f"{MEANINGS.name}: {name}.{key} has no words")
-            valid = _valid(schema["properties"].get(key, {}))
-            rows.append(f"| `{key}` | {_default(field.default)} | {_cell(words.pop(key), valid)} |")
-        if words:
-            raise ValueError(f"{MEANINGS.name}: {name} has no {', '.join(words)}")
-        head = "| key | default | meaning |\n|---|---|---|"
-        parts.append(f"## `[{name}]`\n\n" + "\n".join([head, *rows]))
-    if meanings:
-        raise ValueError(f"{MEANINGS.name}: there is no section {', '.join(meanings)}")
+        fields = section.annotation.model_fields
+        if different := set(fields) ^ set(words.get(name, {})):
+            raise ValueError(
+                f"configuration-keys.toml: {name}: {', '.join(sorted(different))}: no such key, or no words"
+            )
+        rows = [
+            f"| `{key}` | {_default(field.default)} | {_cell(words[name][key], valid(name, key))} |"
+            for key, field in fields.items()
+        ]
+        parts.append("\n".join([f"## `[{name}]`", "", "| key | default | meaning |", "|---|---|---|", *rows]))
+    if lost := set(words) - set(Config.model_fields):
+        raise ValueError(f"configuration-keys.toml: there is no section {', '.join(sorted(lost))}")
     return "\n\n".join(parts)
 
 
@@ -59,16 +54,6 @@ def _default(value: Any) -> str:
         + (str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else repr(value))
         + "`"
     )
-
-
-def _valid(schema: dict[str, Any]) -> str:
-    """What the model itself says is valid, as far as that is a choice or a bound."""
-    if "enum" in schema:
-        return "one of " + ", ".join(f"`{one}`" for one in schema["enum"])
-    kind = {"integer": "integer", "number": "number", "boolean": "true or false"}.get(str(schema.get("type")), "")
-    bounds = {"minimum": "≥", "exclusiveMinimum": ">", "exclusiveMaximum": "<", "maximum": "≤"}
-    limits = [f"{sign} {schema[name]:g}" for name, sign in bounds.items() if name in schema and schema[name] < 2**32]
-    return " ".join([kind, ", ".join(limits)]).strip() if kind else ""
 
 
 def _cell(meaning: str, valid: str) -> str:

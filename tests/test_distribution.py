@@ -53,7 +53,7 @@ def test_the_wheel_holds_the_kernels_under_our_name_alone(wheel):
     modules |= {f"meanfield/{path.relative_to(ROOT)}" for path in (ROOT / "kernels").rglob("*.py")}
     assert len(modules) > 100
     assert modules <= held
-    assert "meanfield/py.typed" in held
+    assert {"meanfield/py.typed", "meanfield/simulation/configuration-keys.toml"} <= held
 
 
 def test_what_is_installed_runs_as_a_module_and_says_its_version(installed, tmp_path):

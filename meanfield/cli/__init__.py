@@ -21,6 +21,7 @@ from ..errors import DivergenceError, InputError, did_you_mean, nearest, ours, p
 from ..runtime.communicator import ALONE, Alone, is_shared, ranks_wanted, world
 
 _COMMANDS = {
+    "init": "init",
     "run": "run",
     "resume": "run",
     "salvage": "salvage",
@@ -35,6 +36,7 @@ _COMMANDS = {
     "doctor": "doctor",
 }
 _HELP = {
+    "init": "Write a configuration to start from, every key with its meaning.",
     "run": "Simulate; without CONFIG the paper's problem.",
     "resume": "Go on with a run exactly where it stopped.",
     "salvage": "A new run from what is whole of a damaged one.",

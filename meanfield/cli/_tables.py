@@ -98,6 +98,10 @@ def percent(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{100 * value:.3g} %"
 
 
+def mebibytes(count: int) -> str:
+    return f"{count / 2**20:.3g} MiB" if count < 2**30 else f"{count / 2**30:.3g} GiB"
+
+
 def number(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.6g}"
 

@@ -17,7 +17,7 @@ from ..errors import InputError, printable
 from ..runtime.communicator import Alone, world
 from ..runtime.durations import parse_duration
 from ..simulation.toml import load_config
-from ._tables import network_table, percent, print_json, result_keys
+from ._tables import mebibytes, network_table, percent, print_json, result_keys
 
 _ESTIMATE = "relative gap (estimate)"  # what a run's trace has recorded
 
@@ -60,6 +60,7 @@ def _options(function: Any) -> Any:
     "--ntk", is_flag=True, help="Fit the NTK of the same neuron to the same data and show it beside the network."
 )
 @click.option("--plot", is_flag=True, help="Draw the convergence figure beside the run file.")
+@click.option("--dry-run", is_flag=True, help="Read the data, show the sizes of the run, and do not run it.")
 @_options
 def run(
     *,
@@ -69,6 +70,7 @@ def run(
     overrides: tuple[str, ...],
     ntk: bool,
     plot: bool,
+    dry_run: bool,
     threads: int | None,
     max_time: float | None,
     as_json: bool,
@@ -94,13 +96,43 @@ def run(
     from ..simulation.new_run import new_run_from_config
 
     _check_alike(ranks)
-    begun = new_run_from_config(loaded, ranks=ranks)
+    begun = new_run_from_config(loaded, ranks=ranks, draw=not dry_run)
+    if dry_run:
+        return _show_plan(begun, out, as_json)
     left = None if max_time is None else max(0.0, max_time - (time.monotonic() - began))
     progress = _progress(quiet, as_json)
     result = run_to_end(
         begun, out, force=force, threads=threads, max_time=left, progress=progress, final_gap=not no_gap
     )
     return _finish(out, result, as_json, quiet, ntk=ntk, plot=plot)
+
+
+def _show_plan(run: Any, out: Path, as_json: bool) -> int:
+    """What a run would take and write."""
+    from ..simulation.plan import Plan
+
+    plan, problem, m = Plan.of(run), run.problem, run.ensemble.m
+    n_test, steps = 0 if problem.X_test is None else len(problem.X_test), run.config.run.steps
+    sizes = {"n": problem.n, "d": problem.d, "outputs": problem.outputs, "n_test": n_test, "m": m, "steps": steps}
+    if as_json:
+        print_json({**sizes, **plan._asdict(), "memory": plan.memory, "file": plan.file, "out": out})
+        return 0
+    parts = {name: value for name, value in plan._asdict().items() if name != "rows"}
+    held = ", ".join(f"{name} {mebibytes(value)}" for name, value in parts.items() if value)
+    every = run.config.run.checkpoint_every
+    often = f"{every} steps" if isinstance(every, int) else every
+    rows = [
+        ("examples", f"n {problem.n}, d {problem.d}, outputs {problem.outputs}, of tests {n_test}"),
+        ("particles", f"m {m}, {run.ensemble.dtype}"),
+        ("steps", f"{steps} of {run.dynamics.name}; {plan.rows} rows of trace, a checkpoint every {often}"),
+        ("memory", f"at least {mebibytes(plan.memory)} beside the process: {held}"),
+        (
+            "file",
+            f"{printable(str(out))}, about {mebibytes(plan.file)}, and the generation before it as {out.name}.prev",
+        ),
+    ]
+    print("\n".join(f"{name:<10}{text}" for name, text in rows))
+    return 0
 
 
 def _check_output(path: Path, force: bool) -> None:

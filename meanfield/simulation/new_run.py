@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from ..datasets.array_files import read_arrays
 from ..datasets.dataset import checked_dataset
 from ..datasets.load import load_dataset
@@ -24,8 +26,8 @@ from .trace import affordable_gap_every, affordable_test_every
 _SNAPSHOT_BYTES = 1 << 32  # a run's snapshots are held in memory, and written with every checkpoint
 
 
-def new_run_from_config(config: Config, *, ranks: Alone = ALONE) -> Run:
-    """A new run as a configuration asks for it, its particles shared by `ranks`.
+def new_run_from_config(config: Config, *, ranks: Alone = ALONE, draw: bool = True) -> Run:
+    """A new run as a configuration asks for it, its particles shared by `ranks`; without `draw` they are all zero.
 
     InputError: data or particles that cannot be used.
     """
@@ -42,7 +44,9 @@ def new_run_from_config(config: Config, *, ranks: Alone = ALONE) -> Run:
             "seed": wanted.seed,
             "dtype": wanted.dtype,
         }
-        ensemble = make(wanted.m, problem.d, problem.outputs, **law, ranks=ranks)
+        ensemble = make(wanted.m if draw else 2, problem.d, problem.outputs, **law, ranks=ranks)
+        if not draw:
+            ensemble = _undrawn(ensemble, wanted.m)
     else:
         ensemble, parent = _particles_from(wanted, ranks)
     problem.check(ensemble)
@@ -95,6 +99,13 @@ def new_run_from_objects(
     config = decide_defaults(config, problem, ensemble, dynamics, measures)
     kept = snapshots_of(config)
     return Run(config, dataset, problem, ensemble, dynamics, trace_of(config, kept, measures), kept)
+
+
+def _undrawn(few: Ensemble, m: int) -> Ensemble:
+    """m particles like these few, all one zero: no memory is taken for them."""
+    _, rows, group = few.theta.shape
+    theta = np.broadcast_to(np.zeros((), few.dtype), (-(-m // group), rows, group))
+    return Ensemble(theta, m, few.outputs, seed=few.seed)
 
 
 def decide_defaults(

@@ -25,7 +25,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), *, named
     Raises InputError for whatever is wrong, and for sizes set beside a source file that brings its own.
     """
     where = str(path) if path is not None else "defaults"
-    tables = _tables(_read(path), where) if path is not None else {}
+    tables = read_toml(_read(path), where) if path is not None else {}
     overridden = [_override(tables, override, named) for override in overrides]
 
     def blame(key: str) -> str:
@@ -40,7 +40,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), *, named
 
 def read_tables(path: str | Path | None, overrides: Sequence[str] = (), *, named: str = "overrides") -> dict[str, Any]:
     """The tables in the file at `path` (None: empty), with the overrides: what a user has set, and no defaults."""
-    tables = _tables(_read(path), str(path)) if path is not None else {}
+    tables = read_toml(_read(path), str(path)) if path is not None else {}
     for override in overrides:
         _override(tables, override, named)
     return tables
@@ -85,7 +85,7 @@ def _check_sizes(config: Config, blame: Callable[[str], str]) -> None:
 
 def parse_config(text: str, where: str) -> Config:
     """The configuration in TOML text, as `to_toml` writes it; `where` names its origin in messages."""
-    return check_config(_tables(text, where), where)
+    return check_config(read_toml(text, where), where)
 
 
 def to_toml(config: Config) -> str:
@@ -94,7 +94,7 @@ def to_toml(config: Config) -> str:
     for name in Config.model_fields:
         section = getattr(config, name)
         lines = [
-            f"{key} = {_toml(getattr(section, key))}"
+            f"{key} = {toml_value(getattr(section, key))}"
             for key in type(section).model_fields
             if getattr(section, key) is not None
         ]
@@ -105,7 +105,7 @@ def to_toml(config: Config) -> str:
 def tables_text(tables: Mapping[str, Mapping[str, Any]]) -> str:
     """Tables of a configuration as TOML."""
     return "\n".join(
-        "\n".join([f"[{name}]", *(f"{_key(key)} = {_toml(value)}" for key, value in section.items()), ""])
+        "\n".join([f"[{name}]", *(f"{_key(key)} = {toml_value(value)}" for key, value in section.items()), ""])
         for name, section in tables.items()
     )
 
@@ -115,7 +115,8 @@ def tables(config: Config) -> dict[str, Any]:
     return tomllib.loads(to_toml(config))
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A value of a configuration as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -123,11 +124,11 @@ def _toml(value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
+        return "[" + ", ".join(map(toml_value, value)) + "]"
     if isinstance(value, Schedule):
         value = value.as_table()
     table = value if isinstance(value, Mapping) else value.model_dump(exclude_none=True)
-    return "{" + ", ".join(f"{_key(key)} = {_toml(entry)}" for key, entry in table.items()) + "}"
+    return "{" + ", ".join(f"{_key(key)} = {toml_value(entry)}" for key, entry in table.items()) + "}"
 
 
 def _key(name: str) -> str:
@@ -150,7 +151,8 @@ def _read(path: str | Path) -> str:
         raise InputError(f"{path}: line {line}: not UTF-8 text: must be a TOML configuration") from None
 
 
-def _tables(text: str, where: str) -> dict[str, Any]:
+def read_toml(text: str, where: str) -> dict[str, Any]:
+    """The tables of TOML text; `where` names its origin. InputError: it is none."""
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -183,7 +185,7 @@ def read_override(override: str, named: str) -> tuple[str, Any]:
 
 def as_override(key: str, value: Any) -> str:
     """The text that `read_override` reads back."""
-    return f"{key}={_toml(value)}"
+    return f"{key}={toml_value(value)}"
 
 
 def _override(tables: dict[str, Any], override: str, named: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from meanfield.dynamics import DYNAMICS
 from meanfield.losses import LOSSES
+from meanfield.simulation import template
 from meanfield.simulation.measures import MEASURES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,7 +179,7 @@ def test_every_public_name_is_in_the_reference():
         assert path.stem.startswith("__") or f".. automodule:: {name}\n" in pages
 
 
-def test_every_configuration_key_has_its_words(monkeypatch, tmp_path):
+def test_every_configuration_key_has_its_words(monkeypatch):
     """The table has exactly the models' keys, with their defaults; a key without words, or words alone, are errors."""
     from meanfield.simulation.config import Config
 
@@ -189,11 +190,10 @@ def test_every_configuration_key_has_its_words(monkeypatch, tmp_path):
         assert shown == list(field.annotation.model_fields)
     assert "| `m` | `16384` |" in table
 
-    words = generated.MEANINGS.read_text(encoding="utf-8")
-    for changed in (words.replace('\nreg = "', '\nregg = "'), words + '\nunknown = "?"\n'):
-        (tmp_path / "keys.toml").write_text(changed, encoding="utf-8")
-        monkeypatch.setattr(generated, "MEANINGS", tmp_path / "keys.toml")
-        with pytest.raises(ValueError, match=r"objective\.reg has no words|has no unknown"):
+    words = template.meanings()
+    for changed in ({**words, "objective": {"regg": "λ"}}, {**words, "unknown": {}}):
+        monkeypatch.setattr(template, "meanings", lambda changed=changed: changed)
+        with pytest.raises(ValueError, match=r"objective: .*reg, regg|no section unknown"):
             generated.configuration_keys()
 
 
@@ -202,7 +202,7 @@ def test_the_words_name_every_measure_and_source():
     from meanfield.simulation.config import GENERATORS, SKLEARN
     from meanfield.simulation.config import MEASURES as NAMES
 
-    words = tomllib.loads(generated.MEANINGS.read_text(encoding="utf-8"))
+    words = template.meanings()
     assert [name for name in NAMES if name not in words["record"]["measures"]] == []
     assert [name for name in (*GENERATORS, *SKLEARN) if name not in words["data"]["source"]] == []
 
