@@ -26,6 +26,7 @@ _SMALL = {  # added to commands that a test runs for their sense and not for the
     "run": "--set run.steps=40 --set run.record_every=10",
     "resume": "--more 20",
     "certify": "--seconds 0.5 --method estimate",
+    "theorems": "--effort 0.05",
     "report": "--seconds 0.5",
 }
 _LONG = ("compare", "doctor", "watch")  # checked to parse, in a test
