@@ -98,7 +98,7 @@ def salvage(
                 continue
             given_up = [name for name in ("trace", "snapshots") if name not in kept and getattr(content, name)]
             return run, lost + [f"{name}: what is whole of it does not fit the rest" for name in given_up]
-        Path(out).unlink(missing_ok=True)
+        run_file.remove(out)
     raise RunFileError(f"{path}: what is whole of it makes no run: {failure}")
 
 

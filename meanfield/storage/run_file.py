@@ -102,6 +102,12 @@ def save(path: str | Path, content: RunContent, *, keep_previous: bool = True) -
     parts.remove_unused(path, content.parts, [hdf5.previous(path)])
 
 
+def remove(path: str | Path) -> None:
+    """Remove the run file at `path`, if there is one, and its parts. OSError: it cannot be removed."""
+    Path(path).unlink(missing_ok=True)
+    parts.remove_unused(path, Parts(), [])
+
+
 def load(path: str | Path, *, lazy: bool = False) -> RunContent:
     """The run kept at `path`, verified; with `lazy`, w and u stay in the file as `RowReader`.
 

@@ -6,6 +6,7 @@ import pytest
 from faults import ensemble
 
 from meanfield import Problem, load, simulate
+from meanfield.simulation.salvage import salvage
 from meanfield.storage.narrowing import narrowed, widened
 
 KINDS = [
@@ -48,3 +49,13 @@ def test_a_run_keeps_its_inputs_as_they_came(tmp_path, dtype):
     loaded = load(tmp_path / "run.h5").problem.X
     assert loaded.dtype == np.float64
     assert np.array_equal(loaded, X)
+
+
+def test_a_run_begun_anew_from_a_damaged_one_has_them_wide_again(tmp_path):
+    problem = Problem(np.eye(5, dtype=np.uint8), [1, -1, 1, -1, 1])
+    simulate(problem, ensemble(), steps=2, out=tmp_path / "run.h5")
+    with open(tmp_path / "run.h5", "ab") as file:
+        file.write(b"what does not belong here")
+    run, lost = salvage(tmp_path / "run.h5", tmp_path / "new.h5")
+    assert lost == []
+    assert np.array_equal(run.problem.X, problem.X)

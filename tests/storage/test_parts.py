@@ -286,6 +286,18 @@ def test_salvage_of_a_run_in_parts_has_all_of_it(path):
     assert_same(run, uninterrupted(42))
 
 
+def test_salvage_that_comes_to_nothing_leaves_nothing(path):
+    """Each array is whole, and they are not one run's."""
+    atomic.previous(path).unlink()
+    tree = hdf5.read(path)
+    tree["ensemble"]["seed"] += 1
+    hdf5.write(path, tree)
+    before = sorted(os.listdir(path.parent))
+    with pytest.raises(RunFileError, match="what is whole of it makes no run"):
+        salvage(path, path.with_name("new.h5"))
+    assert sorted(os.listdir(path.parent)) == before
+
+
 def test_the_large_becomes_a_part_and_stays_one(monkeypatch, tmp_path):
     """At the very size that is stated, and not below it; all of the data, a test set longer than the rest too."""
     arrays = {"X": np.zeros((4, 10)), "y": np.zeros(4), "X_test": np.zeros((9, 10)), "y_test": np.zeros(9)}
