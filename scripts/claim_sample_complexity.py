@@ -3,15 +3,17 @@
 
     python scripts/claim_sample_complexity.py                 all parts: fast, about ten minutes on two cores
     python scripts/claim_sample_complexity.py figure --full   d to 160 (kernel to 80), ten draws: hours; see --shard
+    python scripts/claim_sample_complexity.py --source parity the same on another of the three forms of the data
 
 Parts, each a table of its own: `network` (objective regularized with λ = 5·10⁻³, and how far from its global minimum,
 which in the first draw at n = 6d is proven by `certify` at effort 1), `kernel` (the closed-form NTK with the best of
 all regularizations, and with the one that leave-one-out chooses; random features), `lazy` (the same network without
 regularization, initialized where it stays in the kernel regime); `figure` takes all three. Data are the paper's
-distribution D; each error is over 4096 new points.
+distribution D, `xor`; `--source` takes `parity` or `parity_normal`, with two relevant signs, into tables of their own.
+Each error is over 4096 new points.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import claims
@@ -20,6 +22,7 @@ import numpy as np
 from meanfield import Ensemble, GradientFlow, Problem, simulate
 from meanfield.studies import comparison
 
+SOURCES = ("xor", "parity", "parity_normal")
 LEVEL = 0.1  # the test error at which sample sizes are compared
 REG = 5e-3
 NETWORK = (1.5, 2, 2.5, 3, 3.25, 3.5, 3.75, 4, 4.5, 5, 6)  # n / d
@@ -36,25 +39,27 @@ Curves = dict[int, tuple[np.ndarray, np.ndarray]]  # d -> (sizes (k,), errors (k
 Fit = tuple[dict[int, list[float]], tuple[float, float, float]]  # what `exponent` returns
 
 
-def network_cell(d: int, n: int, seed: int, reg: float, m: int, steps: int) -> dict[str, Any]:
-    return comparison.network(comparison.paper_problem(n, d, seed, reg=reg), m=m, steps=steps, seed=seed)
+def network_cell(d: int, n: int, seed: int, reg: float, m: int, steps: int, source: str = SOURCES[0]) -> dict[str, Any]:
+    problem = comparison.paper_problem(n, d, seed, reg=reg, source=source)
+    return comparison.network(problem, m=m, steps=steps, seed=seed)
 
 
-def proof_cell(d: int, n: int, seed: int, reg: float) -> dict[str, Any]:
-    return claims.proven_minimum(comparison.paper_problem(n, d, seed, reg=reg), effort=1.0)
+def proof_cell(d: int, n: int, seed: int, reg: float, source: str = SOURCES[0]) -> dict[str, Any]:
+    return claims.proven_minimum(comparison.paper_problem(n, d, seed, reg=reg, source=source), effort=1.0)
 
 
-def kernel_cell(d: int, n: int, seed: int, features: int) -> dict[str, Any]:
-    return comparison.kernel_choices(comparison.paper_problem(n, d, seed), features=features, seed=seed)
+def kernel_cell(d: int, n: int, seed: int, features: int, source: str = SOURCES[0]) -> dict[str, Any]:
+    problem = comparison.paper_problem(n, d, seed, source=source)
+    return comparison.kernel_choices(problem, features=features, seed=seed)
 
 
-def lazy_cell(d: int, n: int, seed: int, m: int, alpha: float, steps: int) -> dict[str, Any]:
+def lazy_cell(d: int, n: int, seed: int, m: int, alpha: float, steps: int, source: str = SOURCES[0]) -> dict[str, Any]:
     """Gradient flow without regularization, from N(0, α²) with a mirrored second half: f = 0 at the start.
 
     The tangent kernel grows like α² and so the particles need to move only by a fraction of order α⁻² (`moved`) until
     the risk is 10⁻³, where the flow stops. λ = 10⁻¹² stands for zero.
     """
-    data = comparison.paper_problem(n, d, seed)
+    data = comparison.paper_problem(n, d, seed, source=source)
     problem = Problem(data.X, data.y, reg=1e-12, X_test=data.X_test, y_test=data.y_test)
     half = Ensemble.gaussian(m // 2, d, scale=alpha, seed=seed, dtype="float64")
     w, u = np.concatenate([half.w, -half.w]), np.concatenate([half.u, half.u])
@@ -80,6 +85,20 @@ def lazy_cell(d: int, n: int, seed: int, m: int, alpha: float, steps: int) -> di
     }
 
 
+def study(
+    options: claims.Options, name: str, cell: Callable[..., dict[str, Any]], cells: Iterable[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The rows of one part; each source but the first has a table of its own, with a column that says so."""
+    own = {} if options.source in ("", SOURCES[0]) else {"source": options.source}
+    return options.study(named(name, options), cell).run({**one, **own} for one in cells)
+
+
+def named(name: str, options: claims.Options) -> str:
+    """What the files of a part are called."""
+    source = "" if options.source in ("", SOURCES[0]) else options.source
+    return "_".join(filter(None, ("sample_complexity", name, source)))
+
+
 def network_rows(options: claims.Options) -> list[dict[str, Any]]:
     dims, seeds = ((10, 14, 20, 28, 40, 56, 80, 113, 160), 10) if options.full else ((10, 14, 20, 28, 40), 5)
     m, steps = (4096, 12000) if options.full else (1024, 4000)
@@ -89,7 +108,7 @@ def network_rows(options: claims.Options) -> list[dict[str, Any]]:
         for r in NETWORK
         for seed in range(seeds)
     ]
-    return options.study("sample_complexity_network", network_cell).run(cells)
+    return study(options, "network", network_cell, cells)
 
 
 def kernel_rows(options: claims.Options) -> list[dict[str, Any]]:
@@ -100,7 +119,7 @@ def kernel_rows(options: claims.Options) -> list[dict[str, Any]]:
         for r in KERNEL
         for seed in range(seeds)
     ]
-    return options.study("sample_complexity_kernel", kernel_cell).run(cells)
+    return study(options, "kernel", kernel_cell, cells)
 
 
 def lazy_rows(options: claims.Options) -> list[dict[str, Any]]:
@@ -111,7 +130,7 @@ def lazy_rows(options: claims.Options) -> list[dict[str, Any]]:
         for r in LAZY
         for seed in range(seeds)
     ]
-    return options.study("sample_complexity_lazy", lazy_cell).run(cells)
+    return study(options, "lazy", lazy_cell, cells)
 
 
 def crossing(sizes: np.ndarray, errors: np.ndarray, level: float = LEVEL) -> float:
@@ -180,9 +199,8 @@ def network(options: claims.Options) -> None:
 
 def show_proofs(options: claims.Options, rows: list[dict[str, Any]]) -> None:
     """The proven relative gap of these networks, and of `exact.optimum`'s for the same data."""
-    proofs = options.study("sample_complexity_proofs", proof_cell).run(
-        {name: row[name] for name in ("d", "n", "seed", "reg")} for row in rows
-    )
+    cells = ({name: row[name] for name in ("d", "n", "seed", "reg")} for row in rows)
+    proofs = study(options, "proofs", proof_cell, cells)
     lines = []
     for row, proof in zip(rows, proofs, strict=True):
         gaps = [1 - proof[bound] / row["objective"] for bound in ("estimated_bound", "proven_bound")]
@@ -228,7 +246,7 @@ def figure(options: claims.Options) -> None:
     draw_thresholds(axes[2], fits)
     for letter, ax in zip("abc", axes, strict=True):
         ax.set_title(f"({letter})", loc="left")
-    claims.save(page, "sample_complexity", options)
+    claims.save(page, named("", options), options)
 
 
 def draw_errors(ax: Any, nets: list[dict[str, Any]], kernels: list[dict[str, Any]], power: int) -> None:
@@ -296,4 +314,4 @@ def draw_thresholds(ax: Any, fits: dict[str, Fit]) -> None:
 
 
 if __name__ == "__main__":
-    claims.main(__doc__, {"network": network, "kernel": kernel, "lazy": lazy, "figure": figure})
+    claims.main(__doc__, {"network": network, "kernel": kernel, "lazy": lazy, "figure": figure}, SOURCES)

@@ -50,6 +50,7 @@ class Options:
     shard: tuple[int, int] = (1, 1)
     quiet: bool = False
     executor: Executor | None = None
+    source: str = ""
 
     def study(self, name: str, cell: Callable[..., Mapping], version: int = 1) -> BoundStudy:
         return BoundStudy(Study(name, cell, self.folder, version), self)
@@ -78,8 +79,11 @@ class BoundStudy:
         return rows
 
 
-def main(doc: str, parts: Mapping[str, Callable[[Options], None]]) -> None:
-    """Run the parts asked for (all, if none is named); ends the process. Status 1: cells are missing; 2: bad input."""
+def main(doc: str, parts: Mapping[str, Callable[[Options], None]], sources: Sequence[str] = ("",)) -> None:
+    """Run the parts asked for (all, if none is named); ends the process. Status 1: cells are missing; 2: bad input.
+
+    `sources`: the data that the claim can be put to, the default first, where there are several.
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="*", help=f"of {', '.join(parts)} (default: all)")
     mode = parser.add_mutually_exclusive_group()
@@ -90,6 +94,12 @@ def main(doc: str, parts: Mapping[str, Callable[[Options], None]]) -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of each (default: 1)")
     parser.add_argument("--folder", type=Path, default=RESULTS, help="for tables and figures (default: data/results)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument(
+        "--source",
+        choices=sources,
+        default=sources[0],
+        help=f"of the data (default: {sources[0]})" if len(sources) > 1 else argparse.SUPPRESS,
+    )
     arguments = parser.parse_args()
     if unknown := [part for part in arguments.part if part not in parts]:
         parser.error(f"{', '.join(unknown)}: the parts are {', '.join(parts)}")
@@ -104,6 +114,7 @@ def main(doc: str, parts: Mapping[str, Callable[[Options], None]]) -> None:
                 parse_shard(arguments.shard),
                 arguments.quiet,
                 executor,
+                arguments.source,
             )
             status = sum(_run(parts[part], part, options) for part in arguments.part or parts) and 1
         sys.exit(status)

@@ -86,6 +86,13 @@ def _parity(section: Any, n: int, split: int) -> tuple[np.ndarray, np.ndarray]:
     return X, X[:, : section.k].prod(axis=1).astype(np.int64)
 
 
+def _parity_normal(section: Any, n: int, split: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first k of x are fair signs and y is their product, the others independent standard normals."""
+    signs = 2.0 * _choices(section, 1, (n, section.k), split) - 1.0
+    X = np.hstack([signs, _normals(section.seed, split, 0, n, section.d)[:, section.k :]])
+    return X, signs.prod(axis=1).astype(np.int64)
+
+
 def _line(section: Any, n: int, split: int) -> tuple[np.ndarray, np.ndarray]:
     """Features (x, 1) with x in [-1, 1] cut into six equal intervals of alternating class, +1 first.
 
@@ -103,6 +110,7 @@ GENERATORS: dict[str, Callable[[Any, int, int], tuple[np.ndarray, np.ndarray]]] 
     "xor": _xor,
     "teacher": _teacher,
     "parity": _parity,
+    "parity_normal": _parity_normal,
     "line": _line,
 }
 

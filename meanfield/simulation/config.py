@@ -41,7 +41,7 @@ from .values import (
     steps_or_auto,
 )
 
-GENERATORS = ("xor", "teacher", "parity", "line")
+GENERATORS = ("xor", "teacher", "parity", "parity_normal", "line")
 GIVEN = ("arrays", "given")  # data and particles of a run made in Python: found in its run file alone
 LOSSES = ("logistic", "squared", "cross_entropy")
 NEURONS = ("relu", "leaky_relu", "tanh", "erf", "softplus", "gelu", "relu2", "sine", "quadratic")
@@ -152,7 +152,7 @@ class Data(Section):
             raise ValueError(f"d = {self.d}: source 'xor' needs at least 2")
         if self.source == "line" and self.d not in (2, 2 + self.bias):  # a run file counts the bias among the features
             raise ValueError(f"d = {self.d}: source 'line' has exactly 2 features, x and the constant 1")
-        if self.source == "parity" and self.k > self.d:
+        if self.source in ("parity", "parity_normal") and self.k > self.d:
             raise ValueError(f"k = {self.k}: must be at most data.d, which is {self.d}")
         check_columns(self)
         return self

@@ -146,9 +146,12 @@ def _heaviest(ensemble: Ensemble, count: int = 400) -> np.ndarray:
     return distinct(Peaks(u[order] / size[order, None], mass[order]), count, 1e-3).u
 
 
-def paper_problem(n: int, d: int, seed: int, *, reg: float = 5e-3, n_test: int = 4096) -> Problem:
-    """The paper's data D (arXiv 1810.05369, section 2) with the logistic loss. InputError: sizes."""
-    section = {"source": "xor", "n": n, "d": d, "n_test": n_test, "seed": seed}
+def paper_problem(n: int, d: int, seed: int, *, reg: float = 5e-3, n_test: int = 4096, source: str = "xor") -> Problem:
+    """The paper's data D (arXiv 1810.05369, section 2), or another generated source, with the logistic loss.
+
+    InputError: sizes.
+    """
+    section = {"source": source, "n": n, "d": d, "n_test": n_test, "seed": seed}
     data = load_dataset(check_config({"data": section}, "the paper's data").data)
     return Problem(data.X, data.y, reg=reg, X_test=data.X_test, y_test=data.y_test)
 

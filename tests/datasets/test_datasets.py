@@ -49,6 +49,7 @@ generated = pytest.mark.parametrize(
         {"source": "teacher"},
         {"source": "teacher", "task": "regression"},
         {"source": "parity", "k": 3},
+        {"source": "parity_normal", "k": 3},
         {"source": "line"},
     ],
     ids=lambda fields: "-".join(map(str, fields.values())),
@@ -115,6 +116,20 @@ def test_parity_is_the_product_of_k_signs():
     np.testing.assert_array_equal(data.y, data.X[:, 0] * data.X[:, 1] * data.X[:, 2])
     assert set(np.unique(data.X)) == {-1.0, 1.0}
     assert np.abs(data.X.mean(axis=0)).max() < 5 / np.sqrt(20_000)
+
+
+def test_parity_with_normal_noise_is_signs_and_normals():
+    """y is the product of the first k, which are fair signs; the others have the normal's moments, all uncorrelated."""
+    n, k, d = 20_000, 2, 6
+    data = load(source="parity_normal", n=n, d=d, k=k)
+    X, y = data.X, data.y
+    np.testing.assert_array_equal(y, X[:, 0] * X[:, 1])
+    assert set(np.unique(X[:, :k])) == {-1.0, 1.0}
+    columns = np.column_stack([X, y])
+    assert np.abs(columns.mean(axis=0)).max() < 5 / np.sqrt(n)
+    assert np.abs(columns.T @ columns / n - np.eye(d + 1)).max() < 5 * np.sqrt(2 / n)
+    assert np.abs((X[:, k:] ** 4).mean(axis=0) - 3).max() < 5 * np.sqrt(96 / n)
+    assert load(source="parity_normal", n=5, d=2, k=2).X.shape == (5, 2)
 
 
 def test_the_teacher_is_one_network_for_both_sets_and_both_tasks():
@@ -193,7 +208,7 @@ def test_generators_refuse_impossible_sizes(fields, words):
 
 def test_every_generator_is_tested():
     """The list above names them all."""
-    assert set(GENERATORS) == {"xor", "teacher", "parity", "line"}
+    assert set(GENERATORS) == {"xor", "teacher", "parity", "parity_normal", "line"}
 
 
 @pytest.mark.parametrize(
