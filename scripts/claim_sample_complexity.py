@@ -2,7 +2,7 @@
 """The regularized network needs about d examples where its kernel needs about d².
 
     python scripts/claim_sample_complexity.py                 all parts: fast, about ten minutes on two cores
-    python scripts/claim_sample_complexity.py figure --full   d to 160 (kernel to 80), ten draws: hours; see --shard
+    python scripts/claim_sample_complexity.py figure --full   d to 160 (kernel to 80), 20 draws: hours; see --shard
     python scripts/claim_sample_complexity.py --source parity the same on another of the three forms of the data
 
 Parts, each a table of its own: `network` (objective regularized with λ = 5·10⁻³, and how far from its global minimum,
@@ -18,6 +18,7 @@ from typing import Any
 
 import claims
 import numpy as np
+import scaling
 
 from meanfield import Ensemble, GradientFlow, Problem, simulate
 from meanfield.studies import comparison
@@ -30,13 +31,13 @@ KERNEL = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)  # n / d²
 LAZY = (0.2, 0.4, 0.8, 1.2, 1.6)  # n / d²
 NAMES = {
     "network_error": "network",
+    "network_refit_error": "network, refitted",
     "kernel_best_error": "NTK, best of all",
     "kernel_error": "NTK, leave-one-out",
     "features_best_error": "random features",
     "lazy_error": "network, lazy",
 }
-Curves = dict[int, tuple[np.ndarray, np.ndarray]]  # d -> (sizes (k,), errors (k, seeds))
-Fit = tuple[dict[int, list[float]], tuple[float, float, float]]  # what `exponent` returns
+POWERS = {"network_error": 1, "network_refit_error": 1}  # the claimed exponents; 2 for all others
 
 
 def network_cell(d: int, n: int, seed: int, reg: float, m: int, steps: int, source: str = SOURCES[0]) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def named(name: str, options: claims.Options) -> str:
 
 
 def network_rows(options: claims.Options) -> list[dict[str, Any]]:
-    dims, seeds = ((10, 14, 20, 28, 40, 56, 80, 113, 160), 10) if options.full else ((10, 14, 20, 28, 40), 5)
+    dims, seeds = ((10, 14, 20, 28, 40, 56, 80, 113, 160), 20) if options.full else ((10, 14, 20, 28, 40), 5)
     m, steps = (4096, 12000) if options.full else (1024, 4000)
     cells = [
         {"d": d, "n": round(r * d), "seed": seed, "reg": REG, "m": m, "steps": steps}
@@ -112,7 +113,7 @@ def network_rows(options: claims.Options) -> list[dict[str, Any]]:
 
 
 def kernel_rows(options: claims.Options) -> list[dict[str, Any]]:
-    dims, seeds = ((10, 14, 20, 28, 40, 56, 80), 10) if options.full else ((10, 14, 20, 28, 40), 5)
+    dims, seeds = ((10, 14, 20, 28, 40, 56, 80), 20) if options.full else ((10, 14, 20, 28, 40), 5)
     cells = [
         {"d": d, "n": round(r * d * d), "seed": seed, "features": 8192 if d < 50 else 16384}
         for d in dims
@@ -123,7 +124,7 @@ def kernel_rows(options: claims.Options) -> list[dict[str, Any]]:
 
 
 def lazy_rows(options: claims.Options) -> list[dict[str, Any]]:
-    dims, seeds = ((10, 14, 20, 28), 10) if options.full else ((10, 14, 20), 3)
+    dims, seeds = ((10, 14, 20, 28), 20) if options.full else ((10, 14, 20), 3)
     cells = [
         {"d": d, "n": round(r * d * d), "seed": seed, "m": 2048, "alpha": 100.0, "steps": 20000}
         for d in dims
@@ -133,20 +134,7 @@ def lazy_rows(options: claims.Options) -> list[dict[str, Any]]:
     return study(options, "lazy", lazy_cell, cells)
 
 
-def crossing(sizes: np.ndarray, errors: np.ndarray, level: float = LEVEL) -> float:
-    """The n from which the error stays at most `level`, interpolated linearly in log n; NaN if it does not get there.
-
-    sizes (k,) increasing, errors (k,); NaN too where the first size is already enough.
-    """
-    above = np.flatnonzero(np.asarray(errors) > level)
-    if len(above) == 0 or above[-1] == len(errors) - 1:
-        return np.nan
-    i = above[-1]
-    part = (errors[i] - level) / (errors[i] - errors[i + 1])
-    return float(np.exp((1 - part) * np.log(sizes[i]) + part * np.log(sizes[i + 1])))
-
-
-def curves(rows: list[dict[str, Any]], column: str) -> Curves:
+def curves(rows: list[dict[str, Any]], column: str) -> scaling.Curves:
     """d -> (sizes (k,), errors (k, seeds))."""
     found = {}
     for d in sorted({row["d"] for row in rows}):
@@ -154,26 +142,6 @@ def curves(rows: list[dict[str, Any]], column: str) -> Curves:
         values = [[row[column] for row in rows if (row["d"], row["n"]) == (d, n)] for n in sizes]
         found[d] = np.array(sizes), np.array(values)
     return found
-
-
-def exponent(found: Curves, draws: int = 2000, seed: int = 0) -> Fit:
-    """(n at 10 % error {d: (n, low, high)}, (slope, low, high)): seeds resampled within each d, 95 % percentiles."""
-    rng = np.random.default_rng(seed)
-    dims = np.array(sorted(found))
-
-    def thresholds(pick: Callable[[int], np.ndarray]) -> np.ndarray:
-        return np.array([crossing(found[d][0], found[d][1][:, pick(found[d][1].shape[1])].mean(axis=1)) for d in dims])
-
-    def slope(n: np.ndarray) -> float:
-        good = np.isfinite(n)
-        return np.polyfit(np.log(dims[good]), np.log(n[good]), 1)[0] if good.sum() > 2 else np.nan
-
-    point = thresholds(np.arange)
-    drawn = np.array([thresholds(lambda k: rng.integers(k, size=k)) for _ in range(draws)])
-    with np.errstate(all="ignore"):
-        low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
-        ends = np.nanpercentile([slope(n) for n in drawn], [2.5, 97.5])
-    return {int(d): values for d, *values in zip(dims, point, low, high, strict=True)}, (slope(point), *ends)
 
 
 def show(rows: list[dict[str, Any]], columns: Sequence[str], unit: str) -> None:
@@ -227,26 +195,28 @@ def figure(options: claims.Options) -> None:
     page, axes = claims.page(3, height=2.7)
     for ax, power in ((axes[0], 1), (axes[1], 2)):
         draw_errors(ax, nets, kernels, power)
-    rows = {
-        "network_error": nets,
-        "kernel_best_error": kernels,
-        "kernel_error": kernels,
-        "features_best_error": kernels,
-        "lazy_error": lazies,
-    }
-    fits = {name: exponent(curves(own, name)) for name, own in rows.items()}
-    refit = exponent(curves(nets, "network_refit_error"))
-    claims.table(
-        ["n at 10 % error", "exponent", "95 %", "n at each d"],
-        [
-            [label, f"{s:.3f}", f"{low:.2f} to {high:.2f}", ", ".join(f"{d}: {n[0]:.0f}" for d, n in ns.items())]
-            for label, (ns, (s, low, high)) in [*((NAMES[k], v) for k, v in fits.items()), ("network refitted", refit)]
-        ],
-    )
-    draw_thresholds(axes[2], fits)
+    rows = {name: nets if "network" in name else lazies if "lazy" in name else kernels for name in NAMES}
+    fits = {name: growth_of(curves(own, name), name) for name, own in rows.items()}
+    write_exponents(fits, options)
+    draw_thresholds(axes[2], {name: fit for name, fit in fits.items() if name != "network_refit_error"})
     for letter, ax in zip("abc", axes, strict=True):
         ax.set_title(f"({letter})", loc="left")
     claims.save(page, named("", options), options)
+
+
+def growth_of(found: scaling.Curves, name: str) -> scaling.Growth:
+    return scaling.growth(found, POWERS.get(name, 2), LEVEL)
+
+
+def write_exponents(fits: dict[str, scaling.Growth], options: claims.Options) -> None:
+    """The table of the page, its verdicts included, as Markdown."""
+    head = ["", "n at 10 % error, by d", "exponent [95 %]", "the claim", "d log d", "draws"]
+    rows = []
+    for name, fit in fits.items():
+        ns = ", ".join(f"{n:.0f} ({d})" for d, (n, *_) in fit.thresholds.items() if np.isfinite(n))
+        interval = f"{fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}]"
+        rows.append([NAMES[name], ns, interval, fit.verdict, f"{fit.alternative} ({fit.preference:+.1f})", fit.draws])
+    claims.markdown(head, rows, named("exponents", options), options)
 
 
 def draw_errors(ax: Any, nets: list[dict[str, Any]], kernels: list[dict[str, Any]], power: int) -> None:
@@ -293,19 +263,19 @@ def draw_errors(ax: Any, nets: list[dict[str, Any]], kernels: list[dict[str, Any
         ax.legend(handles=styles, loc="upper right", bbox_to_anchor=(1.0, 1.08))
 
 
-def draw_thresholds(ax: Any, fits: dict[str, Fit]) -> None:
+def draw_thresholds(ax: Any, fits: dict[str, scaling.Growth]) -> None:
     styles = zip(claims.COLOURS, claims.MARKERS, ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1))), strict=False)
-    for (name, (sizes, (slope, low, high))), (colour, marker, line) in zip(fits.items(), styles, strict=False):
-        d = np.array([d for d, n in sizes.items() if np.isfinite(n[0])])
-        n = np.array([sizes[k] for k in d]).reshape(-1, 3)
-        label = f"{NAMES[name]}: {slope:.2f} [{low:.2f}, {high:.2f}]"
+    for (name, fit), (colour, marker, line) in zip(fits.items(), styles, strict=False):
+        d = np.array([d for d, n in fit.thresholds.items() if np.isfinite(n[0])])
+        n = np.array([fit.thresholds[k] for k in d]).reshape(-1, 3)
+        label = f"{NAMES[name]}: {fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}]"
         ends = np.abs(n[:, 1:] - n[:, :1]).T
         ax.errorbar(d, n[:, 0], ends, marker=marker, ls="", ms=3.5, color=colour, elinewidth=0.7)
         ax.plot([], [], color=colour, marker=marker, ms=3.5, ls=line, label=label)
-        if np.isfinite(slope):
-            level = np.exp(np.mean(np.log(n[:, 0]) - slope * np.log(d)))
-            ax.plot(d, level * d**slope, color=colour, ls=line, lw=0.9)
-    dims = sorted(set().union(*(sizes for sizes, _ in fits.values())))
+        if np.isfinite(fit.slope):
+            level = np.exp(np.mean(np.log(n[:, 0]) - fit.slope * np.log(d)))
+            ax.plot(d, level * d**fit.slope, color=colour, ls=line, lw=0.9)
+    dims = sorted(set().union(*(fit.thresholds for fit in fits.values())))
     ax.set(xscale="log", yscale="log", xlabel="dimension $d$", ylabel=rf"$n$ at {100 * LEVEL:.0f} % test error")
     ax.set_xticks(dims, [str(d) for d in dims])
     ax.minorticks_off()

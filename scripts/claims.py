@@ -180,6 +180,15 @@ def proven_minimum(problem: Problem, effort: float) -> dict[str, float]:
     return {"attained": found.primal, "proven_bound": found.lower_bound, "estimated_bound": found.estimated_bound}
 
 
+def markdown(head: Sequence[str], rows: Iterable[Sequence[object]], name: str, options: Options) -> None:
+    """Print a table, and write it to NAME.md in the folder, where a page includes it."""
+    texts = [[f"{x:.4g}" if isinstance(x, float) else str(x) for x in row] for row in rows]
+    table(head, texts)
+    lines = [" | ".join(cells) for cells in ([*head], ["---"] * len(head), *texts)]
+    options.folder.mkdir(parents=True, exist_ok=True)
+    (options.folder / f"{name}.md").write_text("".join(f"| {line} |\n" for line in lines), encoding="utf-8")
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows aligned under a head; floats with four digits."""
     texts = (tuple(f"{x:.4g}" if isinstance(x, float) else str(x) for x in row) for row in rows)

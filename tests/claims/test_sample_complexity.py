@@ -69,28 +69,26 @@ def test_the_committed_tables_say_what_the_claim_says():
     assert min(row["kernel_best_error"] for row in few) > 0.25
 
 
-@pytest.mark.parametrize("slope", [1.0, 2.0])
-def test_the_fit_finds_the_exponent_that_is_there(slope):
-    """Error curves that fall through 10 % at n = 3 d^slope (1 ± seed's noise): the exponent within its interval."""
-    rng = np.random.default_rng(1)
-    found = {}
-    for d in (10, 20, 40, 80):
-        sizes = np.round(3 * d**slope * np.linspace(0.4, 2.0, 17))
-        shift = np.exp(0.05 * rng.standard_normal(20))
-        found[d] = sizes, np.clip(0.3 - 0.2 * sizes[:, None] / (3 * d**slope) * shift, 0, 0.5)
-    ns, (middle, low, high) = claim.exponent(found, draws=200)
-    assert low <= slope <= high
-    assert high - low < 0.2
-    assert middle == pytest.approx(slope, abs=0.03)
-    assert ns[40][0] == pytest.approx(3 * 40**slope, rel=0.05)
-
-
-def test_a_threshold_lies_between_the_sizes_around_it_and_is_not_invented():
-    """Interpolated in log n; NaN where the error never falls, or was low from the start; a late relapse counts."""
-    assert claim.crossing([10, 40], [0.2, 0.0]) == pytest.approx(20.0)
-    assert np.isnan(claim.crossing([10, 20], [0.4, 0.3]))
-    assert np.isnan(claim.crossing([10, 20], [0.05, 0.0]))
-    assert claim.crossing([10, 20, 40, 80], [0.3, 0.0, 0.2, 0.0]) > 40
+def test_the_verdicts_in_words_are_those_of_the_table(tmp_path):
+    """The committed table comes out of the committed cells, and the pages that quote an exponent quote this one."""
+    columns = {name: name.partition("_")[0].replace("features", "kernel") for name in claim.NAMES}
+    grids = {"network": (claim.NETWORK, 1), "kernel": (claim.KERNEL, 2), "lazy": (claim.LAZY, 2)}
+    rows = {
+        part: [row for row in committed(part) if row["n"] in {round(r * row["d"] ** power) for r in ratios}]
+        for part, (ratios, power) in grids.items()
+    }
+    fits = {name: claim.growth_of(claim.curves(rows[part], name), name) for name, part in columns.items()}
+    claim.write_exponents(fits, claims.Options(folder=tmp_path))
+    name = "sample_complexity_exponents.md"
+    assert (tmp_path / name).read_text("utf-8") == (claims.RESULTS / name).read_text("utf-8")
+    for page in ("README.md", "docs/claims.md"):
+        line = next(
+            line
+            for line in (ROOT / page).read_text("utf-8").splitlines()
+            if "claim_sample_complexity" in line and "[" in line and "%" in line
+        )
+        for fit in (fits["network_error"], fits["kernel_best_error"]):
+            assert f"{fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}]" in line, page
 
 
 def test_a_part_with_missing_cells_draws_nothing(tmp_path, monkeypatch, capsys):
