@@ -29,6 +29,7 @@ REG = 5e-3
 NETWORK = (1.5, 2, 2.5, 3, 3.25, 3.5, 3.75, 4, 4.5, 5, 6)  # n / d
 KERNEL = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)  # n / d²
 LAZY = (0.2, 0.4, 0.8, 1.2, 1.6)  # n / d²
+GRIDS = {"network": (NETWORK, 1), "kernel": (KERNEL, 2), "lazy": (LAZY, 2)}  # ratios n / d^power
 NAMES = {
     "network_error": "network",
     "network_refit_error": "network, refitted",
@@ -202,6 +203,12 @@ def figure(options: claims.Options) -> None:
     for letter, ax in zip("abc", axes, strict=True):
         ax.set_title(f"({letter})", loc="left")
     claims.save(page, named("", options), options)
+
+
+def on_grid(part: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a part's table at the sizes that the part asks for; a table can hold others, too."""
+    ratios, power = GRIDS[part]
+    return [row for row in rows if row["n"] in {round(r * row["d"] ** power) for r in ratios}]
 
 
 def growth_of(found: scaling.Curves, name: str) -> scaling.Growth:

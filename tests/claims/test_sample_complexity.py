@@ -72,11 +72,7 @@ def test_the_committed_tables_say_what_the_claim_says():
 def test_the_verdicts_in_words_are_those_of_the_table(tmp_path):
     """The committed table comes out of the committed cells, and the pages that quote an exponent quote this one."""
     columns = {name: name.partition("_")[0].replace("features", "kernel") for name in claim.NAMES}
-    grids = {"network": (claim.NETWORK, 1), "kernel": (claim.KERNEL, 2), "lazy": (claim.LAZY, 2)}
-    rows = {
-        part: [row for row in committed(part) if row["n"] in {round(r * row["d"] ** power) for r in ratios}]
-        for part, (ratios, power) in grids.items()
-    }
+    rows = {part: claim.on_grid(part, committed(part)) for part in claim.GRIDS}
     fits = {name: claim.growth_of(claim.curves(rows[part], name), name) for name, part in columns.items()}
     claim.write_exponents(fits, claims.Options(folder=tmp_path))
     name = "sample_complexity_exponents.md"
