@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .neurons import find_neuron
+from .neurons import linear_in_w
 from .solve import Ridge
 from .tiles import as_points
 
@@ -72,7 +72,7 @@ def empirical_ntk(
     U = u_std * rng.standard_normal((X.shape[1], width))
     W = [w_std * rng.standard_normal((width, width)) / np.sqrt(width) for _ in range(depth - 2)]
     w = w_std * rng.standard_normal(width) / np.sqrt(width)
-    inputs, slopes, evaluate = [points], [], find_neuron(neuron).evaluate
+    inputs, slopes, evaluate = [points], [], linear_in_w(neuron).evaluate
     h = points @ U
     for weights in [*W, None]:
         value, slope = evaluate(h)
@@ -164,7 +164,7 @@ class RandomFeatures:
         """
         X = as_points(X, "X")
         U = self.u_std * np.random.default_rng(self.seed).standard_normal((self.m, X.shape[1]))
-        return find_neuron(self.neuron).evaluate(X @ U.T)[0] / np.sqrt(self.m)
+        return linear_in_w(self.neuron).evaluate(X @ U.T)[0] / np.sqrt(self.m)
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> RandomFeatures:
         """Ridge on the features, through the smaller of the (n, n) and the (m, m) system.

@@ -5,6 +5,8 @@ With w_j ~ N(0, w_std²) and u_j ~ N(0, u_std² I), (p, q) = (u·x, u·x'), and 
     NNGP   w_std² E φ(p) φ(q)                                  E f(x) f(x')
     NTK    E φ(p) φ(q) + w_std² x·x' E φ'(p) φ'(q)             the last layer's part, and the first's
 
+Of neurons ψ(w) φ(u·x) the last layer's part is times E ψ'(w)², and E ψ(w)² stands in the place of w_std².
+
 For relu that is `gram.ReluKernel` of depth 2. The two expectations have closed forms (`dual.py`) for relu, leaky_relu
 and any other positively homogeneous neuron, relu2, erf, gelu, sine and quadratic; for tanh, softplus and neurons of the
 user's own they are integrated (`hermite.py`, `nearly_parallel.py`).
@@ -12,6 +14,7 @@ user's own they are integrated (`hermite.py`, `nearly_parallel.py`).
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -130,11 +133,21 @@ class NeuronKernel(AngularKernel):
 
     def _combine(self, both: tuple[np.ndarray, np.ndarray], products: np.ndarray) -> np.ndarray:
         """The kernel of (E φφ, E φ'φ') and x·x'."""
-        value, slope = both
+        (value, slope), (square, slope_square) = both, self._of_w
         if self.kind == "nngp":
-            return self.w_std**2 * value
-        first = self.w_std**2 * products * slope
-        return first if self.train == "first" else value if self.train == "last" else value + first
+            return square * value
+        first, last = square * products * slope, slope_square * value
+        return first if self.train == "first" else last if self.train == "last" else last + first
+
+    @functools.cached_property
+    def _of_w(self) -> tuple[float, float]:
+        """(E ψ(w)², E ψ'(w)²): those of φ = ψ at the point 1, w in the place of u."""
+        psi = getattr(self.neuron, "output", None)
+        if psi is None:
+            return self.w_std**2, 1.0
+        alone = NeuronKernel(psi, 1.0, self.w_std, "first")
+        square, slope_square = (float(one.diagonal([[1.0]])[0]) for one in (replace(alone, kind="nngp"), alone))  # type: ignore[arg-type]
+        return square, slope_square
 
     def _filler(self, rows: Rows, columns: Rows, threads: int | None) -> Fill:
         dual = self._closed()

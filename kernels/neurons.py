@@ -85,3 +85,10 @@ def find_neuron(neuron: Any) -> Any:
     if hasattr(neuron, "evaluate") and hasattr(neuron, "name"):
         return neuron
     raise ValueError(f"neuron = {neuron!r}: expected one of {', '.join(NEURONS)}, or an object of meanfield.Neuron")
+
+
+def linear_in_w(neuron: Any) -> Any:
+    """`find_neuron`, for networks of finite width; ValueError where the neuron is ψ(w) φ(u·x)."""
+    if getattr(neuron, "output", None):
+        raise ValueError(f"neuron = {neuron!r}: networks of finite width are linear in w; NeuronKernel knows outputs")
+    return find_neuron(neuron)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from .shown import Shown
 class Ensemble(Shown, Layers):
     """m particles θ_j = (u_j, w_j): the measure ρ = (1/m) Σ δ_θj and the network f = (1/m) Σ_j w_j φ(u_j·x).
 
-    Made by `sphere`, `gaussian`, `from_arrays` or `empty`. What is not here is not needed to go on with a run, but for
-    the problem, which says what φ is.
+    Made by `sphere`, `gaussian`, `signs`, `from_arrays` or `empty`. What is not here is not needed to go on with a run,
+    but for the problem, which says what φ is.
 
     Where the ranks of an MPI job share the particles, each has its own in theta, as `span` tells; all ranks must then
     call what concerns all particles, and `rows` and what builds on it need `gathered`.
@@ -203,6 +204,59 @@ class Ensemble(Shown, Layers):
         return cls._drawn("gaussian", (m, d, outputs), scale, symmetric, seed, dtype, ranks)
 
     @classmethod
+    def signs(
+        cls,
+        m: int,
+        d: int,
+        outputs: int = 1,
+        *,
+        scale: float = 1.0,
+        symmetric: bool = False,
+        seed: int = 0,
+        dtype: Any = "float32",
+        ranks: Alone = ALONE,
+    ) -> Ensemble:
+        """Output weights ±1, each a fair sign, and input weights N(0, scale² I).
+
+        Under a dynamics with `rates=(1, 0)` the signs are held, and the network is (1/m) Σ_j ±φ(u_j·x).
+
+        Parameters
+        ----------
+        m, d, outputs : int
+            Numbers of particles, inputs and outputs C, each at least 1.
+        scale : float
+            Standard deviation of a component of u, from 1e-15 to 1e15.
+        symmetric : bool
+            Whether every second particle is the one before with −w, so that f = 0 (but for rounding); m is even then.
+        seed : int
+            From 0 to 2^64 − 1. A particle's place depends on it and on the particle's number only.
+        dtype : "float32" or "float64"
+            Of the particles, and of the arithmetic of their steps.
+        ranks : Alone
+            The processes that share the particles.
+
+        Returns
+        -------
+        Ensemble
+            At step 0 and time 0.
+
+        Raises
+        ------
+        InputError
+            Sizes, scale, seed or dtype out of range.
+
+        Examples
+        --------
+        >>> from meanfield import Ensemble
+        >>> sorted(set(Ensemble.signs(64, 3).w[:, 0].tolist()))
+        [-1.0, 1.0]
+        """
+        drawn = cls._drawn("gaussian", (m, d, outputs), scale, symmetric, seed, dtype, ranks)
+        with drawn.particles.writing() as theta:
+            theta[:, d:] = np.sign(theta[:, d:])
+        return drawn
+
+    @classmethod
     def _drawn(
         cls, law: str, sizes: tuple[int, int, int], scale: float, symmetric: bool, seed: int, dtype: Any, ranks: Alone
     ) -> Ensemble:
@@ -317,14 +371,16 @@ class Ensemble(Shown, Layers):
             state["velocity"] = Layers(np.array(self.velocity.theta), self.span, self.outputs)
         return Ensemble(np.array(self.theta), self.span, self.outputs, **state)
 
-    def predict(self, X: Any, *, neuron: str | Neuron = "relu", threads: int | None = None) -> np.ndarray:
+    def predict(
+        self, X: Any, *, neuron: str | Neuron | Mapping[str, Any] = "relu", threads: int | None = None
+    ) -> np.ndarray:
         """The network f(x) = (1/m) Σ_j w_j φ(u_j·x) at many inputs.
 
         Parameters
         ----------
         X : array (n, d)
             Inputs.
-        neuron : str or Neuron
+        neuron : str, Neuron or mapping
             Which φ: `problem.neuron`, where that is not the relu.
         threads : int, optional
             How many compute; by default as many as this process may use cores. No bit depends on it.

@@ -1,4 +1,4 @@
-"""Neurons Φ(θ; x) = w φ(u·x): which activation φ a network is made of.
+"""Neurons Φ(θ; x) = w φ(u·x), or ψ(w) φ(u·x): which activation φ, and which ψ, a network is made of.
 
 May import: the errors, formulas and the engine. The built-in activations, and those of formulas, are made of the
 engine's own arithmetic, the same bits on every machine; one of the user's own has the bits that its functions have.
@@ -8,99 +8,21 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from .engine.built_in import ACTIVATIONS, Function
 from .engine.composition import compose
-from .engine.elementary import (
-    decay_one,
-    erf_one,
-    like,
-    logistic_one,
-    normal_share_one,
-    sine_one,
-    softplus_one,
-    tanh_one,
-    tanh_slope_one,
-)
 from .engine.engine import Activation
 from .errors import InputError, did_you_mean
 from .formula import is_formula, read_formula
-
-Function = Callable[[float], float]
 
 _STEP = 1e-5  # of the finite differences that a derivative is compared with
 _TOLERANCE = 1e-6
 _LINEAR = 1.01  # the power with which an activation may grow at τ > 0
 _CELLS = 64  # of the range on which `steepness` looks
-
-
-def _relu(z: Any) -> Any:
-    return z if z > 0 else like(z, 0.0)
-
-
-def _relu_slope(z: Any) -> Any:
-    return like(z, 1.0) if z > 0 else like(z, 0.0)
-
-
-def _leaky_relu(z: Any) -> Any:
-    return z if z > 0 else like(z, 0.01) * z
-
-
-def _leaky_relu_slope(z: Any) -> Any:
-    return like(z, 1.0) if z > 0 else like(z, 0.01)
-
-
-def _erf_slope(z: Any) -> Any:
-    return like(z, 2 / math.sqrt(math.pi)) * decay_one(z * z)
-
-
-def _gelu(z: Any) -> Any:
-    return z * normal_share_one(z)
-
-
-def _gelu_slope(z: Any) -> Any:
-    density = like(z, 1 / math.sqrt(2 * math.pi)) * decay_one(like(z, 0.5) * z * z)
-    return normal_share_one(z) + z * density
-
-
-def _relu2(z: Any) -> Any:
-    return z * z if z > 0 else like(z, 0.0)
-
-
-def _relu2_slope(z: Any) -> Any:
-    return like(z, 2.0) * z if z > 0 else like(z, 0.0)
-
-
-def _sine(z: Any) -> Any:
-    return sine_one(z, 0.0)
-
-
-def _cosine(z: Any) -> Any:
-    return sine_one(z, 1.0)
-
-
-def _quadratic(z: Any) -> Any:
-    return z * z
-
-
-def _quadratic_slope(z: Any) -> Any:
-    return like(z, 2.0) * z
-
-
-ACTIVATIONS: dict[str, tuple[Function, Function]] = {
-    "relu": (_relu, _relu_slope),
-    "leaky_relu": (_leaky_relu, _leaky_relu_slope),
-    "tanh": (tanh_one, tanh_slope_one),
-    "erf": (erf_one, _erf_slope),
-    "softplus": (softplus_one, logistic_one),
-    "gelu": (_gelu, _gelu_slope),
-    "relu2": (_relu2, _relu2_slope),
-    "sine": (_sine, _cosine),
-    "quadratic": (_quadratic, _quadratic_slope),
-}
 
 
 class Neuron:
@@ -124,6 +46,8 @@ class Neuron:
     name : str
     formula : str or None
         What it was read from (`from_formula`); a run file keeps it, so that nothing need be given again.
+    output : Neuron or None
+        Whose activation is ψ, where the neuron is ψ(w) φ(u·x) (`with_output`).
 
     Raises
     ------
@@ -150,11 +74,12 @@ class Neuron:
         for what, function in (("activation", activation), ("derivative", derivative)):
             if not callable(function) or not hasattr(function, "__qualname__"):
                 raise InputError(f"neuron: {what} = {function!r}: must be a function of one number")
-        self.activation, self.derivative = activation, derivative
-        self.name = qualified(activation) if name is None else name
-        self.formula: str | None = None
-        self._code = Activation(activation, derivative)
+        self._set(Activation(activation, derivative), qualified(activation) if name is None else name)
         _check(self)
+
+    def _set(self, code: Activation, name: str, formula: str | None = None, output: Neuron | None = None) -> None:
+        self.activation, self.derivative, self._code = code.value, code.slope, code
+        self.name, self.formula, self.output = name, formula, output
 
     @classmethod
     def from_formula(cls, text: str) -> Neuron:
@@ -189,25 +114,63 @@ class Neuron:
         neuron.formula = text
         return neuron
 
+    def with_output(self, output: str | Neuron) -> Neuron:
+        """The neuron ψ(w) φ(u·x), such as tanh(w) φ(u·x), whose output stays within bounds.
+
+        Its scale R is the problem's `output_scale`: f = (R/m) Σ_j ψ(w_j) φ(u_j·x). A configuration says
+        `neuron.output`, and `Problem` and `get_neuron` take a table of both.
+
+        Parameters
+        ----------
+        output : str or Neuron
+            ψ: a name or a formula that `get_neuron` knows, such as "tanh", or "relu(z + 1) - relu(z - 1) - 1" to clip.
+
+        Returns
+        -------
+        Neuron
+
+        Raises
+        ------
+        InputError
+            One of the user's own functions, or a neuron that has such an output itself.
+
+        Examples
+        --------
+        >>> from meanfield import Ensemble
+        >>> from meanfield.neuron import get_neuron
+        >>> bounded = get_neuron("relu").with_output("tanh")
+        >>> Ensemble.from_arrays([100.0, -100.0], [[1.0], [2.0]]).predict([[3.0], [-3.0]], neuron=bounded)
+        array([-1.5,  0. ])
+        """
+        psi = get_neuron(output)
+        if psi.output or self.output or not (psi.is_built_in or psi.formula):
+            raise InputError(f"neuron: output = {output!r}: must be a name or a formula, of a neuron that has none yet")
+        neuron = type(self).__new__(type(self))
+        neuron._set(Activation(*self._code.pair, psi._code.pair), self.name, self.formula, psi)
+        return neuron
+
     def __reduce__(self) -> Any:
+        if self.output:
+            inner = type(self).__new__(type(self))
+            inner._set(Activation(*self._code.pair), self.name, self.formula)
+            return type(self).with_output, (inner, self.output)
         return (get_neuron, (self.formula,)) if self.formula else super().__reduce__()
 
     @classmethod
     def _built_in(cls, name: str) -> Neuron:
         """One of ours, whose laws are tested and not checked again."""
         neuron = cls.__new__(cls)
-        neuron.activation, neuron.derivative = ACTIVATIONS[name]
-        neuron.name, neuron.formula, neuron._code = name, None, Activation(*ACTIVATIONS[name])
+        neuron._set(Activation(*ACTIVATIONS[name]), name)
         return neuron
 
     @property
     def is_relu(self) -> bool:
         """Whether it is the built-in relu, for which the passes keep activation bits and the references are proven."""
-        return self.activation is _relu
+        return self.activation is ACTIVATIONS["relu"][0] and self.output is None
 
     @property
     def is_built_in(self) -> bool:
-        """Whether it is one of ours, which its name alone tells.
+        """Whether φ is one of ours, which its name alone tells.
 
         Examples
         --------
@@ -257,6 +220,8 @@ class Neuron:
         """
         if self.is_relu:  # nothing is compiled for what tests hold
             return True
+        if self.output:
+            return False
         z = np.concatenate([_places(40), 100 * _places(40)])
         at_z, scaled = self.evaluate(z)[0], [(c, self.evaluate(c * z)[0]) for c in (2.0**-10, 3.0, 1e3)]
         return all(bool(np.all(np.abs(values - c * at_z) <= 1e-12 * np.abs(c * z))) for c, values in scaled)
@@ -282,7 +247,7 @@ class Neuron:
 
     @functools.cached_property
     def growth(self) -> float:
-        """The power with which |φ| grows between 2¹⁰ and 2²⁰, on the side where it grows faster.
+        """The power with which |φ| grows between 2¹⁰ and 2²⁰, on the side where it grows faster; and |ψ|, beyond w.
 
         Examples
         --------
@@ -293,7 +258,8 @@ class Neuron:
         near, far = np.abs(self.evaluate([[2.0**10, -(2.0**10)], [2.0**20, -(2.0**20)]])[0])
         if not np.isfinite(far).all():
             return math.inf
-        return max(math.log2(max(1.0, a) / max(1.0, b)) / 10 for a, b in zip(far, near, strict=True))
+        more = self.output.growth - 1 if self.output else 0.0
+        return max(math.log2(max(1.0, a) / max(1.0, b)) / 10 for a, b in zip(far, near, strict=True)) + more
 
     def steepness(self, reach: float) -> tuple[float, float]:
         """The largest |φ'| and |φ''| on [−reach, reach], from φ' at 65 points: what an automatic step size rests on.
@@ -321,7 +287,7 @@ class Neuron:
         """
         if not self.is_relu:
             raise InputError(
-                f"{reference} knows relu neurons only, not {self.name!r}; "
+                f"{reference} knows relu neurons only, not {self.label!r}; "
                 "for any neuron there are the objective, the errors and the drift of a trace"
             )
 
@@ -335,7 +301,7 @@ class Neuron:
         """
         if self.sides is None:
             raise InputError(
-                f"{reference} knows the positively homogeneous neurons relu and leaky_relu only, not {self.name!r}; "
+                f"{reference} knows the positively homogeneous neurons relu and leaky_relu only, not {self.label!r}; "
                 "for any neuron there are the objective and an estimate of the gap by `certify`"
             )
         return self.sides
@@ -350,7 +316,7 @@ class Neuron:
         """
         if not self.is_homogeneous:
             raise InputError(
-                f"{reference} needs a positively homogeneous neuron, which {self.name!r} is not; "
+                f"{reference} needs a positively homogeneous neuron, which {self.label!r} is not; "
                 "for any neuron there are the objective, the errors and the drift of a trace"
             )
 
@@ -362,14 +328,23 @@ class Neuron:
         InputError
             In one line with the names of the reference and the neuron, and the reason.
         """
+        if self.output:
+            raise InputError(
+                f"{reference} needs a neuron that is linear in w, not {self.label!r}; there is the objective"
+            )
         if not self.is_relu and self.growth > _LINEAR:
             raise InputError(
-                f"{reference} needs a neuron that grows at most quadratically in its weights, which {self.name!r} does "
-                "not: few particles of large weights fit anything at a vanishing penalty; there is the objective"
+                f"{reference} needs a neuron that grows at most quadratically in its weights, which {self.label!r} "
+                "does not: few particles of large weights fit anything at a vanishing penalty; there is the objective"
             )
 
+    @property
+    def label(self) -> str:
+        """What messages call it: its name, and that of ψ."""
+        return f"{self.name}, output {self.output.name}" if self.output else self.name
+
     def __repr__(self) -> str:
-        return f"Neuron({self.name!r})"
+        return f"Neuron({self.name!r}, output={self.output.name!r})" if self.output else f"Neuron({self.name!r})"
 
 
 def qualified(function: Any) -> str:
@@ -387,9 +362,10 @@ def get_neuron(neuron: Any) -> Neuron:
 
     Parameters
     ----------
-    neuron : str or Neuron
+    neuron : str, Neuron or mapping
         "relu", "leaky_relu" (slope 0.01 below 0), "tanh", "erf", "softplus", "gelu", "relu2" (relu²), "sine",
-        "quadratic" (z²), a formula such as "tanh(z) + 0.1*z" (`Neuron.from_formula`), or a `Neuron`.
+        "quadratic" (z²), a formula such as "tanh(z) + 0.1*z" (`Neuron.from_formula`), or a `Neuron`; or a table
+        {"activation": one of these, "output": ψ} (`Neuron.with_output`).
 
     Returns
     -------
@@ -405,7 +381,15 @@ def get_neuron(neuron: Any) -> Neuron:
     >>> from meanfield.neuron import get_neuron
     >>> get_neuron("tanh")
     Neuron('tanh')
+    >>> get_neuron({"activation": "relu", "output": "tanh"})
+    Neuron('relu', output='tanh')
     """
+    if isinstance(neuron, Mapping):
+        unknown = [key for key in neuron if key not in ("activation", "output")]
+        if unknown:
+            raise InputError(f"neuron.{unknown[0]}: unknown key; known are activation, output")
+        inner, output = get_neuron(neuron.get("activation", "relu")), neuron.get("output")
+        return inner if output is None else inner.with_output(output)
     if isinstance(neuron, Neuron):
         return neuron
     if not isinstance(neuron, str):
@@ -438,8 +422,8 @@ def check_growth(neuron: Neuron, temperature: float) -> None:
     """
     if temperature > 0 and not neuron.is_relu and neuron.growth > _LINEAR:
         raise InputError(
-            f"temperature = {temperature!r}: neuron {neuron.name!r} grows faster than quadratically in its weights, so "
-            "the free energy has no minimum; take temperature = 0, or an activation that grows at most linearly"
+            f"temperature = {temperature!r}: neuron {neuron.label!r} grows faster than quadratically in its weights, "
+            "so the free energy has no minimum; take temperature = 0, or an activation that grows at most linearly"
         )
 
 

@@ -52,9 +52,9 @@ class Problem(Shown):
         λ ≥ 0, for every step or as a function of it. Implicit steps, bounds and certificates need λ > 0.
     temperature : float, mapping, Schedule or callable
         τ ≥ 0, likewise; or any function of the step, which a run's file names and `load` and `resume` take again.
-    neuron : str or Neuron
+    neuron : str, Neuron or mapping
         What the network is made of, Φ(θ; x) = w φ(u·x): "relu", another name that `meanfield.neuron.get_neuron` knows,
-        or a `Neuron` of one's own.
+        or a `Neuron` of one's own; with an `output` ψ, ψ(w) φ(u·x).
     X_test, y_test : arrays (k, d) and (k,) or (k, C), optional
         A test set, of the classes of `y`.
 
@@ -98,7 +98,7 @@ class Problem(Shown):
         loss: str | Loss = "logistic",
         reg: float | Mapping[str, Any] | Schedule = 5e-3,
         temperature: float | Mapping[str, Any] | Schedule | Callable[[int], float] = 0.0,
-        neuron: str | Neuron = "relu",
+        neuron: str | Neuron | Mapping[str, Any] = "relu",
         penalty: Penalty | Mapping[str, float] = _PLAIN,
         output_scale: float = 1.0,
         X_test: Any = None,

@@ -132,7 +132,7 @@ def test_measures_of_homogeneous_neurons_work_for_leaky_relu():
 
 def test_a_step_descends_along_the_gradient_of_the_objective():
     """dL/dt = −∫‖∇L'‖² dρ for each neuron: no factor is missing between prediction, residual, drift and step."""
-    for neuron in ("tanh", "gelu", "quadratic"):
+    for neuron in ("tanh", "gelu", "quadratic", {"activation": "relu", "output": "tanh"}):
         problem = Problem(X, Y, neuron=neuron, reg=0.01)
         ensemble = Ensemble.gaussian(100, 3, dtype="float64")
         field, eta = Field(problem, ensemble.dtype), 1e-4

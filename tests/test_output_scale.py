@@ -71,7 +71,7 @@ def test_an_odd_number_of_particles_has_no_pairs():
         asked = [word for one in ("ensemble.symmetric=true", *settings) for word in ("--set", one)]
         status, _, err = in_process("run", "--out", "never.h5", *asked)
         assert (status, err.count("\n")) == (2, 1)
-        assert "symmetric = true: needs init = 'sphere' or 'gaussian', and an even m" in err
+        assert "symmetric = true: needs init = 'sphere', 'gaussian' or 'signs', and an even m" in err
 
 
 def linearized(ensemble, y, steps, eta):

@@ -53,14 +53,22 @@ def pull_bound(field: Field, residual: np.ndarray) -> float:
 
 
 def single_pull(field: Field, moments: Moments, residual: np.ndarray) -> float:
-    """P of any neuron: max|φ'| `pull_bound` + max|φ''| s Σ_i ‖r_i‖‖x_i‖², s = (∫‖θ‖² dρ)^½, |u·x| ≤ 4 s max‖x‖."""
+    """P of any neuron: max|φ'| `pull_bound` + max|φ''| s Σ_i ‖r_i‖‖x_i‖², s = (∫‖θ‖² dρ)^½, |u·x| ≤ 4 s max‖x‖.
+
+    Of ψ(w) φ(u·x) that is times max|ψ'|, and max|ψ''| max|φ| Σ_i ‖r_i‖ is added.
+    """
     neuron, (norms, _) = field.problem.neuron, field.norms
     if neuron.is_relu:
         return pull_bound(field, residual)
     size = math.sqrt(moments.second)
-    steep, bend = neuron.steepness(max(1e-6, _REACH * size * float(norms.max())))
-    curved = exact_math.total(exact_math.row_norms(residual) * norms * norms)
-    return steep * pull_bound(field, residual) + bend * size * curved
+    reach, sizes = max(1e-6, _REACH * size * float(norms.max())), exact_math.row_norms(residual)
+    steep, bend = neuron.steepness(reach)
+    curved = exact_math.total(sizes * norms * norms)
+    pull = steep * pull_bound(field, residual) + bend * size * curved
+    if neuron.output is None:
+        return pull
+    steep_w, bend_w = neuron.output.steepness(max(1e-6, _REACH * size))
+    return steep_w * pull + bend_w * float(np.abs(neuron.evaluate([reach, -reach])[0]).max()) * exact_math.total(sizes)
 
 
 def curvature_ratio(field: Field, ensemble: Ensemble, moments: Moments, *, iterations: int = 8) -> float:

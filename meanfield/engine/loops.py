@@ -6,8 +6,8 @@ BLOCK particles in any order. A block is read once a step: its gradient from the
 left, its move, and the predictions of the moved particles with their new bits, all while it stays in cache. No array
 of (particles × examples) numbers exists, only their bits (n/8 bytes a particle).
 
-That is for φ = relu. Passes that are given a `Rule` in place of an `Activity` are for any other neuron w φ(u·x): they
-keep nothing from pass to pass and compute u·x again, as those for several outputs do.
+That is for φ = relu. Passes that are given a `Rule` in place of an `Activity` are for any other neuron ψ(w) φ(u·x):
+they keep nothing from pass to pass and compute u·x again, as those for several outputs do.
 
 Sums over particles do not depend on threads, since each block is summed alone in a fixed order, and the blocks' sums
 are added in fixed point, where no order matters: a float64 is split into three integers, multiples of 2⁸, 2⁻³² and
@@ -24,7 +24,7 @@ from numba.extending import overload, register_jitable
 
 from ..runtime.compiling import compiled
 from . import noise
-from .activation import any_rows, any_tile
+from .activation import any_rows, any_tile, chain, read_out
 from .kinetic import Kinetic, kick_group
 from .microkernels import (
     VECTORS,
@@ -74,11 +74,13 @@ class Data(NamedTuple):
 class Activity(NamedTuple):
     """Activation bits (groups, rows·VECTORS), a word of as many bits as lanes each, of all groups or of one at a time.
 
-    For C = 1 only: for more outputs activations are computed again, and nothing is kept.
+    For C = 1 only: for more outputs activations are computed again, and nothing is kept. The last two are as in `Rule`.
     """
 
     bits: np.ndarray
     all_groups: bool
+    of_w: int = 0
+    both_of_w: int = 0
 
 
 class Residual(NamedTuple):
@@ -111,7 +113,7 @@ class Slope(NamedTuple):
 
 class Work(NamedTuple):
     """What a thread computes in: Z and S (rows, GROUP), G (groups of a block, rows, GROUP) for the gradient; words and
-    normals (4, GROUP), and a group of new points (1, d + C, GROUP), for the move."""
+    normals (4, GROUP) for the move; points (1, d + C, GROUP) for a group of new points, and before for ψ(w)."""
 
     Z: np.ndarray
     S: np.ndarray
@@ -150,10 +152,10 @@ def _next_block(part: Any, ticket: Any) -> Any:
 
 @register_jitable
 def forward_buffers(part: Any, data: Any) -> Any:
-    """(sums (rows, C, L), Z (ROWS, GROUP)) for `forward_block`."""
-    tiles, _, rows = data.X.shape
+    """(sums (rows, C, L), Z (ROWS + C, GROUP), the last for ψ(w)) for `forward_block`."""
+    (tiles, _, rows), C = data.X.shape, data.outputs
     group, dtype = part.theta.shape[2], part.theta.dtype
-    return np.empty((tiles * rows, data.outputs, group // VECTORS), dtype), np.empty((rows, group), dtype)
+    return np.empty((tiles * rows, C, group // VECTORS), dtype), np.empty((rows + C, group), dtype)
 
 
 def _relu_tile(at, data, activity, sums, Z):  # type: ignore[no-untyped-def]
@@ -307,7 +309,7 @@ def _any_gradient(block, data, activity, residual, work):  # type: ignore[no-unt
 
 
 def _gradient(block: Any, data: Any, activity: Any, residual: Any, work: Any) -> None:
-    """work.G ← ∇⟨r, Φ⟩ of the block."""
+    """work.G ← ∇⟨r, Φ⟩ of the block, by u and by ψ(w)."""
 
 
 @overload(_gradient)
@@ -357,7 +359,20 @@ def _(part, g, slope, moves, address, work):  # type: ignore[no-untyped-def]
 
 
 @register_jitable
-def _observe_group(part: Any, g: Any, slope: Any, penalty: Any, potential: Any, limbs: Any) -> None:
+def _products(theta: Any, g: Any, slope: Any, activity: Any, work: Any) -> Any:
+    """The parts ψ(w_c) ∂⟨r, Φ⟩/∂ψ(w_c) (C, GROUP), float64, of which ⟨r, Φ⟩ is the sum."""
+    kept, d = work.points[0], slope.d
+    kept[: theta.shape[1] - d] = theta[g, d:]
+    read_out(theta, g, d, activity, kept)
+    products = np.empty((theta.shape[1] - d, theta.shape[2]))
+    for c in range(products.shape[0]):
+        for lane in range(products.shape[1]):
+            products[c, lane] = np.float64(slope.G[d + c + slope.gap, lane]) * np.float64(kept[c, lane])
+    return products
+
+
+@register_jitable
+def _observe_group(part: Any, g: Any, slope: Any, products: Any, penalty: Any, potential: Any, limbs: Any) -> None:
     """limbs[0] += Σ ‖∇L'‖² over the group, potential ← L' of each particle if there is room; `penalty` is λp."""
     theta, d = part.theta, slope.d
     group = min(theta.shape[2], part.m - g * theta.shape[2])
@@ -372,7 +387,7 @@ def _observe_group(part: Any, g: Any, slope: Any, penalty: Any, potential: Any, 
         for lane in range(group):
             t, s = np.float64(theta[g, k, lane]), np.float64(slope.G[k if k < d else k + slope.gap, lane])
             square[lane] += (s + by[lane] * t) ** 2
-            value[lane] += (s * t if k >= d else 0.0) + layer * t * t
+            value[lane] += (products[k - d, lane] if k >= d else 0.0) + layer * t * t
     for lane in range(group):
         _add_exactly(square[lane], 0, limbs)
         if g * theta.shape[2] + lane < potential.shape[0]:
@@ -404,7 +419,9 @@ def advance(part, data, activity, residual, moves, address, ticket, limbs):  # t
     while block.start < block.stop:
         _gradient(block, data, activity, residual, work)
         for g in range(block.start, block.stop):
-            _move(part, g, _slope(block, g, data, residual, work), moves, address, work)
+            slope = _slope(block, g, data, residual, work)
+            chain(part.theta, g, slope, activity, work.points[0])
+            _move(part, g, slope, moves, address, work)
             clear_tail(part, g)
         forward_block(block, data, activity, sums, Z)
         reduce_block(block, data, sums, limbs)
@@ -421,7 +438,9 @@ def observe(part, data, activity, residual, potential, ticket, limbs):  # type: 
         _gradient(block, data, activity, residual, work)
         for g in range(block.start, block.stop):
             slope = _slope(block, g, data, residual, work)
-            _observe_group(part, g, slope, data.penalty, potential, limbs)
+            products = _products(part.theta, g, slope, activity, work)
+            chain(part.theta, g, slope, activity, work.points[0])
+            _observe_group(part, g, slope, products, data.penalty, potential, limbs)
         block = _next_block(part, ticket)
 
 

@@ -36,6 +36,7 @@ from .values import (
     known,
     listed,
     number_or_schedule,
+    one_of_or_formula,
     one_of_or_qualified,
     pair,
     steps_or_auto,
@@ -43,6 +44,7 @@ from .values import (
 
 GENERATORS = ("xor", "teacher", "parity", "parity_normal", "line")
 GIVEN = ("arrays", "given")  # data and particles of a run made in Python: found in its run file alone
+LAWS = ("sphere", "gaussian", "signs")  # of initial particles: methods of Ensemble
 LOSSES = ("logistic", "squared", "cross_entropy")
 NEURONS = ("relu", "leaky_relu", "tanh", "erf", "softplus", "gelu", "relu2", "sine", "quadratic")
 METHODS = ("langevin", "gradient_flow", "perturbed_flow", "birth_death", "kinetic_langevin", "implicit")
@@ -53,8 +55,15 @@ EXPLICIT_STEPS = 4000  # of the other methods
 _EXPLICIT: dict[str, dict[str, Any]] = {  # what implicit steps know one value of only
     "objective": {"output_scale": 1},
     "penalty": {"input": 1, "output": 1, "quartic": 0, "path": 0},
-    "neuron": {"activation": "relu"},
-    "dynamics": {"batch": None, "step_size": "auto", "rates": [1, 1], "noise": [1, 1], "label_noise": 0},
+    "neuron": {"activation": "relu", "output": None},
+    "dynamics": {
+        "batch": None,
+        "step_size": "auto",
+        "rates": [1, 1],
+        "noise": [1, 1],
+        "label_noise": 0,
+        "tail_index": 2,
+    },
 }
 MEASURES = (
     "free_energy",
@@ -186,10 +195,21 @@ class Penalty(Section):
 
 
 class Neuron(Section):
-    """Φ(θ; x) = w φ(u·x). One of the user's own is a formula, or named by its two functions."""
+    """Φ(θ; x) = w φ(u·x), or ψ(w) φ(u·x). One of the user's own is a formula, or named by its two functions."""
 
     activation: Annotated[Text, one_of_or_qualified(NEURONS, formula=True), listed(NEURONS)] = "relu"
+    output: Annotated[Text, one_of_or_formula(NEURONS)] | None = None
     derivative: Text | None = None
+
+    @property
+    def is_relu(self) -> bool:
+        """Whether it is w relu(u·x), which implicit steps, annealing and recorded bounds know."""
+        return self.activation == "relu" and self.output is None
+
+    @property
+    def words(self) -> str:
+        """What messages call it."""
+        return self.activation if self.output is None else f"{self.activation}, output {self.output}"
 
 
 class Particles(Section):
@@ -205,21 +225,19 @@ class Particles(Section):
     @field_validator("init")
     @classmethod
     def _known_init(cls, init: str) -> str:
-        if init in ("sphere", "gaussian", "given") or init.endswith((".npz", ".h5")):
+        if init in (*LAWS, "given") or init.endswith((".npz", ".h5")):
             return init
-        raise ValueError(
-            f"must be one of sphere, gaussian, or a path ending .npz .h5{did_you_mean(init, ('sphere', 'gaussian'))}"
-        )
+        raise ValueError(f"must be one of {', '.join(LAWS)}, or a path ending .npz .h5{did_you_mean(init, LAWS)}")
 
     @model_validator(mode="after")
     def _pairs_are_drawn(self) -> Particles:
         if self.symmetric and (self.external or self.m % 2):
-            raise ValueError("symmetric = true: needs init = 'sphere' or 'gaussian', and an even m")
+            raise ValueError("symmetric = true: needs init = 'sphere', 'gaussian' or 'signs', and an even m")
         return self
 
     @property
     def external(self) -> bool:
-        return self.init not in ("sphere", "gaussian")
+        return self.init not in LAWS
 
 
 class Dynamics(Section):
@@ -327,14 +345,14 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _neuron_is_known_to_all(self) -> Config:
-        activation = self.neuron.activation
-        if activation != "relu" and self.dynamics.method == "implicit":
+        words = self.neuron.words
+        if not self.neuron.is_relu and self.dynamics.method == "implicit":
             raise ValueError(
-                f"dynamics.method = 'implicit': moves relu neurons only, not {activation!r}; "
+                f"dynamics.method = 'implicit': moves relu neurons only, not {words!r}; "
                 "must be langevin, gradient_flow, perturbed_flow, birth_death or kinetic_langevin"
             )
-        if activation != "relu" and self.record.gap:
-            raise ValueError(f"record.gap = true: bounds are known for relu neurons only, not {activation!r}")
+        if not self.neuron.is_relu and self.record.gap:
+            raise ValueError(f"record.gap = true: bounds are known for relu neurons only, not {words!r}")
         return self
 
     @property
@@ -361,7 +379,7 @@ class Config(Section):
         """
         reg, step_size = self.objective.reg, self.dynamics.step_size
         if not isinstance(reg, Schedule):
-            known = self.neuron.activation == "relu" and self.is_plain and self.dynamics.rates == [1, 1]
+            known = self.neuron.is_relu and self.is_plain and self.dynamics.rates == [1, 1]
             anneals = known and self.dynamics.method not in ALL_AT_ONCE
             reg = default_annealing(reg, self.run.steps, critical()) if anneals else Schedule.of(reg)
         if not isinstance(step_size, str):

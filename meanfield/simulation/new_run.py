@@ -36,8 +36,8 @@ def new_run_from_config(config: Config, *, ranks: Alone = ALONE, draw: bool = Tr
     problem = problem_of(config, dataset)
     wanted = config.ensemble
     parent: dict[str, str] = {}
-    if wanted.init in ("sphere", "gaussian"):
-        make = Ensemble.sphere if wanted.init == "sphere" else Ensemble.gaussian
+    if not wanted.external:
+        make = getattr(Ensemble, wanted.init)
         law: dict[str, Any] = {
             "scale": wanted.scale,
             "symmetric": wanted.symmetric,

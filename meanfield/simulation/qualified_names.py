@@ -22,7 +22,7 @@ from ..schedules import OwnSchedule, Schedule
 from . import config as configuration
 from .values import is_qualified
 
-_OPTIONAL = {"parameters", "derivative"}  # keys that the user's own may have
+_OPTIONAL = {"parameters", "derivative", "output"}  # keys that the user's own may have
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,10 @@ def loss_table(loss: Loss) -> dict[str, Any]:
 
 def neuron_table(neuron: Neuron) -> dict[str, Any]:
     """The configuration's section [neuron] of a neuron, ours or the user's own."""
+    output = {"output": neuron.output.formula or neuron.output.name} if neuron.output else {}
     if neuron.is_built_in or neuron.formula:
-        return {"activation": neuron.formula or neuron.name}
-    return {"activation": qualified(neuron.activation), "derivative": qualified(neuron.derivative)}
+        return {"activation": neuron.formula or neuron.name, **output}
+    return {"activation": qualified(neuron.activation), "derivative": qualified(neuron.derivative), **output}
 
 
 def _parameters(thing: Any, but: Mapping[str, Any], what: str) -> dict[str, Any] | None:
@@ -131,8 +132,8 @@ def loss_of(section: configuration.Objective, loss: Loss | None = None, where: s
     return section.loss
 
 
-def neuron_of(section: configuration.Neuron, neuron: Neuron | None = None, where: str = "") -> Neuron | str:
-    """The neuron of a configuration's section: the object given, if it is the one named there, else the name of ours.
+def neuron_of(section: configuration.Neuron, neuron: Neuron | None = None, where: str = "") -> Neuron | str | None:
+    """The neuron of a configuration's section: the object given, if it is the one named there; None if it is ours.
 
     RunFileError: another one is given, or the user's own is named and none is given.
     """
@@ -144,7 +145,7 @@ def neuron_of(section: configuration.Neuron, neuron: Neuron | None = None, where
             f"{where}: its neuron is {section.activation}, an object of a Python program; "
             "give it there: load(path, neuron=…), resume(path, neuron=…)"
         )
-    return section.activation
+    return None
 
 
 def temperature_of(

@@ -315,7 +315,7 @@ def _check_agreement(config: Config, dataset: Dataset, ensemble: Ensemble) -> No
     for name, (said, held) in parts.items():
         if said != held:
             raise ValueError(f"says {name} = {said}, but holds {held}")
-    most = 1.0 if config.neuron.activation == "relu" else sys.float_info.max
+    most = 1.0 if config.neuron.is_relu else sys.float_info.max
     if not 0 < ensemble.memory.get("curvature_ratio", 1.0) <= most:
         raise ValueError(f"its curvature ratio is {ensemble.memory['curvature_ratio']}")
     for name in ("test_every", "gap_every", "measures_every", "snapshot_steps"):
@@ -368,7 +368,7 @@ def problem_of(
         loss=objective.loss if loss is None else loss,
         reg=objective.reg,
         temperature=objective.temperature if temperature is None else temperature,
-        neuron=config.neuron.activation if neuron is None else neuron,
+        neuron=config.neuron.model_dump(include={"activation", "output"}) if neuron is None else neuron,
         penalty=config.penalty.model_dump(),
         output_scale=objective.output_scale,
         X_test=dataset.X_test,

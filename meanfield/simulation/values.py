@@ -107,6 +107,19 @@ def one_of_or_qualified(names: Sequence[str], formula: bool = False) -> AfterVal
     return AfterValidator(check)
 
 
+def one_of_or_formula(names: Sequence[str]) -> AfterValidator:
+    """One of our names, or a formula."""
+
+    def check(value: str) -> str:
+        if is_formula(value):
+            read_formula(value)
+        elif value not in names:
+            raise ValueError(f"must be one of {', '.join(names)}, or a formula of z{did_you_mean(value, names)}")
+        return value
+
+    return AfterValidator(check)
+
+
 def listed(names: Sequence[str]) -> Any:
     """The choice as the schema, and so the documentation, shows it."""
     return Field(json_schema_extra={"enum": list(names)})
