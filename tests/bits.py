@@ -217,6 +217,15 @@ CASES: dict[str, dict[str, Any]] = {
         "run": run(40, 10),
         "record": {"test_every": 20},
     },
+    "bounded": {
+        "data": TEACHER,
+        "objective": {"reg": 1e-2, "temperature": 1e-4, "output_scale": 5.0},
+        "neuron": {"activation": "tanh", "output": "tanh"},
+        "ensemble": {"m": 1100, "init": "signs"},
+        "dynamics": {"method": "langevin", "tail_index": 1.6, "noise": [1.0, 0.5]},
+        "run": run(40, 10),
+        "record": {"test_every": 20},
+    },
     "own_neuron": {
         "data": {"source": "arrays"},
         "objective": {"loss": "squared", "reg": 1e-3},

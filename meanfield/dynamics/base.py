@@ -51,11 +51,13 @@ class Dynamics(Shown):
     label_noise : float
         Of the targets, anew in every step: the deviation of what is added to those of regression, or the probability
         with which a label is another.
+    tail_index : float
+        α from 1 to 2 of noise τ^{1/α} dL, E e^{it·L_s} = e^{−s‖t‖^α}: below 2 it has heavy tails and no variance.
 
     Raises
     ------
     InputError
-        A step size that is not positive, a batch below 1, rates that are negative or both 0.
+        A step size that is not positive, a batch below 1, rates that are negative or both 0, another tail index.
 
     Examples
     --------
@@ -69,7 +71,7 @@ class Dynamics(Shown):
     ...     def move(self, eta, reg, temperature):
     ...         return exponential_move(eta, reg, self.factor * temperature)
     >>> Hotter(step_size=0.1, rates=(1, 0)).section()
-    {'method': 'hotter', ..., 'rates': (1.0, 0.0), 'noise': (1.0, 1.0), 'label_noise': 0.0, 'factor': 2.0}
+    {'method': 'hotter', ..., 'rates': (1.0, 0.0), ..., 'tail_index': 2.0, 'factor': 2.0}
     """
 
     step_size: str | float | Schedule = "auto"
@@ -77,6 +79,7 @@ class Dynamics(Shown):
     rates: tuple[float, float] = field(default=(1.0, 1.0), kw_only=True)
     noise: tuple[float, float] = field(default=(1.0, 1.0), kw_only=True)
     label_noise: float = field(default=0.0, kw_only=True)
+    tail_index: float = field(default=2.0, kw_only=True)
 
     name: ClassVar[str]
     passes: ClassVar[int] = 1  # what a step does with every particle, in explicit steps, roughly
@@ -101,6 +104,8 @@ class Dynamics(Shown):
         for name in ("rates", "noise"):
             object.__setattr__(self, name, _by_layer(name, getattr(self, name)))
         check_rate("label_noise", self.label_noise)
+        if not 1 <= self.tail_index <= 2:
+            raise InputError(f"tail_index = {self.tail_index!r}: must be from 1 to 2, of Gaussian noise")
 
     @classmethod
     def of(cls, section: Any) -> Dynamics:
@@ -189,13 +194,15 @@ class Dynamics(Shown):
         whole = self.move(eta, reg, temperature)
 
         def layer(rate: float, weight: float, part: float) -> Move:
-            if rate == weight == part == 1:
-                return whole
-            return self.move(rate * eta, weight * reg, part * temperature)._replace(death=whole.death)
+            own = whole
+            if not rate == weight == part == 1:
+                own = self.move(rate * eta, weight * reg, part * temperature)._replace(death=whole.death)
+            return own._replace(noise=heavy_spread(own.noise, rate * eta, weight * reg, self.tail_index))
 
         u, w = map(layer, self.rates, p.layers, self.noise)
         by_u, by_w = (rate * eta * reg for rate in self.rates)
-        return Moves(u, w, (p.quartic * by_u, p.quartic * by_w), (p.path * by_u, p.path * by_w))
+        quartic, path = (p.quartic * by_u, p.quartic * by_w), (p.path * by_u, p.path * by_w)
+        return Moves(u, w, quartic, path, self.tail_index)
 
     def move(self, eta: float, reg: float, temperature: float) -> Move:
         """The coefficients of this law's step, from η, λ and τ; `exponential_move` gives those of the scheme."""
@@ -252,3 +259,35 @@ def exponential_move(eta: float, reg: float, temperature: float, death: float = 
     drift = shrink / (2 * reg)
     spread = math.sqrt(-temperature * exact_math.expm1(-4 * reg * eta) / (2 * reg))
     return Move(shrink, drift, spread, death)
+
+
+def heavy_spread(spread: float, eta: float, reg: float, tail: float) -> float:
+    """√2 (τ (1 − e^{−2αλη})/(2αλ))^{1/α} of noise that would have the deviation `spread` if it were Gaussian, α = 2.
+
+    Parameters
+    ----------
+    spread, eta, reg : float
+        √(τ (1 − e^{−4λη})/(2λ)), η and λ.
+    tail : float
+        α, from 1 to 2; at 2 it is `spread` itself.
+
+    Returns
+    -------
+    float
+        The scale of stretched normals (`engine.noise.stretch`) that is exact for dθ = −2λθ dt + τ^{1/α} dL.
+
+    Examples
+    --------
+    >>> from meanfield.dynamics.base import heavy_spread
+    >>> round(heavy_spread(0.3, 0.5, 0.0, 1.0), 9)  # of τη = 0.3²/2
+    0.06363961
+    """
+    if tail == 2 or spread == 0:
+        return spread
+
+    def time(alpha: float) -> float:
+        """∫ e^{−2αλs} ds over the step."""
+        return eta if reg == 0 else -exact_math.expm1(-2 * alpha * reg * eta) / (2 * alpha * reg)
+
+    temperature = spread * spread / (2 * time(2.0))
+    return math.sqrt(2) * exact_math.exp(exact_math.log(temperature * time(tail)) / tail)

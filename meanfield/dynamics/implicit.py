@@ -114,8 +114,9 @@ class Implicit(Dynamics):
         super().__post_init__()
         if self.batch is not None:
             raise InputError(f"batch = {self.batch!r}: the implicit step needs all examples; use langevin with a batch")
-        if (self.rates, self.noise, self.label_noise) != ((1, 1), (1, 1), 0):
-            asked = f"rates = {self.rates}, noise = {self.noise}, label_noise = {self.label_noise}"
+        if (self.rates, self.noise, self.label_noise, self.tail_index) != ((1, 1), (1, 1), 0, 2):
+            names = ("rates", "noise", "label_noise", "tail_index")
+            asked = ", ".join(f"{name} = {getattr(self, name)}" for name in names)
             raise InputError(f"{asked}: an implicit step moves both layers alike, and has no such noise; use langevin")
         for one in ("cooled_at", "births"):
             if getattr(self, one) < 0:

@@ -15,6 +15,7 @@ import numpy as np
 from ..engine import exact_math
 from ..engine.engine import Coefficients, Kick, Kinetic, Moments
 from ..ensemble import Ensemble
+from ..errors import InputError
 from ..layers import Layers
 from ..neuron import get_neuron
 from ..problem import Problem
@@ -70,6 +71,8 @@ class KineticLangevin(Dynamics):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_rate("friction", self.friction)
+        if self.tail_index != 2:
+            raise InputError(f"tail_index = {self.tail_index!r}: velocities have Gaussian noise only; use langevin")
 
     def eta(self, field: Field, ensemble: Ensemble, moments: Moments, residual: np.ndarray) -> float:
         found = super().eta(field, ensemble, moments, residual)

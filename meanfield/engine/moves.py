@@ -31,17 +31,19 @@ class Move(NamedTuple):
 class Moves(NamedTuple):
     """One step of each layer, u and w, which die together (by the death of `inputs`), then that of further penalties.
 
-    quartic and path, of u and of w, are times λη: the coefficients of ‖θ‖⁴ and ‖u‖‖w‖ (`penalties.shrink_group`).
+    quartic and path, of u and of w, are times λη: the coefficients of ‖θ‖⁴ and ‖u‖‖w‖ (`penalties.shrink_group`). The
+    noise of a particle is stretched, as one, to the law of stability `tail` (`noise.stretch`); 2 is Gaussian.
     """
 
     inputs: Move
     outputs: Move
     quartic: tuple[float, float] = (0.0, 0.0)
     path: tuple[float, float] = (0.0, 0.0)
+    tail: float = 2.0
 
     def exact(self, dtype: Any) -> Moves:
         """With coefficients in the dtype of the particles."""
-        return Moves(self.inputs.exact(dtype).inputs, self.outputs.exact(dtype).outputs, self.quartic, self.path)
+        return Moves(self.inputs.exact(dtype).inputs, self.outputs.exact(dtype).outputs, *self[2:])
 
 
 @register_jitable
@@ -60,18 +62,32 @@ def project(theta: Any, g: Any, radius: Any) -> None:
 
 
 @register_jitable
+def _stretched(first: Any, tail: Any, address: Any, work: Any) -> Any:
+    """By what the normals of each of the group's particles are multiplied (GROUP,)."""
+    stretch = np.ones(work.normals.shape[1])
+    if tail < 2:
+        noise.words(address.seed, noise.Purpose.TAIL.value, address.step, first, 0, work.words)
+        noise.stretch(work.words, tail, stretch)
+    return stretch
+
+
+@register_jitable
 def move_group(part: Any, g: Any, slope: Any, moves: Any, address: Any, work: Any) -> None:
     """θ ← θ − (shrink θ + drift G) + noise ξ for one group, by layer, then the steps of ‖θ‖⁴ and the path norm."""
     theta, G, z = part.theta, slope.G, work.normals
     D, group, each = theta.shape[1], theta.shape[2], noise.per_block(z)
     first, purpose = part.first + g * group, noise.Purpose.LANGEVIN.value
     noisy = max(moves.inputs.noise, moves.outputs.noise) > 0  # a loop without a branch is twice as fast
+    stretch = _stretched(first, moves.tail if noisy else 2.0, address, work)
     for block in range(-(-D // each)):
         if noisy:
             noise.words(address.seed, purpose, address.step, first, block, work.words)
             noise.from_words(work.words, z)
         for j in range(min(each, D - block * each)):
             k = block * each + j
+            if noisy and moves.tail < 2:
+                for lane in range(group):
+                    z[j, lane] = stretch[lane] * z[j, lane]
             row, own = (k, moves.inputs) if k < slope.d else (k + slope.gap, moves.outputs)
             if noisy:
                 for lane in range(group):

@@ -22,6 +22,7 @@ import numpy as np
 from numba.extending import overload, register_jitable
 
 from ..runtime.compiling import compiled
+from .exact_math import cospi_one, exp_one, log_one
 
 
 class Purpose(enum.IntEnum):
@@ -39,6 +40,7 @@ class Purpose(enum.IntEnum):
     BIRTH = 10  # where a newborn particle climbs from
     KINETIC = 11  # Gaussian noise of the velocities
     LABELS = 12  # noise on the targets of a step
+    TAIL = 13  # how far a particle's normals are stretched to heavy tails
 
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -172,6 +174,29 @@ def _from_words(w, out):  # type: ignore[no-untyped-def]
             out[0, i], out[1, i] = _box_muller64(w[0, i], w[1, i], w[2, i], w[3, i])
 
     return single if out.dtype.bitwidth == 32 else double
+
+
+@register_jitable
+def _log_sinpi(x: Any) -> Any:
+    return log_one(cospi_one(x - 0.5))
+
+
+@register_jitable
+def stretch(w: Any, tail: Any, out: Any) -> None:
+    """out (count,) ← √A of words w (4, count), A positive and (α/2)-stable: E e^{−sA} = e^{−s^{α/2}}, α = `tail` < 2.
+
+    √(2A) times normals that share it are α-stable alike in all directions, E e^{it·x} = e^{−‖t‖^α}. Chambers, Mallows,
+    Stuck 1976, for a totally skewed law: with a = α/2, U uniform on (0, π) and E exponential,
+
+        A = sin(aU) / sin(U)^{1/a} · (sin((1 − a)U) / E)^{(1 − a)/a}
+    """
+    a = 0.5 * tail
+    for i in range(w.shape[1]):
+        first = (np.uint64(w[0, i]) << np.uint64(21)) | (np.uint64(w[1, i]) >> np.uint64(11))
+        second = (np.uint64(w[2, i]) << np.uint64(21)) | (np.uint64(w[3, i]) >> np.uint64(11))
+        turn, log = (np.float64(first) + 0.5) * 2.0**-53, -log_one((np.float64(second) + 0.5) * 2.0**-53)
+        rest = _log_sinpi((1 - a) * turn) - log_one(log)
+        out[i] = exp_one(0.5 * (_log_sinpi(a * turn) + ((1 - a) * rest - _log_sinpi(turn)) / a))
 
 
 _COUNT = 64

@@ -257,6 +257,7 @@ class Dynamics(Section):
     rates: Annotated[list[float], pair("of u and of w")] = [1.0, 1.0]
     noise: Annotated[list[float], pair("of u and of w")] = [1.0, 1.0]
     label_noise: Number = 0.0
+    tail_index: Annotated[float, Field(strict=True, ge=1, le=2)] = 2.0
     cooled_at: CountOrZero | None = None
     births: CountOrZero = 64
     fit_masses: Flag = True

@@ -96,8 +96,8 @@ def _of_their_loss(run: Run, error: Exception) -> bool:
 def _measured(run: Run, threads: int | None) -> FinalGap:
     problem, ensemble, k = run.problem, run.ensemble, run.ensemble.step
     moments = Field(problem, ensemble.dtype, threads).predict(ensemble)
-    if problem.temperature(k) > 0 and run.dynamics.noise != (1, 1):
-        return FinalGap(missing="with noise by layer no free energy is descended")
+    if problem.temperature(k) > 0 and (run.dynamics.noise != (1, 1) or run.dynamics.tail_index != 2):
+        return FinalGap(missing="with noise by layer or of heavy tails no free energy is descended")
     if problem.temperature(k) > 0:
         return _free_energy(run, moments, threads)
     primal, lower, rigorous = quick_bound(problem, ensemble, moments, work_of(run), threads)
