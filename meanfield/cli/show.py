@@ -177,7 +177,7 @@ def _draw(
 
         if run.problem.classes is None:
             raise InputError("--margin-optimum: a regression has no margin")
-        optimum = max_margin(run.problem.X, run.problem.y, loss=run.problem.loss).margin
+        optimum = max_margin(run.problem.X, run.problem.y, loss=run.problem.loss, neuron=run.problem.neuron).margin
     written = plots.write(run, folder, stem, kind, [name for name in names if name != "overlay"], optimum=optimum)
     if animate:
         written.append(plots.animate(run, folder / f"{stem}-particles.gif"))

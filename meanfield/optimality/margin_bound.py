@@ -40,7 +40,7 @@ def bound_margin(
     `soft`, and of the known ones, by whatever serves. Ends once the bound is at most `level`.
     """
     part = budget.part(_CONES)
-    cut = bound_on_sphere(pairs.X, pairs.point(known.q), start=known.u, budget=part, threads=threads)
+    cut = bound_on_sphere(pairs.pulling, pairs.point(known.q), start=known.u, budget=part, threads=threads)
     budget.took(part)
     best = np.inf if cut is None else proven_margin(pairs, known.q, cut.upper), known
     rest, lowest = [(known, 1.0)], known.peak
@@ -53,7 +53,7 @@ def bound_margin(
     for weights, share in rest:
         if best[0] > level:
             part, a = budget.part(share), pairs.point(weights.q)
-            peak = proven_peak(pairs.X, a, start=weights.u, level=level, budget=part, threads=threads)
+            peak = proven_peak(pairs.pulling, a, start=weights.u, level=level, budget=part, threads=threads)
             budget.took(part)
             best = min(best, (proven_margin(pairs, weights.q, peak.upper), weights), key=lambda one: one[0])
     return *best, lowest
@@ -89,7 +89,7 @@ def proven_margin(pairs: Pairs, q: np.ndarray, peak: float) -> float:
     positive terms.
     """
     R = pairs.T.shape[1]
-    size = float(q @ np.linalg.norm(pairs.T, axis=2).ravel())
+    size = pairs.mirror.spread * float(q @ np.linalg.norm(pairs.T, axis=2).ravel())
     norm = peak + 4 * _EPS * (R + 4) * size
     return norm / float(q @ pairs.least) * (1 + 4 * _EPS * (pairs.count + 10))
 

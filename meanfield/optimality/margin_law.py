@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..losses import Loss, get_loss
+from ..neuron import Neuron, get_neuron
 from ..runtime.threads import default_threads, single_threaded_blas
 from ..shown import Shown
 from .budget import Budget
@@ -95,6 +96,7 @@ def margin_law(
     best: MaxMargin | None = None,
     *,
     loss: str | Loss = "logistic",
+    neuron: str | Neuron = "relu",
     weight: float = 80.0,
     tolerance: float = 1e-4,
     rounds: int = 400,
@@ -117,6 +119,8 @@ def margin_law(
         What max_margin returned for the same data; computed if not given.
     loss : str or Loss
         With margins and an exponential tail: "logistic", "cross_entropy", or one's own.
+    neuron : str or Neuron
+        "relu" or "leaky_relu".
     weight : float
         Doubled up to this, each time to a gap of `tolerance`.
     tolerance : float
@@ -138,6 +142,7 @@ def margin_law(
     ------
     InputError
         As for max_margin; a loss without an exponential tail; data that no network separates; a weight not positive.
+        `best` of another neuron.
 
     Examples
     --------
@@ -153,8 +158,10 @@ def margin_law(
         raise InputError(
             f"exact.margin_law needs a loss with an exponential tail; loss {get_loss(loss).name!r} has none"
         )
-    pairs = Pairs(X, y, loss, "exact.margin_law")
-    best = best or max_margin(X, y, loss=loss, seconds=seconds)
+    pairs = Pairs(X, y, loss, "exact.margin_law", neuron)
+    best = best or max_margin(X, y, loss=loss, neuron=neuron, seconds=seconds)
+    if best.neuron.name != get_neuron(neuron).name:
+        raise InputError(f"neuron = {neuron!r}: best is that of {best.neuron.name!r}")
     if not best.margin > 0:
         raise InputError("y: no network separates these data, so their margins obey no law")
     if not weight > 0:

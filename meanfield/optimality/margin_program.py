@@ -8,7 +8,9 @@ import numpy as np
 from scipy.optimize import linprog
 
 from ..losses import Loss, get_loss
+from ..neuron import Neuron, get_neuron
 from ..problem import Problem
+from .mirror import Mirror
 from .rows import lines
 
 
@@ -17,16 +19,21 @@ class Pairs:
 
     Inputs X are scaled to length 1, each by itself. A margin of the data is that of the scaled input times scale/least:
     `scale` is the length of the shortest input (of those that are not 0), `least` (count,) that over the length of its
-    own. Weights q of the scaled inputs, least·q = 1, are weights p = least q of the data.
+    own. Weights q of the scaled inputs, least·q = 1, are weights p = least q of the data. Relu neurons pull at the rows
+    of `pulling`: X, and for other positively homogeneous neurons −X too (`Mirror`).
     """
 
-    def __init__(self, X: Any, y: Any, loss: str | Loss, reference: str = "exact.max_margin") -> None:
+    def __init__(
+        self, X: Any, y: Any, loss: str | Loss, reference: str = "exact.max_margin", neuron: str | Neuron = "relu"
+    ) -> None:
         get_loss(loss).require(reference, "margin_rows")
+        self.mirror = Mirror(*get_neuron(neuron).require_sides(reference))
         problem = Problem(X, y, loss=loss)
         size = np.linalg.norm(problem.X, axis=1)
         self.scale = float(size[size > 0].min(initial=np.inf)) if size.any() else 1.0
         size = np.where(size > 0, size, self.scale)
         self.X, self.C = problem.X / size[:, None], problem.outputs
+        self.pulling = self.mirror.examples(self.X)
         self.n, self.T = len(self.X), problem.loss.margin_rows(problem.targets, self.C)
         self.least = np.repeat(self.scale / size, self.T.shape[1])
 
@@ -36,17 +43,17 @@ class Pairs:
         return self.T.shape[0] * self.T.shape[1]
 
     def margins(self, v: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """(K, count): of the networks v_j relu(u_j·x), on the scaled inputs."""
-        own = np.einsum("nrc,kc->knr", self.T, v) * np.maximum(u @ self.X.T, 0.0)[:, :, None]
+        """(K, count): of the networks v_j φ(u_j·x), on the scaled inputs."""
+        own = np.einsum("nrc,kc->knr", self.T, v) * self.mirror.features(u @ self.X.T)[:, :, None]
         return own.reshape(len(u), -1)
 
     def point(self, q: np.ndarray) -> np.ndarray:
-        """a (n, C) of weights q (count,), so that q · margins of (v, u) = v · G_a(u)."""
-        return np.einsum("nr,nrc->nc", q.reshape(self.n, -1), self.T)
+        """a of weights q (count,), a row for each of `pulling`, so that q · margins of (v, u) = v · G_a(u)."""
+        return self.mirror.point(np.einsum("nr,nrc->nc", q.reshape(self.n, -1), self.T))
 
     def pull(self, q: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Unit vectors v (K, C) of G_a(u): the output weights that gain most at u."""
-        G = np.maximum(u @ self.X.T, 0.0) @ self.point(q)
+        G = np.maximum(u @ self.pulling.T, 0.0) @ self.point(q)
         return G / np.maximum(np.linalg.norm(G, axis=1, keepdims=True), 1e-300)
 
     def contradiction(self) -> np.ndarray | None:

@@ -3,7 +3,7 @@
 γ_ℓ1 = max { min_i y_i Σ_j c_j relu(u_j·x_i) : Σ|c_j| ≤ 1, ‖u_j‖ = 1 } = min over p in the simplex of max_u |G_{p
 y}(u)|, the ℓ1-SVM over all relu features. With balanced neurons ∫‖θ‖² dρ = 2 Σ|c_j|, so γ* = γ_ℓ1/2 (arXiv
 1810.05369, theorem 4.1 and around). With several classes the margins are f_{y_i} − f_c, p has a weight for each pair
-(i, c ≠ y_i), neurons carry unit vectors v_j (C,) and Σ|c_j| becomes Σ‖w_j‖.
+(i, c ≠ y_i), neurons carry unit vectors v_j (C,) and Σ|c_j| becomes Σ‖w_j‖. leaky_relu likewise (`mirror`).
 
 A linear program over the neurons at hand gives their weights and p, climbing ‖G‖ at p (and halfway to the best p so
 far, which damps the jumps of vertex solutions) the next neurons. The upper bound is then proven (`margin_bound`).
@@ -11,13 +11,14 @@ far, which damps the jumps of vertex solutions) the next neurons. The upper boun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
 from ..losses import Loss
+from ..neuron import Neuron, get_neuron
 from ..runtime.threads import default_threads, single_threaded_blas
 from ..shown import Shown
 from .budget import Budget
@@ -34,7 +35,7 @@ _KEPT = 1200  # neurons kept in the program: those nearest to binding
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class MaxMargin(Shown):
-    """A network of the largest normalized margin found, f(x) = Σ_j w_j relu(u_j·x), and a bound on any other's.
+    """A network of the largest normalized margin found, f(x) = Σ_j w_j φ(u_j·x), and a bound on any other's.
 
     Attributes
     ----------
@@ -57,6 +58,8 @@ class MaxMargin(Shown):
         Wall-clock time.
     cut_short : bool
         Whether a limit in seconds ended the search before its work was done.
+    neuron : Neuron
+        Whose φ.
 
     Examples
     --------
@@ -82,6 +85,7 @@ class MaxMargin(Shown):
     rounds: int
     seconds: float
     cut_short: bool = False
+    neuron: Neuron = field(default_factory=lambda: get_neuron("relu"))
 
     @property
     def gap(self) -> float:
@@ -90,7 +94,7 @@ class MaxMargin(Shown):
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """f (n, C), float64, at X (n, d)."""
-        return np.maximum(X @ self.u.T, 0.0) @ self.w
+        return self.neuron.evaluate(X @ self.u.T)[0] @ self.w
 
 
 def max_margin(
@@ -98,6 +102,7 @@ def max_margin(
     y: Any,
     *,
     loss: str | Loss = "logistic",
+    neuron: str | Neuron = "relu",
     tolerance: float = 1e-5,
     effort: float = 1.0,
     seconds: float | None = None,
@@ -120,6 +125,8 @@ def max_margin(
     loss : str or Loss
         What encodes the classes and says what a margin is: y f for "logistic" (two classes), f_y − max of the others
         for "cross_entropy" (any number), `margin_rows` of a loss of one's own.
+    neuron : str or Neuron
+        "relu" or "leaky_relu".
     tolerance : float
         The relative (estimated) gap at which to stop.
     effort : float
@@ -141,7 +148,7 @@ def max_margin(
     Raises
     ------
     InputError
-        As for a Problem with that loss; a loss without margins; effort or seconds not positive.
+        As for a Problem with that loss; a loss without margins; another neuron; effort or seconds not positive.
 
     Examples
     --------
@@ -152,14 +159,16 @@ def max_margin(
     >>> round(found.margin, 6), found.rigorous
     (0.25, True)
     """
-    budget, pairs = Budget.of(_WORK, effort, seconds), Pairs(X, y, loss)
+    neuron = get_neuron(neuron)
+    budget, pairs = Budget.of(_WORK, effort, seconds), Pairs(X, y, loss, neuron=neuron)
     if prove and seconds is not None:
         budget.limit = _SEARCH * seconds
     with single_threaded_blas():
         columns = _Columns(pairs, seed, threads or default_threads(), budget)
         columns.solve(tolerance)
         left = None if seconds is None else max((1 - _SEARCH) * seconds, seconds - budget.seconds)
-        return columns.result(max(tolerance, _PROVEN), Budget(effort * _PROOF, left) if prove else None)
+        found = columns.result(max(tolerance, _PROVEN), Budget(effort * _PROOF, left) if prove else None)
+    return replace(found, neuron=neuron)
 
 
 def refitted(X: Any, y: Any, u: Any) -> tuple[float, np.ndarray, np.ndarray]:
@@ -222,7 +231,8 @@ class _Columns:
 
     def _judge(self, q: np.ndarray, starts: int = 200) -> tuple[np.ndarray, np.ndarray]:
         """Peaks of ‖G‖ at q, as new neurons; q becomes the best if its highest peak is the lowest."""
-        X, a, climbing = self.pairs.X, self.pairs.point(q), Budget()  # uncut: a peak overlooked would pass for a bound
+        X, a = self.pairs.pulling, self.pairs.point(q)
+        climbing = Budget()  # uncut: a peak overlooked would pass for a bound
         U = np.concatenate([random_starts(X, starts, seed=self.seed, draw=self.draws), self.u[-300:]])
         peaks = climb(X, a, U, threads=self.threads, budget=climbing)
         self.draws += 1

@@ -47,7 +47,7 @@ class SoftMargins:
         keep = (self.c > 1e-5 * S / len(A)) | (pulls > pulls.max() * (1 - 1e-3))
         self.v, self.u, self.c = self.v[keep], self.u[keep], self.c[keep]
         U = np.concatenate([random_starts(self.pairs.X, starts, seed=self.seed, draw=self.draws), self.u])
-        peaks = climb(self.pairs.X, self.pairs.point(self.scaled), U, threads=self.threads)
+        peaks = climb(self.pairs.pulling, self.pairs.point(self.scaled), U, threads=self.threads)
         self.draws += 1
         self.held = float(pulls.max())
         self.peak = max(float(peaks.value[0]), self.held)

@@ -83,3 +83,31 @@ def test_the_end_of_a_run_proves_it_in_few_dimensions():
     assert best.value <= result.final["objective"] * (1 + 1e-9)
     with pytest.raises(InputError, match="a proof that is kept knows relu neurons only, not 'leaky_relu'"):
         certify(problem, result.ensemble, keep=True)
+
+
+def test_the_largest_margin_of_leaky_relu():
+    """±1 on a line: (1 + 0.01)/4 in closed form; in the plane the dual weights pull nowhere harder than they say."""
+    two = exact.max_margin([[1.0], [-1.0]], [1, -1], neuron="leaky_relu")
+    assert two.margin == pytest.approx(1.01 / 4, rel=1e-9)
+    assert two.rigorous
+    assert two.margin <= two.upper <= two.margin * (1 + 1e-4)
+    x = (2 * np.arange(12) + 1) / 12 - 1
+    X, y = np.column_stack([x, np.ones(12)]), 1 - 2 * (np.floor(3 * (x + 1)).astype(int) % 2)
+    best = exact.max_margin(X, y, neuron="leaky_relu")
+    law = exact.margin_law(X, y, best, neuron="leaky_relu")
+    assert (y * best.predict(X)[:, 0]).min() == pytest.approx(best.margin, rel=1e-9)
+    angle = np.linspace(0, 2 * np.pi, 20_000)
+    z = np.stack([np.cos(angle), np.sin(angle)], axis=1) @ X.T
+    for dual, precision in ((best.dual, 1e-6), (law.dual, 1e-4)):
+        assert np.abs(np.where(z > 0, z, 0.01 * z) @ (dual * y)).max() == pytest.approx(2 * best.upper, rel=precision)
+    assert best.upper < best.margin * (1 + 1e-4)
+    assert best.margin != pytest.approx(exact.max_margin(X, y).margin, rel=1e-3)
+
+
+def test_margins_of_other_neurons_are_refused():
+    """In one line; and those of another network's law."""
+    for reference in (exact.max_margin, exact.margin_law):
+        with pytest.raises(InputError, match="knows the positively homogeneous neurons relu and leaky_relu only"):
+            reference([[1.0], [-1.0]], [1, -1], neuron="tanh")
+    with pytest.raises(InputError, match="best is that of 'relu'"):
+        exact.margin_law([[1.0], [-1.0]], [1, -1], exact.max_margin([[1.0], [-1.0]], [1, -1]), neuron="leaky_relu")
