@@ -20,6 +20,8 @@ from .output import check_output
 from .run import Run, load
 from .toml import parse_config, to_toml
 
+_VELOCITIES = ("velocity_w", "velocity_u")
+
 
 class _Generation(NamedTuple):
     path: Path
@@ -38,9 +40,9 @@ def salvage(
 ) -> tuple[Run, list[str]]:
     """Begin a new run from what is whole of a damaged one, array by array.
 
-    The particles are those of the newest generation of which w and u are whole, with their step, time, trace and
-    snapshots as far as these are whole; configuration and data may come from the other generation. Nothing of `path` is
-    changed; the new file names it as its parent, and `resume` goes on with it.
+    The particles are those of the newest generation of which w and u are whole, with their step, time, velocities,
+    trace and snapshots as far as these are whole; configuration and data may come from the other generation. Nothing of
+    `path` is changed; the new file names it as its parent, and `resume` goes on with it.
 
     Parameters
     ----------
@@ -126,6 +128,8 @@ def _content(path: str | Path, generations: list[_Generation]) -> tuple[run_file
     config = parse_config(said.tree["config"], f"{said.path}: config")
     dataset, config = _data(given, config)
     state = {"step": 0, "time": 0.0, "seed": config.ensemble.seed, "memory": {}, **main.tree["ensemble"]}
+    if not main.has("ensemble", *_VELOCITIES):  # they begin anew at 0
+        state = {name: value for name, value in state.items() if name not in _VELOCITIES}
     attributes = dict(main.tree.get("@attrs", {"bits": FIRST_BITS}))
     for name in ("format", "format_version"):
         attributes.pop(name, None)

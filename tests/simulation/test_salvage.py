@@ -10,7 +10,7 @@ from faults import SETTINGS, ensemble, in_process, problem, uninterrupted
 from helpers import assert_same
 
 from meanfield import load, resume, simulate
-from meanfield.dynamics import Langevin
+from meanfield.dynamics import KineticLangevin, Langevin
 from meanfield.errors import InputError, RunFileError
 from meanfield.simulation.salvage import salvage
 from meanfield.storage import atomic, hdf5
@@ -191,3 +191,23 @@ def test_whatever_happened_to_both_files_what_is_kept_is_what_was_written(path):
         assert np.array_equal(run.problem.X, problem().X)
         new.unlink()
     assert made > 40
+
+
+@pytest.mark.parametrize("spoiled", [[], ["ensemble/velocity_u"]])
+def test_velocities_are_kept_where_both_are_whole(tmp_path, spoiled):
+    """A kinetic run goes on to the same bits; without those of one layer all begin anew at 0, and it is said."""
+    path, law = tmp_path / "run.h5", KineticLangevin(friction=0.5)
+    whole = simulate(problem(), ensemble(), law, steps=12, **SETTINGS)
+    half = simulate(problem(), ensemble(), law, steps=6, out=path, **SETTINGS)
+    spoil(path, "config" if not spoiled else spoiled[0])
+    run, lost = salvage(path, tmp_path / "new.h5")
+    if spoiled:
+        assert lost == ["run.h5: ensemble/velocity_u"]
+        assert run.ensemble.velocity is None
+        assert np.array_equal(run.ensemble.theta, half.ensemble.theta)
+        assert np.isfinite(resume(tmp_path / "new.h5", until=12).ensemble.velocity.theta).all()
+    else:
+        assert np.array_equal(run.ensemble.velocity.theta, half.ensemble.velocity.theta)
+        ended = resume(tmp_path / "new.h5", until=12).ensemble
+        assert np.array_equal(ended.theta, whole.ensemble.theta)
+        assert np.array_equal(ended.velocity.theta, whole.ensemble.velocity.theta)
