@@ -144,7 +144,7 @@ def _checked(cell: Cell, M: np.ndarray, t: float) -> float:
     terms = 2 * len(W) + r + len(S) + 10
     formed = 2 * terms * _EPS * float(np.linalg.norm(np.abs(S).T @ np.abs(S) + np.abs(W).T @ np.abs(M) @ np.abs(W)))
     reach = 1 + float(np.sum(W[cell.pairs : 2 * cell.pairs, :d] ** 2)) * (1 + 1e-12)
-    shift = 1e-15 * (abs(t) + float(np.abs(Q).max()))
+    shift = 1e-15 * max(abs(t) + float(np.abs(Q).max()), cell.scale**2)
     while np.isfinite(t) and np.isfinite(formed) and shift < 1e3 * (cell.scale**2 + t):
         A = -Q
         A[np.arange(d), np.arange(d)] += t

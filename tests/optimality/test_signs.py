@@ -76,6 +76,14 @@ def test_any_matrix_gives_a_bound(outputs):
                 assert proven_pull(cell, M)[0] >= highest.max()
 
 
+def test_where_nothing_pulls_a_matrix_of_zeros_proves_it():
+    """A cell in which G = 0, and M = 0: all that is factorized is 0, and the bound is rounding."""
+    X, a = np.diag([1.0, -1.0]), np.array([[1.0], [2.0]])
+    cell = Cell.of(effective_rows(X, a), 1, np.array([-1, -1], np.int8))
+    assert not np.any(cell.S)
+    assert proven_pull(cell, np.zeros((3, 3)))[0] < 1e-6
+
+
 def test_half_a_cell_is_never_bounded_more_loosely_than_the_whole():
     """Without a step of its own: the proof of the whole holds in its parts."""
     X, a = instance(4, 3)
