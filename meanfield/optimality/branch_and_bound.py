@@ -8,8 +8,9 @@ sign is linear; for one that changes it, relu lies between its chord and a line 
 and every p with v_k·p ≥ L_k for all k bounds it by ‖p‖ on the unit vectors of the cone (linear programming duality
 with a norm). Cones whose bound does not exceed the best value known are dropped, the others split across their longest
 edge, where a hyperplane crosses it if one does. A cone inside one cell of the arrangement has no mixed example left:
-cells that could hold the maximum are enumerated, the others never. Affordable in effective dimension up to 3 for
-thousands of examples, 4 to 5 for tens; stopped early, the highest bound still open is a proven one.
+cells that could hold the maximum are enumerated, the others never. An edge is as long as the examples see it, so that
+inputs of a large mean or of unlike scales are cut where their hyperplanes are. Affordable in effective dimension up to
+3 for thousands of examples, 4 to 5 for tens; stopped early, the highest bound still open is a proven one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ MAX_DIMENSION = 8
 _CHUNK = 64  # cones a thread takes at a time
 _LIMIT = 20_000  # cones split in one go, fewer where one takes long
 _WORK = 5e9
+_FLAT = 1e-12  # of the metric, in directions that hardly any example tells apart
 _EPS = float(np.finfo(float).eps)
 
 
@@ -133,40 +135,44 @@ def _cone_bound(V: Any, L: Any, M: Any, p: Any) -> Any:
 
 
 @register_jitable
-def split_point(X: Any, V: Any, point: Any) -> Any:
-    """The ends (p, q) of the longest edge; point ← where an example changes sign on it, or its middle."""
+def split_point(X: Any, V: Any, M: Any, point: Any) -> Any:
+    """The ends (p, q) of the edge longest by M; point ← where an example changes sign on that edge, or its middle."""
     k, p, q, closest = V.shape[0], 0, 1, 2.0
+    W, size = V @ M, np.empty(k)
+    for r in range(k):
+        size[r] = np.sqrt(_dot(W[r], V[r]))
     for r in range(k):
         for s in range(r):
-            inner = _dot(V[r], V[s])
+            inner = _dot(W[r], V[s]) / (size[r] * size[s])
             if inner < closest:
                 closest, p, q = inner, r, s
-    share = 0.5
+    share = size[p] / (size[p] + size[q])
     nearest = 0.35
     for i in range(X.shape[0]):
         zp, zq = _dot(X[i], V[p]), _dot(X[i], V[q])
         if (zp > 0 and zq < 0) or (zp < 0 and zq > 0):
             at = zp / (zp - zq)
-            if abs(at - 0.5) < nearest:
-                nearest, share = abs(at - 0.5), at
+            far = abs(at * size[q] / ((1 - at) * size[p] + at * size[q]) - 0.5)
+            if far < nearest:
+                nearest, share = far, at
     point[:] = (1 - share) * V[p] + share * V[q]
     point /= np.sqrt(_dot(point, point))
     return p, q
 
 
 @compiled
-def _branch(X, a, sign, cones, children, bounds, values):  # type: ignore[no-untyped-def]
+def _branch(X, a, M, sign, cones, children, bounds, values):  # type: ignore[no-untyped-def]
     k, C = X.shape[1], a.shape[1]
-    z, p, L, B, M = np.empty(k), np.empty(k), np.empty(k), np.empty((k, C)), np.empty((k, k + 1))
+    z, p, L, B, room = np.empty(k), np.empty(k), np.empty(k), np.empty((k, C)), np.empty((k, k + 1))
     point, pulled = np.empty(k), np.empty(C)
     for s in range(cones.shape[0]):
-        ends = split_point(X, cones[s], point)
+        ends = split_point(X, cones[s], M, point)
         for side in range(2):
             child = children[2 * s + side]
             child[:] = cones[s]
             child[ends[side]] = point
             vertex_bounds(X, a, sign, child, z, B, L)
-            bounds[2 * s + side] = _cone_bound(child, L, M, p)
+            bounds[2 * s + side] = _cone_bound(child, L, room, p)
         pulled[:] = 0
         for i in range(X.shape[0]):
             h = _dot(X[i], point)
@@ -176,13 +182,20 @@ def _branch(X, a, sign, cones, children, bounds, values):  # type: ignore[no-unt
         values[s] = sign * pulled[0] if sign != 0 else np.sqrt(_dot(pulled, pulled))
 
 
+def _as_seen(X: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """The metric M (k, k) of how the examples tell directions apart, vᵀM v = Σ ‖a_i‖ (x_i·v)² but for a factor."""
+    weight = np.linalg.norm(a, axis=1)
+    M = (X.T * (weight / weight.max())) @ X
+    return M / np.trace(M) + _FLAT * np.eye(X.shape[1])
+
+
 class _Cover:
     """The open cones of one sign of G, or of its norm."""
 
     def __init__(self, X: np.ndarray, a: np.ndarray, sign: float, pool: ThreadPoolExecutor) -> None:
         k = X.shape[1]
         signs = np.array(np.meshgrid(*[[-1.0, 1.0]] * k)).reshape(k, -1).T
-        self.X, self.a, self.sign, self.pool = X, a, sign, pool
+        self.X, self.a, self.M, self.sign, self.pool = X, a, _as_seen(X, a), sign, pool
         self.cones, self.bounds, self.depth = signs[:, :, None] * np.eye(k), np.full(len(signs), np.inf), 0
 
     def deepen(self, limit: int) -> tuple[float, np.ndarray]:
@@ -195,10 +208,10 @@ class _Cover:
 
         def part(first: int) -> None:
             whole, halves = slice(first, first + _CHUNK), slice(2 * first, 2 * (first + _CHUNK))
-            _branch(self.X, self.a, self.sign, parents[whole], children[halves], bounds[halves], values[whole])
+            _branch(self.X, self.a, self.M, self.sign, parents[whole], children[halves], bounds[halves], values[whole])
 
         list(self.pool.map(part, range(0, len(parents), _CHUNK)))
-        bounds = np.minimum(bounds, np.repeat(self.bounds[chosen], 2))
+        bounds = np.fmin(bounds, np.repeat(self.bounds[chosen], 2))  # the parent's where a child's is no number
         self.cones = np.concatenate([children, self.cones[rest]])
         self.bounds = np.concatenate([bounds, self.bounds[rest]])
         self.depth += 1

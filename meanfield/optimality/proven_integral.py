@@ -19,10 +19,10 @@ _SLACK = 1e-9  # relative: for the rounding of cones' sizes, of what is cut, and
 
 
 @compiled
-def _cut(X, a, cones, children):  # type: ignore[no-untyped-def]
+def _cut(X, cones, children):  # type: ignore[no-untyped-def]
+    M, point = np.eye(X.shape[1]), np.empty(X.shape[1])
     for s in range(cones.shape[0]):
-        point = np.empty(X.shape[1])
-        ends = split_point(X, cones[s], point)
+        ends = split_point(X, cones[s], M, point)
         for side in range(2):
             children[2 * s + side] = cones[s]
             children[2 * s + side, ends[side]] = point
@@ -93,7 +93,7 @@ class _Sum:
         chosen, rest = order[: max(count, len(order) // 8)], order[max(count, len(order) // 8) :]
         parents = np.ascontiguousarray(self.cones[chosen])
         children = np.empty((2 * len(parents), self.d, self.d))
-        _cut(self.X, self.a, parents, children)
+        _cut(self.X, parents, children)
         fresh, old = self._measured(children), (self.cones, self.part, self.upper, self.guess)
         self.cones, self.part, self.upper, self.guess = (
             np.concatenate([new, kept[rest]]) for new, kept in zip(fresh, old, strict=True)

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer
+from sklearn.datasets import load_breast_cancer, load_iris
 
 from meanfield import Ensemble, InputError, Problem, exact
 from meanfield.engine.engine import Moments
@@ -14,7 +14,7 @@ from meanfield.optimality.certificate import certify, estimated_bound, predictio
 from meanfield.optimality.free_energy_gap import certify_free_energy
 from meanfield.optimality.gibbs import Dual
 from meanfield.optimality.semidefinite_relaxation import relaxed_bound
-from meanfield.optimality.sphere_ascent import climb, pull, random_starts
+from meanfield.optimality.sphere_ascent import FittedStarts, climb, pull, random_starts
 from meanfield.optimality.sphere_quadrature import sphere_nodes
 
 
@@ -110,6 +110,21 @@ def test_enumeration_works_in_the_span_of_active_examples():
     assert found.dimension == 2
     np.testing.assert_allclose(found.lower, flat.lower, rtol=2e-7)
     np.testing.assert_allclose(pull(X[:40], a, found.u[None])[0], found.lower, rtol=1e-10)
+
+
+def test_examples_that_are_nearly_collinear_are_enumerated():
+    """Iris, whose hyperplanes nearly coincide: closed, and above every peak climbed to where inputs have one scale."""
+    data = load_iris()
+    X, Y = data.data[::2], np.eye(3)[data.target[::2]]
+    a = Y - X @ np.linalg.lstsq(X, Y, rcond=None)[0]
+    start = climb(X, a, FittedStarts(X).draw(100)).u[0]
+    found = bound_on_sphere(X, a, start=start, budget=Budget(2e8))
+    assert found.closed
+    np.testing.assert_allclose(pull(X, a, found.u[None])[0], found.lower, rtol=1e-12)
+    L = np.linalg.cholesky(X.T @ X)
+    whitened = climb(np.ascontiguousarray(np.linalg.solve(L, X.T).T), a, random_starts(X, 100)).u @ np.linalg.inv(L)
+    seen = max(pull(X, a, whitened / np.linalg.norm(whitened, axis=1)[:, None]).max(), pull(X, a, start[None])[0])
+    assert seen <= found.upper
 
 
 def test_interrupted_enumeration_is_still_a_bound():
