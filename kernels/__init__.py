@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 _HOME = {
     "estimators": ("NTKClassifier", "NTKRegressor"),
+    "feature_learning": ("RecursiveFeatureMachine",),
+    "feature_learning_estimators": ("RFMClassifier", "RFMRegressor"),
     "finite_width": ("RandomFeatures", "empirical_ntk"),
     "flow": ("GradientFlow",),
     "gram": ("ReluKernel", "relu_nngp", "relu_ntk"),
@@ -32,6 +34,8 @@ __all__ = sorted(_MODULE)
 
 if TYPE_CHECKING:  # the same, for type checkers
     from .estimators import NTKClassifier, NTKRegressor
+    from .feature_learning import RecursiveFeatureMachine
+    from .feature_learning_estimators import RFMClassifier, RFMRegressor
     from .finite_width import RandomFeatures, empirical_ntk
     from .flow import GradientFlow
     from .gram import ReluKernel, relu_nngp, relu_ntk
