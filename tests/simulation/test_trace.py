@@ -146,3 +146,17 @@ def test_the_gap_is_not_a_number_while_there_is_noise():
     trace = feed(Trace(2, [occasional_gap(2)]), (field, ensemble, field.predict(ensemble)), [0, 2, 4, 6])
     for name in ("lower_bound", "relative_gap"):
         assert np.isfinite(trace.columns[name]).tolist() == [False, False, True, True]
+
+
+def test_a_view_of_the_rows_so_far_stays_what_it_is_and_columns_are_the_callers_own(scene):
+    trace = feed(Trace(1), scene, range(3))
+    view, column = trace.views["objective"], trace.columns["objective"]
+    before = view.tolist()
+    feed(trace, scene, range(3, 200))
+    assert view.tolist() == before
+    assert trace.columns["step"].tolist() == [*range(200)]
+    assert trace.columns["step"].dtype == np.int64
+    assert trace.columns["objective"].tolist()[:3] == before
+    column[:] = trace.columns["objective"][0] + 1
+    trace.columns["objective"][:] = 7.0
+    assert view.tolist() == before
