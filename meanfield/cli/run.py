@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -234,22 +235,16 @@ def _finish(out: Path, result: Any, as_json: bool, quiet: bool, *, ntk: bool = F
     """Show what came out, say how to go on, and turn the reason for stopping into an exit status."""
     status, run = _status(result), result.run
     gap = result.final_gap if result.wants_gap and status == 0 else None
-    keys, baseline, figures = result_keys(run, out, result.threads, gap), None, []
+    keys, baseline = result_keys(run, out, result.threads, gap), None
+    figures: list[Path] = []
     if not world().leads:
         return status
     if not result.saved:
         print(f"meanfield: error: the last state could not be saved to {out}", file=sys.stderr)
-    try:
-        if ntk:
-            from ..studies.comparison import kernel_baseline
-
-            baseline = kernel_baseline(run.problem)
-        if plot:
-            from ..plots import write
-
-            figures = write(run, out.parent, out.stem)
-    except InputError as error:  # the run is done and kept all the same
-        print(f"meanfield: {error}", file=sys.stderr)
+    if ntk:
+        baseline = _aside("kernel", lambda: _baseline(run))
+    if plot:
+        figures = _aside("figure", lambda: _drawn(run, out)) or []
     if as_json:
         kernel = {"ntk": baseline and vars(baseline)} if ntk else {}
         print_json({**keys, **kernel, **({"figures": figures} if plot else {})})
@@ -258,6 +253,28 @@ def _finish(out: Path, result: Any, as_json: bool, quiet: bool, *, ntk: bool = F
     if gap is not None:
         _judge(gap, run, out, quiet)
     return status
+
+
+def _aside(what: str, make: Callable[[], Any]) -> Any:
+    """What is shown beside a run that is done and kept: a failure costs it, and a line on stderr, and nothing else."""
+    try:
+        return make()
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print(f"meanfield: no {what}: {printable(reason)[:500]}", file=sys.stderr)
+        return None
+
+
+def _baseline(run: Any) -> Any:
+    from ..studies.comparison import kernel_baseline
+
+    return kernel_baseline(run.problem)
+
+
+def _drawn(run: Any, out: Path) -> list[Path]:
+    from ..plots import write
+
+    return write(run, out.parent, out.stem)
 
 
 def _status(result: Any) -> int:

@@ -139,8 +139,15 @@ def screen(path: Path, state: State, alive: str | None, now: float) -> list[str]
     for name, label in _SHOWN.items():
         values = carried(state.trace.get(name, ()))
         if values and (name != "temperature" or any(values)):
-            lines.append(f"{label:<24}{values[-1]:>12.5g}  {graph(values, 40)}".rstrip())
+            taken = _taken(state.trace, name)
+            lines.append(f"{label:<24}{values[-1]:>12.5g}  {graph(values, 40 - len(taken))}{taken}".rstrip())
     return lines
+
+
+def _taken(trace: Mapping[str, Any], name: str) -> str:
+    """At which step the last value was measured, where that is not the last row's."""
+    last = int(np.flatnonzero(np.isfinite(trace[name]))[-1])
+    return f"  at step {trace['step'][last]}" if last < len(trace["step"]) - 1 else ""
 
 
 def _status(state: State, alive: str | None, age: float, ending: str) -> str:

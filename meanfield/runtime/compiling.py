@@ -27,6 +27,8 @@ from numba.core.caching import CompileResultCacheImpl, _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from .telling import tell
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COMPILES = (b"compiled", b"intrinsic", b"register_jitable", b"overload")  # in the files that make machine code
 _NOT_OURS = "not this user's alone"
@@ -37,7 +39,7 @@ def announce(kind: str, message: str) -> None:
     """Tell the user once per process; replace this function to silence or redirect it."""
     if kind not in _said:
         _said.add(kind)
-        print(f"meanfield: {message}", file=sys.stderr, flush=True)
+        tell(message)
 
 
 def compiled(function: Callable[..., Any]) -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from ..errors import DivergenceError, InputError
 from ..runtime.durations import parse_duration
+from ..runtime.telling import tell
 from ..storage.atomic import StorageError
 from ..storage.lock import check_still_held
 from .run import Run
@@ -82,5 +81,4 @@ class NoKeeper(Keeper):
 
 def announce_failure(message: str) -> None:
     """Tell the user of a fault, or of what else is to be known, that does not end the run."""
-    with suppress(OSError, ValueError):  # stderr may be closed, or a file on the disk that is full
-        print(f"meanfield: {message}", file=sys.stderr, flush=True)
+    tell(message)

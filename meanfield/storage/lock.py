@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import stat
-import sys
 import tempfile
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Any, NoReturn
 from ..errors import RunFileError, printable
 from ..runtime.communicator import Alone
 from ..runtime.durations import format_duration
+from ..runtime.telling import tell
 from .atomic import StorageError, process_exists, remove_leftovers
 
 _LEASE = 60  # seconds: who has not renewed its signature for so long has ended, or will look before it writes again
@@ -312,8 +312,7 @@ def _who(holder: dict[str, Any]) -> str:
 
 
 def _tell(message: str) -> None:
-    with suppress(OSError, ValueError):  # stderr may be closed, or a file on a full disk
-        print(f"meanfield: {printable(message)}", file=sys.stderr, flush=True)
+    tell(printable(message))
 
 
 def _elsewhere(holder: dict[str, Any]) -> bool:

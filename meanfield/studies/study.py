@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import InputError
 from ..runtime.durations import format_duration
 from ..runtime.process_pool import Pool, WorkerError, shares
+from ..runtime.telling import aside
 from ..simulation import progress
 from ..storage.csv_table import Key, Ledger, Value, parse, text_of
 from ..storage.lock import RunLock
@@ -207,11 +208,12 @@ class Study:
         words = " ".join(f"{name}={value}" for name, value in one.items())
         details = getattr(error, "details", "")
         reason = str(error) if isinstance(error, WorkerError) else f"{type(error).__name__}: {error}"
-        print(
-            f"{self.name}: cell {words} failed, the next run tries it again: {reason}\n{details}".rstrip(),
-            file=sys.stderr,
-            flush=True,
-        )
+        with aside():
+            print(
+                f"{self.name}: cell {words} failed, the next run tries it again: {reason}\n{details}".rstrip(),
+                file=sys.stderr,
+                flush=True,
+            )
         self.failures.append((one, reason))
 
     def _tidy(self, path: Path, columns: Sequence[str], order: Sequence[Key]) -> None:
@@ -369,17 +371,10 @@ def _progress() -> progress.Silent:
 class _Bar(progress.Bar):
     """tqdm, with its estimate of the time left from the mean pace so far."""
 
-    def start(self, step: int, until: int) -> None:
-        from tqdm.auto import tqdm
-
-        self._bar = tqdm(total=until, initial=step, unit="cell", dynamic_ncols=True, smoothing=0, file=sys.stderr)
+    unit, smoothing = "cell", 0
 
 
 class _Lines(progress.Lines):
-    def start(self, step: int, until: int) -> None:
-        super().start(step, until)
-        self._began = time.monotonic()
-
     def update(self, step: int, shown: dict[str, float]) -> None:
         now = time.monotonic()
         if now >= self._next:

@@ -517,6 +517,21 @@ def test_the_c_locale_without_a_terminal_is_no_obstacle():
     assert not set(ended.stderr) & {0x1B, 0x0D}
 
 
+def test_a_figure_that_cannot_be_drawn_costs_nothing_else(call, monkeypatch):
+    """Whatever went wrong: the run is done, its results are shown, and one line says why there is no figure."""
+
+    def broken(*arguments):
+        raise RuntimeError("latex could not be\nfound")
+
+    monkeypatch.setattr("meanfield.plots.write", broken)
+    status, out, err = call("run", *SMALL, "--plot", "--out", "a.h5", "--quiet")
+    assert status == 0
+    assert "objective L" in out
+    assert "meanfield resume a.h5" in out
+    assert err == "meanfield: no figure: latex could not be found\n"
+    assert json.loads(call("run", *SMALL, "--plot", "--out", "b.h5", "--json")[1])["figures"] == []
+
+
 def test_a_terminal_gets_a_bar_and_quiet_gets_nothing():
     """On a terminal stderr shows a progress bar; with --quiet it stays empty but for warnings, here of the gap, that
     the default dynamics leaves no larger than is told of."""

@@ -57,6 +57,19 @@ def test_it_reads_what_the_run_says_and_no_particle(path, monkeypatch):
     np.testing.assert_array_equal(loaded.trace["objective"], content.trace["objective"])
 
 
+def test_a_value_that_is_older_than_the_last_row_has_its_step():
+    """Such as a test error that was measured at the start alone; none where it is the last row's."""
+    trace = {
+        "step": np.arange(0, 501, 100),
+        "objective": np.linspace(1, 0.5, 6),
+        "test_error": np.array([0.5, math.nan, 0.25, math.nan, math.nan, math.nan]),
+    }
+    shown = {line[:12].strip(): line for line in screen(Path("a.h5"), state(500, trace), None, 0.0)}
+    assert shown["test error"].endswith("at step 200")
+    assert "at step" not in shown["objective L"]
+    assert len(shown["test error"]) <= 80
+
+
 def test_a_summary_where_there_is_no_terminal(path, capsys):
     """One screen of at most 80 columns, and an end; no control characters."""
     with pytest.raises(SystemExit) as ended:

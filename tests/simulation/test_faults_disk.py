@@ -132,13 +132,17 @@ class Full:
     flush = write
 
 
+def eager(lines):
+    """A log that takes a line for every step."""
+    lines._wait = lines._next = 0.0
+
+
 def test_a_log_on_the_full_disk_does_not_end_the_run(tmp_path, monkeypatch):
     """Neither what is told of a failed checkpoint nor the progress."""
     callback = faulty(monkeypatch, "pwrite", errno.ENOSPC, range(5, 9))
     progress = Lines()
     monkeypatch.setattr(sys, "stderr", Full())
-    monkeypatch.setattr(Lines, "start", lambda self, step, until: setattr(self, "_until", until))
-    progress._wait = progress._next = 0.0
+    monkeypatch.setattr(Lines, "start", lambda self, *steps, begin=Lines.start: (begin(self, *steps), eager(self)))
     result = simulate(
         problem(),
         ensemble(),
