@@ -22,7 +22,7 @@ import numpy as np
 from meanfield import Ensemble, Problem, certify, exact
 from meanfield.cli._tables import table as aligned
 from meanfield.errors import InputError
-from meanfield.plots.style import COLOURS
+from meanfield.plots.style import COLOURS, COLUMN, PAGE, fit
 from meanfield.runtime.process_pool import other_ranks
 from meanfield.storage.versions import describe_versions
 from meanfield.studies.study import Study, parse_shard
@@ -51,6 +51,7 @@ class Options:
     quiet: bool = False
     executor: Executor | None = None
     source: str = ""
+    width: float = PAGE
 
     def study(self, name: str, cell: Callable[..., Mapping], version: int = 1) -> BoundStudy:
         return BoundStudy(Study(name, cell, self.folder, version), self)
@@ -95,6 +96,9 @@ def main(doc: str, parts: Mapping[str, Callable[[Options], None]], sources: Sequ
     parser.add_argument("--folder", type=Path, default=RESULTS, help="for tables and figures (default: data/results)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument(
+        "--width", type=float, default=PAGE, help=f"of figures, in inches (default: {PAGE}; {COLUMN} is a column)"
+    )
+    parser.add_argument(
         "--source",
         choices=sources,
         default=sources[0],
@@ -115,6 +119,7 @@ def main(doc: str, parts: Mapping[str, Callable[[Options], None]], sources: Sequ
                 arguments.quiet,
                 executor,
                 arguments.source,
+                arguments.width,
             )
             status = sum(_run(parts[part], part, options) for part in arguments.part or parts) and 1
         sys.exit(status)
@@ -137,7 +142,10 @@ def _run(part: Callable[[Options], None], name: str, options: Options) -> int:
 
 
 def page(columns: int, rows: int = 1, height: float = 2.6) -> tuple[Figure, np.ndarray]:
-    """(figure, axes) of panels 3.4 in wide and `height` in high; axes (columns,), or (rows, columns)."""
+    """(figure, axes) of panels `height` in high, in a column of a journal or two; axes (columns,), or (rows, columns).
+
+    Of three the last has a row to itself.
+    """
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.rcsetup import cycler
@@ -145,13 +153,18 @@ def page(columns: int, rows: int = 1, height: float = 2.6) -> tuple[Figure, np.n
     from meanfield.plots import STYLE
 
     matplotlib.rcParams.update(STYLE, **{"axes.prop_cycle": cycler(color=COLOURS), "legend.fontsize": 7.5})
-    figure = Figure(figsize=(3.4 * columns, height * rows), layout="constrained")
+    if columns == 3:
+        figure = Figure(figsize=(PAGE, 2 * height * rows), layout="constrained")
+        grid = figure.add_gridspec(2, 2)
+        return figure, np.array([figure.add_subplot(place) for place in (grid[0, 0], grid[0, 1], grid[1, :])])
+    figure = Figure(figsize=(COLUMN if columns == 1 else PAGE, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, axes[0] if rows == 1 else axes
 
 
 def save(figure: Figure, name: str, options: Options) -> None:
-    """Write NAME.png and NAME.pdf to the folder, the same bytes for the same figure."""
+    """Write NAME.png and NAME.pdf to the folder, the same bytes for the same figure, no wider than was asked for."""
+    fit(figure, min(options.width, figure.get_figwidth()))
     options.folder.mkdir(parents=True, exist_ok=True)
     for kind, silent in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
         figure.savefig(options.folder / f"{name}.{kind}", metadata=silent)

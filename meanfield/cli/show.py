@@ -115,15 +115,21 @@ def _origin(attributes: dict[str, Any]) -> list[str]:
     help="Figures to draw (default: convergence,dashboard; overlay of several "
     "runs); also particles, decision, potential, margins, balance, gap, schedules, free-energy, or all.",
 )
+@click.option(
+    "--width",
+    type=click.FloatRange(2, 20),
+    metavar="INCHES",
+    help="Of the figures, letters staying as they are: 3.25 for the column of a journal (default: each its own).",
+)
 @click.option("--animate", is_flag=True, help="Also the particles over the run's snapshots, as a GIF.")
 @click.option("--margin-optimum", is_flag=True, help="Mark the largest possible margin; takes up to a minute.")
 def plot(
-    paths: tuple[Path, ...], folder: Path | None, kind: str, only: str | None, animate: bool, margin_optimum: bool
+    paths: tuple[Path, ...], folder: Path | None, kind: str, only: str | None, width: float | None, **more: bool
 ) -> int:
     """Draw the figures of a run, or lay several over each other."""
     from ..simulation.run import load
 
-    names = _figures(only, len(paths))
+    names = _figures(only, len(paths), width)
     stems = _stems(paths)
     runs = [load(path) for path in paths]
     for run, path in zip(runs, paths, strict=True):
@@ -131,9 +137,9 @@ def plot(
     written: list[Path] = []
     try:
         for run, path, stem in zip(runs, paths, stems, strict=True):
-            written += _draw(run, folder or path.parent, stem, kind, names, animate, margin_optimum)
+            written += _draw(run, folder or path.parent, stem, kind, names, width, **more)
         if "overlay" in names:
-            written.append(_overlay(runs, folder or paths[0].parent, stems, kind))
+            written.append(_overlay(runs, folder or paths[0].parent, stems, kind, width))
     except OSError as error:
         place = f"-o {folder}" if folder else str(paths[0].parent)
         raise InputError(f"{place}: cannot be written: {error.strerror or error}") from None
@@ -141,12 +147,12 @@ def plot(
     return 0
 
 
-def _figures(only: str | None, runs: int) -> list[str]:
+def _figures(only: str | None, runs: int, width: float | None = None) -> list[str]:
     """The names asked for. InputError: one that is not known."""
     from ..plots import FIGURES
 
     if only is None:
-        return ["overlay"] if runs > 1 else ["convergence", "dashboard"]
+        return ["overlay"] if runs > 1 else ["convergence", "dashboard"] if width is None else ["convergence"]
     names = list(dict.fromkeys(name.strip() for name in only.split(",") if name.strip()))
     if "all" in names:
         return [*FIGURES, *(["overlay"] if runs > 1 else [])]
@@ -167,7 +173,15 @@ def _stems(paths: tuple[Path, ...]) -> list[str]:
 
 
 def _draw(
-    run: Any, folder: Path, stem: str, kind: str, names: list[str], animate: bool, margin_optimum: bool
+    run: Any,
+    folder: Path,
+    stem: str,
+    kind: str,
+    names: list[str],
+    width: float | None,
+    *,
+    animate: bool,
+    margin_optimum: bool,
 ) -> list[Path]:
     from .. import plots
 
@@ -178,17 +192,19 @@ def _draw(
         if run.problem.classes is None:
             raise InputError("--margin-optimum: a regression has no margin")
         optimum = max_margin(run.problem.X, run.problem.y, loss=run.problem.loss, neuron=run.problem.neuron).margin
-    written = plots.write(run, folder, stem, kind, [name for name in names if name != "overlay"], optimum=optimum)
+    own = [name for name in names if name != "overlay"]
+    written = plots.write(run, folder, stem, kind, own, optimum=optimum, width=width)
     if animate:
         written.append(plots.animate(run, folder / f"{stem}-particles.gif"))
     return written
 
 
-def _overlay(runs: list[Any], folder: Path, stems: list[str], kind: str) -> Path:
+def _overlay(runs: list[Any], folder: Path, stems: list[str], kind: str, width: float | None) -> Path:
     from .. import plots
 
     folder.mkdir(parents=True, exist_ok=True)
-    return plots.save(plots.overlay(runs, stems), folder / f"{stems[0]}-overlay.{kind}", ", ".join(stems))
+    drawn = plots.overlay(runs, stems) if width is None else plots.overlay(runs, stems, width)
+    return plots.save(drawn, folder / f"{stems[0]}-overlay.{kind}", ", ".join(stems))
 
 
 @click.command()

@@ -19,7 +19,7 @@ from .functions import moments_of, plot_balance, plot_decision, plot_margins, pl
 from .overlay import differing, overlay, plot_overlay
 from .particles import animate, particles, plot_particles
 from .plane import Cloud, Plane, clouds, informative_plane
-from .style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, save, save_image
+from .style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, fit, save, save_image
 from .sweep import plot_sweep, write_sweep
 from .traces import (
     plot_drift,
@@ -51,6 +51,7 @@ __all__ = [
     "decision",
     "differing",
     "figure",
+    "fit",
     "informative_plane",
     "moments_of",
     "overlay",

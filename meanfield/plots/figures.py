@@ -18,7 +18,7 @@ from ..simulation.values import short_name
 from .functions import plot_balance, plot_decision, plot_margins, plot_potential, slice_caption
 from .particles import caption, draw_states, particles, plot_particles
 from .plane import clouds, informative_plane, present
-from .style import GREY, SMALL, STYLE, axes_or_current, letter, save
+from .style import GREY, SMALL, STYLE, axes_or_current, fit, letter, save
 from .traces import (
     plot_drift,
     plot_errors,
@@ -280,6 +280,7 @@ def write(
     names: Sequence[str] = ("convergence",),
     *,
     optimum: float | None = None,
+    width: float | None = None,
 ) -> list[Path]:
     """Write figures of a run as `folder/stem-name.kind`.
 
@@ -297,6 +298,8 @@ def write(
         Which figures, of `FIGURES`.
     optimum : float, optional
         γ*, drawn as a line where the margin is.
+    width : float, optional
+        In inches, by `fit`; by default each figure's own.
 
     Returns
     -------
@@ -306,7 +309,7 @@ def write(
     Raises
     ------
     InputError
-        An unknown name.
+        An unknown name, or a width that a figure cannot have.
     OSError
         The folder cannot be written.
 
@@ -329,5 +332,6 @@ def write(
     paths = []
     for name in names:
         options = {"optimum": optimum} if name in ("convergence", "dashboard") else {}
-        paths.append(save(FIGURES[name](run, **options), folder / f"{stem}-{name}.{kind}", what))
+        drawn = FIGURES[name](run, **options)
+        paths.append(save(drawn if width is None else fit(drawn, width), folder / f"{stem}-{name}.{kind}", what))
     return paths

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ..simulation.result import AnyRun
 from ..simulation.toml import tables
-from .style import COLOURS, STYLE, against_step, axes_or_current, empty, letter, log_if_positive
+from .style import COLOURS, STYLE, against_step, axes_or_current, empty, fit, letter, log_if_positive
 from .traces import recorded
 
 _LINES = ("-", "--", "-.", ":")
@@ -149,7 +149,8 @@ def overlay(runs: Sequence[AnyRun], names: Sequence[str] = (), width: float = 6.
     labels = differing(runs, names)
     gaps = any(len(recorded(run, "relative_gap")[0]) for run in runs)
     with matplotlib.rc_context(STYLE):
-        columns = 1 if max(map(len, labels)) > 60 else 2 if max(map(len, labels)) > 28 else 3
+        longest = max(map(len, labels)) * 6.5 / width
+        columns = 1 if longest > 60 else 2 if longest > 28 else 3
         rows = -(-len(labels) // columns)
         figure = Figure(figsize=(width, 4.4 + 0.17 * rows), layout="constrained")
         axes = figure.subplots(2, 2)
@@ -162,4 +163,4 @@ def overlay(runs: Sequence[AnyRun], names: Sequence[str] = (), width: float = 6.
         figure.align_ylabels()
         handles, _ = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=3.0)
-    return figure
+    return fit(figure, width)

@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from ..errors import InputError
+
 # Okabe and Ito's colours, told apart by the colour-blind and, with the line styles, in print
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 COLOURS = (BLUE, RED, GREEN, ORANGE, "#56B4E9", "#CC79A7", "#000000", "#999933", "#882255", "#AAAAAA")
@@ -50,6 +52,9 @@ SMALL: Any = {
     "legend.fontsize": 6.5,
     "lines.linewidth": 1.0,
 }
+COLUMN, PAGE = 3.25, 6.75  # inches: the column of a journal, and two of them
+_NARROWEST = 2.0  # inches of a panel whose labels do not crowd
+_HIGHEST = 0.8  # of the width, the height of a panel that has a column to itself: square ones need room for a scale
 _TITLE = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
@@ -135,6 +140,52 @@ def letter(axes: Sequence[Axes], left: float = 34.0) -> None:
             ha="left",
             va="bottom",
         )
+
+
+def fit(figure: Figure, width: float) -> Figure:
+    """Give a figure another width, in place; the size of its letters stays, so that it is to be printed as it is.
+
+    Panels that would be narrower than 2 inches go below each other; captions break after
+    semicolons.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure
+        With its panels on one grid.
+    width : float
+        In inches, such as 3.25 for the column of a journal.
+
+    Returns
+    -------
+    matplotlib Figure
+        The same.
+
+    Raises
+    ------
+    InputError
+        A figure of parts with grids of their own, which has the width of a page.
+
+    Examples
+    --------
+    >>> figure = plots.fit(plots.convergence(result), 3.25)
+    >>> [round(float(size), 2) for size in figure.get_size_inches()]
+    [3.25, 9.2]
+    """
+    if figure.subfigs:
+        raise InputError(f"width = {width:g}: this figure has that of a page, {figure.get_figwidth():g} inches")
+    grid: Any = [(ax, spec) for ax in figure.axes if (spec := ax.get_subplotspec()) is not None]
+    rows, columns = (max(spec.get_gridspec().get_geometry()[k] for _, spec in grid) for k in (0, 1))
+    height = figure.get_figheight()
+    if columns > 1 and width < columns * _NARROWEST:
+        places = sorted({(spec.rowspan.start, spec.colspan.start) for _, spec in grid})
+        one = figure.add_gridspec(len(places), 1)
+        for ax, spec in grid:
+            ax.set_subplotspec(one[places.index((spec.rowspan.start, spec.colspan.start))])
+        height = len(places) * min(height / rows, _HIGHEST * width)
+    for text in figure.texts:  # captions
+        text.set_text(text.get_text().replace("; ", ";\n"))
+    figure.set_size_inches(width, height)
+    return figure
 
 
 def save_image(figure: Figure, file: BinaryIO) -> None:

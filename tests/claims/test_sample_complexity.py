@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -119,6 +121,22 @@ def test_a_figure_has_the_same_bytes_each_time(tmp_path):
         claims.save(figure, "x", claims.Options(folder=tmp_path))
         contents.append([(tmp_path / f"x.{kind}").read_bytes() for kind in ("png", "pdf")])
     assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize(("panels", "width", "size"), [(1, 6.75, 3.25), (3, 6.75, 6.75), (3, 3.25, 3.25)])
+def test_a_figure_is_as_wide_as_it_is_printed(tmp_path, panels, width, size):
+    """A column or a page, at 300 dots an inch, letters of 7.5 points and more; in a column all below each other."""
+    figure, axes = claims.page(panels)
+    for ax in axes:
+        ax.plot([1, 2], [3, 4], label="a")
+        ax.legend()
+    claims.save(figure, "x", claims.Options(folder=tmp_path, width=width))
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.width == pytest.approx(300 * size, abs=1)
+    shown = [text for text in figure.findobj(Text) if text.get_text()]
+    assert min(text.get_fontsize() for text in shown) >= 7.5
+    if size == 3.25:
+        assert len({round(ax.get_position().x0, 2) for ax in axes}) == 1
 
 
 def pow2(x):

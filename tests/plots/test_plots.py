@@ -138,9 +138,33 @@ def texts(figure):
 @pytest.mark.parametrize("which", ["plain", "rich"])
 def test_no_text_lies_over_another_or_outside(run, rich, name, which):
     """At the size it is printed, whether or not gaps and snapshots were kept."""
-    figure = plots.FIGURES[name](rich if which == "rich" else run)
+    refuse_crowded(plots.FIGURES[name](rich if which == "rich" else run))
+
+
+@pytest.mark.parametrize("name", [name for name in plots.FIGURES if name != "dashboard"])
+@pytest.mark.parametrize("which", ["plain", "rich"])
+def test_at_the_width_of_a_column_letters_keep_their_size_and_their_room(run, rich, name, which):
+    """What was printed at 6.5 inches is not made small: it goes below each other, and no letter is below 6 points."""
+    own = plots.FIGURES[name](rich if which == "rich" else run)
+    panels, sizes = len(own.axes), {text.get_fontsize() for text in own.findobj(Text) if text.get_text().strip()}
+    figure = plots.fit(own, 3.25)
+    assert figure.get_figwidth() == 3.25
+    assert len(figure.axes) == panels
+    assert {text.get_fontsize() for text in figure.findobj(Text) if text.get_text().strip()} >= sizes
+    assert min(sizes) >= 6
+    refuse_crowded(figure)
+
+
+def test_overlays_fit_a_column_and_dashboards_a_page(run):
+    refuse_crowded(plots.overlay([run, small("objective.reg=0.02", "ensemble.m=64")], width=3.25))
+    with pytest.raises(InputError, match="that of a page"):
+        plots.fit(plots.dashboard(run), 3.25)
+
+
+def refuse_crowded(figure):
+    """Fails if texts overlap, or leave the figure."""
     found = texts(figure)
-    assert len(found) > 5
+    assert len(found) > 1
     page = figure.bbox.padded(1.0)
     for text, box in found:
         assert page.x0 <= box.x0 <= box.x1 <= page.x1, text
@@ -414,6 +438,10 @@ def test_the_command_draws_one_run_or_several(run, rich, tmp_path, monkeypatch, 
     assert call("plot", "b/a.h5", "a.h5", "-o", "out", "--only", "gap", "--format", "svg", "--animate") == 2
     assert "record.snapshots" in capsys.readouterr().err
     assert {one.name for one in (tmp_path / "out").iterdir()} >= {f"{tmp_path.name}-a-overlay.png", "b-a-gap.svg"}
+    assert call("plot", "a.h5", "--width", "3.25", "--format", "pdf") == 0
+    assert capsys.readouterr().out.split() == ["a-convergence.pdf"]
+    assert call("plot", "a.h5", "--width", "3.25", "--only", "dashboard") == 2
+    assert "that of a page" in capsys.readouterr().err
     assert call("plot", "a.h5", "--only", "convergance") == 2
     assert "must name some of" in capsys.readouterr().err
 
