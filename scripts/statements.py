@@ -10,9 +10,11 @@ any d, the bits those that the tables' own comments name (version 1 where they n
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import claim_sample_complexity
@@ -228,8 +230,8 @@ STATEMENTS = (
 )
 
 
-def read(name: str) -> Rows:
-    return Study(name, None, claims.RESULTS).read()  # type: ignore[arg-type]
+def read(name: str, folder: Path) -> Rows:
+    return Study(name, None, folder).read()  # type: ignore[arg-type]
 
 
 def draws_of(rows: Rows) -> int:
@@ -240,27 +242,29 @@ def draws_of(rows: Rows) -> int:
     return min(map(len, seeds.values()))
 
 
-def bits(name: str) -> set[str]:
+def bits(name: str, folder: Path) -> set[str]:
     """The versions that the comments of a table name; 1 before they did."""
-    text = (claims.RESULTS / f"{name}.csv").read_text(encoding="utf-8")
+    text = (folder / f"{name}.csv").read_text(encoding="utf-8")
     made = [line for line in text.splitlines() if line.startswith("# computed with")]
     return {found[1] if (found := re.search(r"bits (\d+)", line)) else "1" for line in made}
 
 
-def line(statement: Statement) -> list[object]:
+def line(statement: Statement, folder: Path) -> list[object]:
     """A row of the table."""
-    rows = [read(name) for name in statement.tables]
+    rows = [read(name, folder) for name in statement.tables]
     measured, said = statement.measure(*rows)
     draws = min((draws_of(part) for part in rows), default="–")
-    made = ", ".join(sorted(set().union(*map(bits, statement.tables)))) or "–"
+    made = ", ".join(sorted(set().union(*(bits(name, folder) for name in statement.tables)))) or "–"
     page = f"[{statement.page.replace('_', ' ')}]({statement.page}.md)"
     return [statement.claim, statement.where, measured, said, draws, made, page]
 
 
 def write(options: claims.Options) -> None:
     head = ["stated", "where", "measured", "verdict", "draws", "bits", "more"]
-    claims.markdown(head, [line(statement) for statement in STATEMENTS], "statements", options)
+    claims.markdown(head, [line(statement, options.folder) for statement in STATEMENTS], "statements", options)
 
 
 if __name__ == "__main__":
-    write(claims.Options())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=claims.RESULTS, help="of the tables (default: data/results)")
+    write(claims.Options(folder=parser.parse_args().folder))

@@ -1,5 +1,6 @@
 """The page of statements is that of the tables, and its verdicts turn where the numbers do."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,11 +16,22 @@ from statements import AGREES, DIFFERS, OPEN, UNTESTABLE  # noqa: E402
 
 def test_the_committed_table_is_that_of_the_committed_numbers(tmp_path, capsys):
     """Written anew it is the same, and the page includes it; the pages that it sends to are there."""
+    for name in {name for one in statements.STATEMENTS for name in one.tables}:
+        shutil.copy(claims.RESULTS / f"{name}.csv", tmp_path)
     statements.write(claims.Options(folder=tmp_path))
     assert (tmp_path / "statements.md").read_text("utf-8") == (claims.RESULTS / "statements.md").read_text("utf-8")
     assert "data/results/statements.md" in (ROOT / "docs/claims/statements.md").read_text("utf-8")
     for one in statements.STATEMENTS:
         assert (ROOT / f"docs/claims/{one.page}.md").exists(), one.claim
+
+
+def test_the_table_is_of_the_folder_that_is_named(tmp_path):
+    """A row more there, with a margin below a quarter, turns the verdict."""
+    text = (claims.RESULTS / "bounds_network.csv").read_text("utf-8")
+    (tmp_path / "bounds_network.csv").write_text(text + "32,99,0,0.1,0.1,0.5,1.0\n", "utf-8")
+    one = next(one for one in statements.STATEMENTS if one.measure is statements.quarter)
+    assert statements.line(one, claims.RESULTS)[3] == AGREES
+    assert statements.line(one, tmp_path)[3] == DIFFERS
 
 
 def margins(*values):
@@ -61,6 +73,6 @@ def test_a_difference_agrees_where_it_is_more_than_two_standard_errors(differenc
 
 def test_bits_and_draws_are_those_of_the_tables():
     """Of the table with comments of two versions both; the fewest draws at any d."""
-    assert statements.bits("sample_complexity_network") == {"1", "2"}
-    assert statements.bits("starts_steps") == {"3"}
+    assert statements.bits("sample_complexity_network", claims.RESULTS) == {"1", "2"}
+    assert statements.bits("starts_steps", claims.RESULTS) == {"3"}
     assert statements.draws_of([{"d": 1, "seed": 0}, {"d": 1, "seed": 1}, {"d": 2, "seed": 0}]) == 1

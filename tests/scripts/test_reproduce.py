@@ -1,0 +1,54 @@
+"""Laws of `scripts/reproduce`: what it calls, that it goes on after a failure, and that it says how long each took."""
+
+import csv
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture
+def reproduce(tmp_path):
+    """The script as a module."""
+    loader = SourceFileLoader("reproduce", str(SCRIPTS / "reproduce"))
+    module = module_from_spec(spec_from_loader("reproduce", loader))
+    loader.exec_module(module)
+    return module
+
+
+def test_it_names_every_claim_that_there_is(reproduce):
+    """A new script of a claim is called, too; a share of a claim is a share of its cells."""
+    assert {f"claim_{name}.py" for name in reproduce.CLAIMS} == {path.name for path in SCRIPTS.glob("claim_*.py")}
+    called = reproduce.calls(reproduce.parse(["--full", "--shard", "2/5", "--folder", "x"]))
+    assert "minimum" not in called
+    assert len(called) == len(reproduce.CLAIMS) - 1 + len(reproduce.SOURCES)
+    for command in called.values():
+        assert {"--full", "--shard", "2/5", "--folder", "x"} <= set(command)
+    assert called["sample_complexity, parity"][-2:] == ["--source", "parity"]
+    assert set(reproduce.calls(reproduce.parse(["lazy"]))) == {"lazy"}
+    assert list(reproduce.calls(reproduce.parse([]))) == [*reproduce.CLAIMS, "statements"]
+    with pytest.raises(SystemExit):
+        reproduce.parse(["lasy"])
+
+
+def test_a_claim_that_fails_does_not_keep_the_others_and_all_are_timed(reproduce, tmp_path, monkeypatch, capsys):
+    (tmp_path / "claim_bad.py").write_text("raise SystemExit(1)")
+    (tmp_path / "claim_good.py").write_text("import sys, pathlib; pathlib.Path(sys.argv[-2], 'mark').touch()")
+    (tmp_path / "statements.py").write_text("")
+    monkeypatch.setattr(reproduce, "SCRIPTS", tmp_path)
+    monkeypatch.setattr(reproduce, "CLAIMS", ("bad", "good"))
+    assert reproduce.main(["--folder", str(tmp_path / "new")]) == 1
+    assert (tmp_path / "new" / "mark").exists()
+    said = capsys.readouterr().out
+    assert "status 1" in said
+    assert "done" in said
+    assert reproduce.main(["good", "--folder", str(tmp_path / "new")]) == 0
+    with open(tmp_path / "new" / "times.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["claim"], row["status"]) for row in rows] == [
+        (one, str(int(one == "bad"))) for one in ("bad", "good", "statements", "good")
+    ]
+    assert all(float(row["seconds"]) > 0 for row in rows)
