@@ -1,5 +1,7 @@
 """Laws of the output scale: of gradients, of the equivalence with a larger start, of the lazy limit; paired starts."""
 
+import warnings
+
 import numpy as np
 import pytest
 from faults import in_process
@@ -126,3 +128,23 @@ def test_references_refuse_a_scale():
     for wrong in (0.0, -1.0, np.inf, True, "2"):
         with pytest.raises(InputError, match="output_scale"):
             Problem(X, Y, output_scale=wrong)
+
+
+@pytest.mark.parametrize(("scale", "steps", "off"), [(1e3, 400, 1e-4), (1e4, 2000, 5e-3), (1e6, 1000, None)])
+def test_float32_serves_while_scale_times_steps_is_moderate(scale, steps, off):
+    """From the same particles f is that of float64 up to `off`; from 10⁸ on it errs by a per cent: a run says so."""
+    start = Ensemble.sphere(256, 3, symmetric=True, seed=0)
+    problem = Problem(X, Y, loss="squared", reg=0.0, output_scale=scale)
+    found = {}
+    for dtype in ("float32", "float64"):
+        first = Ensemble.from_arrays(start.w, start.u, dtype=dtype)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            flow = GradientFlow(400 / steps / scale**2)
+            ended = simulate(problem, first, flow, steps=steps, record_every=steps, final_gap=False).ensemble
+        assert [str(one.message).partition(":")[0] for one in caught] == (
+            ["ensemble.dtype = 'float32'"] if off is None and dtype == "float32" else []
+        )
+        found[dtype] = problem.predict(ended)
+    error = np.sqrt(np.mean((found["float32"] - found["float64"]) ** 2)) / found["float64"].std()
+    assert error < off if off else error > 0.01

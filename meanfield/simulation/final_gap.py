@@ -9,6 +9,8 @@ import math
 import warnings
 from dataclasses import dataclass
 
+import numpy as np
+
 from .. import diagnostics
 from ..diagnostics.entropy import SAMPLE
 from ..dynamics import Field
@@ -26,6 +28,7 @@ LEAST, MOST = 1e8, 5e9  # nanoseconds of one core: whatever the steps were
 LARGE = 0.01  # a relative gap that a run warns of
 EARLY = (*Stop.SIGNALS, "max_time")  # whoever stops a run is not kept waiting
 _RISEN = 1e-3  # of L: more than the jitter of steps over kinks
+_UNRESOLVED = 1e8  # α∫‖θ‖² dρ times steps in float32 (tests/test_output_scale.py measures it)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +130,24 @@ def work_of(run: Run) -> float:
     problem, ensemble = run.problem, run.ensemble
     step = 1e9 * run.dynamics.cost(ensemble.m, problem.n, problem.d, problem.outputs)
     return min(MOST, max(LEAST, SHARE * step * ensemble.step))
+
+
+def warn_if_unresolved(run: Run) -> None:
+    """RunWarning if float32 cannot hold what a large output scale leaves particles to move by.
+
+    Each step rounds θ, and f = α ∫Φ dρ feels it α∫‖θ‖² dρ times: measured, times 10⁸ steps it is about 1 % of f.
+    """
+    ensemble, scale = run.ensemble, run.problem.output_scale
+    if ensemble.dtype != np.float32 or scale == 1:
+        return
+    w, u = ensemble.sample(SAMPLE)
+    steps = run.config.run.steps - ensemble.step
+    if scale * steps * (np.sum(w * w) + np.sum(u * u)) / len(w) > _UNRESOLVED and ensemble.span.ranks.leads:
+        message = (
+            f"ensemble.dtype = 'float32': at output_scale = {scale:g} what {steps} steps round off adds up to more "
+            "than a per cent of the outputs; take float64"
+        )
+        warnings.warn(RunWarning(message), stacklevel=4)
 
 
 def warn_if_risen(run: Run, threads: int | None = None) -> None:

@@ -24,7 +24,7 @@ from ..storage.versions import BITS
 from .arguments import check_run_arguments, whole
 from .checkpoint import Keeper, NoKeeper, announce_failure
 from .config import DEFAULT_STEPS, EXPLICIT_STEPS
-from .final_gap import EARLY, warn_if_risen
+from .final_gap import EARLY, warn_if_risen, warn_if_unresolved
 from .measures import WantedMeasures, sort_measures
 from .new_run import new_run_from_objects
 from .output import absolute, check_output
@@ -118,7 +118,8 @@ def simulate(
     Warns
     -----
     RunWarning
-        Where the objective at the end is above that at the beginning: the steps are too large.
+        Where the objective at the end is above that at the beginning: the steps are too large. Where float32 does not
+        resolve the steps of a large output scale.
 
     Raises
     ------
@@ -302,11 +303,12 @@ def run_to_end(
     """Take a run from where it is to its end, with its file, its signals and its progress around the loop.
 
     `lock` and `force`: whether the file's lock is still to be taken, and then from whoever seems to hold it.
-    RunFileError: a dynamics that is not known. RunWarning: the objective rose.
+    RunFileError: a dynamics that is not known. RunWarning: the objective rose, or float32 is too coarse.
     """
     progress, ensemble = progress or Silent(), run.ensemble
     if ensemble.step < run.config.run.steps:
         check_known(run.dynamics, str(out))
+    warn_if_unresolved(run)
     out = None if out is None else absolute(out)
     keeper: Keeper = Keeper(run, out) if out is not None else NoKeeper()
     with locked(out, ensemble.span.ranks, force) if out is not None and lock else nullcontext():
