@@ -18,7 +18,7 @@ import numpy as np
 from meanfield import Ensemble, GradientFlow, Problem, diagnostics, simulate
 from meanfield.datasets.load import load_dataset
 from meanfield.kernels import GradientFlow as KernelFlow
-from meanfield.kernels import relu_ntk
+from meanfield.kernels import neuron_ntk
 from meanfield.neuron import get_neuron
 from meanfield.simulation.config import check_config
 
@@ -51,9 +51,14 @@ def flows(K: np.ndarray, y: np.ndarray, steps: np.ndarray, eta: float) -> np.nda
     return (learned * (V.T @ y)) @ (K @ V).T
 
 
-def closed_form(X: np.ndarray, Z: np.ndarray, y: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """f (k, N + N_TEST) of the infinitely wide network's kernel, in continuous time."""
-    K = relu_ntk(np.vstack([X, Z]), X) / (D + 1)  # particles are uniform on the unit sphere of R^{d+1}
+def closed_form(X: np.ndarray, Z: np.ndarray, y: np.ndarray, times: np.ndarray, neuron: str = "relu") -> np.ndarray:
+    """f (k, N + N_TEST) of the infinitely wide network's kernel, in continuous time.
+
+    Its weights are gaussian, of the covariance of particles that are uniform on the unit sphere of R^{d+1}: for relu
+    the kernel of these, for another neuron up to 1/d.
+    """
+    size = (D + 1) ** -0.5
+    K = neuron_ntk(np.vstack([X, Z]), X, neuron=neuron, w_std=size, u_std=size)
     flow = KernelFlow().fit(K[:N], y)
     return np.array([K @ flow.until(time / N).coef for time in times])
 
@@ -71,9 +76,9 @@ def tangent_kernel(ensemble: Ensemble, X: np.ndarray, neuron: str) -> np.ndarray
 def cell(source: str, start: str, neuron: str, scale: float, seed: int, m: int, steps: int) -> dict[str, Any]:
     """Largest rms distance of f to both flows over the run, the kernel's movement, and errors at the end.
 
-    own: gradient descent, step for step, with the kernel that the ensemble has at the start; ntk: the closed-form flow
-    at equal times, for relu. Both on examples of the training and the test set. Where the start is "subtracted" f is
-    the network less what it was at the start, and in "pairs" that is 0.
+    own: gradient descent, step for step, with the kernel that the ensemble has at the start; ntk: the infinitely wide
+    network's flow at equal times. Both on examples of the training and the test set. Where the start is "subtracted" f
+    is the network less what it was at the start, and in "pairs" that is 0.
     """
     X, y, Z, y_test = data(source, seed)
     both = np.vstack([X, Z])
@@ -98,14 +103,14 @@ def cell(source: str, start: str, neuron: str, scale: float, seed: int, m: int, 
     looked, f = every * np.arange(1, LOOKS + 1), np.array(found[1:])
     K = tangent_kernel(first, both, neuron)
     moved = diagnostics.neurons.compared(K[:N], tangent_kernel(ended, both, neuron)[:N])
-    ntk = closed_form(X, Z, y, eta * looked) if neuron == "relu" else np.full_like(f, np.nan)
+    ntk = closed_form(X, Z, y, eta * looked, neuron)
     return {
         "own": rms(f - flows(K, y, looked, eta)),
         "ntk": rms(f - ntk),
         "movement": moved.relative,
         "train_rms": float(np.sqrt(np.mean((f[-1, :N] - y) ** 2))),
         "test_error": float(np.mean(np.sign(f[-1, N:]) != y_test)),
-        "ntk_error": float(np.mean(np.sign(ntk[-1, N:]) != y_test)) if neuron == "relu" else np.nan,
+        "ntk_error": float(np.mean(np.sign(ntk[-1, N:]) != y_test)),
     }
 
 
