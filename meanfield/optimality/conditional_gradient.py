@@ -154,6 +154,11 @@ class Search:
         """Where starts come from that know the shape of the data."""
         return FittedStarts(self.X, self.budget)
 
+    def fitted_starts(self, count: int) -> np.ndarray:
+        """Fresh fitted starts (count, d), climbed from a little way where the inputs are of one scale."""
+        starts = self.fitted.draw(count, seed=self.seed, draw=self.draws)
+        return self.fitted.climbed(starts, self.residual, self.mirror, self.threads)
+
     def peaks(self, starts: int, more: np.ndarray | None = None, *, fitted: bool = True) -> Peaks:
         """Peaks of ‖G_r‖ of the present residual, from random and fitted starts, the neurons at hand, and `more`.
 
@@ -161,7 +166,7 @@ class Search:
         is inexact.
         """
         U = [self.u] if more is None else [more, self.u]
-        U += [self.fitted.draw(starts, seed=self.seed, draw=self.draws)] if fitted else []
+        U += [self.fitted_starts(starts)] if fitted else []
         peaks = self.climb(np.concatenate([*U, self.starts(starts)]))
         if not fitted:
             return peaks

@@ -215,7 +215,7 @@ class QuickSearch:
         for _ in range(0, most, size):
             mine = own[taken : taken + size // 2]
             taken, fresh = taken + len(mine), size - len(mine)
-            fitted = search.fitted.draw(fresh // 2, draw=search.draws)
+            fitted = search.fitted_starts(fresh // 2)
             yield np.concatenate([mine, fitted, search.starts(fresh - len(fitted))])
 
     def judged(self) -> QuickBound:

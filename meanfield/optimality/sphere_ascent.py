@@ -5,6 +5,7 @@ The ascent from one start is `engine/climbing.py`'s.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +16,11 @@ from ..engine.exact_algebra import cholesky, cholesky_solve, product
 from ..engine.exact_math import plain, row_norms, row_sums
 from ..runtime.threads import Workers
 from .budget import Budget
+from .mirror import Mirror
 
 _LEAST, _BATCH = 16, 512  # starts between two looks at the budget, fewer where one takes long
 _ROWS = 4096  # examples at most that fitted starts are fitted to
+_FEW = {"rounds": 3, "sweeps": 4}  # of an ascent that another follows: with more, all end at the same few peaks
 _FITTED = 1 << 41  # counters from here on are those of fitted starts
 
 
@@ -94,10 +97,13 @@ class FittedStarts:
     Where the inputs have a large mean or features of unlike scales, a uniform u puts all examples on one side, or
     tells them apart by the largest feature alone; these cut the data in the middle whatever X is. In a subspace that
     only examples beyond the first thousands reach, evenly spread, there are none.
+
+    `climbed` ascends from them a little way in v, u = B v with Bᵀ XᵀX B = 1, in which the inputs X B are of one scale:
+    that passes by low peaks in which plain ascent ends.
     """
 
     def __init__(self, X: np.ndarray, budget: Budget | None = None) -> None:
-        self._budget = budget or Budget()
+        self._budget, self._X = budget or Budget(), X
         rows = X[:: -(-len(X) // _ROWS)]
         scale = row_norms(np.ascontiguousarray(rows.T))
         self._scale = np.where(scale > 0, scale, 1.0)
@@ -122,6 +128,28 @@ class FittedStarts:
         self._budget.spend(count * (5.0 * k + 0.1 * self._rows.size + 2 * len(self._scale) ** 2 + 1e4))
         fits = [cholesky_solve(self._factor, b) for b in np.concatenate([product(dense, self._rows), mixed])]
         return np.array(fits).reshape(count, len(self._scale)) / self._scale
+
+    def climbed(self, starts: np.ndarray, a: np.ndarray, mirror: Mirror, threads: int) -> np.ndarray:
+        """Directions (count, d) after a few rounds of ascent in v, of the pull of a (n, C) on a mirror's neurons."""
+        if self._factor is None:
+            return starts
+        V = product(starts * self._scale, self._factor)
+        found = climb(mirror.examples(self._inputs), mirror.point(a), V, threads=threads, budget=self._budget, **_FEW)
+        return product(found.u, self._root.T) / self._scale
+
+    @cached_property
+    def _root(self) -> np.ndarray:
+        """B (d, d) of the scaled inputs: L⁻ᵀ of their moments L Lᵀ."""
+        L, d = self._factor, len(self._scale)
+        assert L is not None
+        self._budget.spend(2.0 * d**3)
+        return np.array([cholesky_solve(L, column) for column in np.ascontiguousarray(L.T)]).T
+
+    @cached_property
+    def _inputs(self) -> np.ndarray:
+        """X B (n, d)."""
+        self._budget.spend(0.1 * self._X.size * len(self._scale))
+        return product(self._X / self._scale, self._root)
 
 
 def merged(one: Peaks, other: Peaks) -> Peaks:

@@ -8,6 +8,7 @@ from scipy.optimize import minimize_scalar
 
 from meanfield import Ensemble, Implicit, InputError, Langevin, Problem, exact, simulate
 from meanfield.optimality import max_margin as max_margins
+from meanfield.optimality.branch_and_bound import bound_on_sphere
 from meanfield.optimality.budget import Budget
 from meanfield.optimality.conditional_gradient import Search
 from meanfield.optimality.group_lasso import Refit
@@ -143,6 +144,20 @@ def test_the_dual_bound_is_that_of_another_search(loss):
         np.testing.assert_allclose(value, max(-other.fun, -conjugate(largest), 0.0), rtol=1e-12)
         inside += 0 < s < 0.99 * largest
     assert inside > 0
+
+
+def test_peaks_are_found_where_inputs_have_a_large_mean():
+    """100 starts of each kind come within 2 % of the highest peak, which cones prove; plain ascent missed a tenth."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        X = rng.standard_normal((60, 4))
+        y, X = np.abs(X[:, 0]) - np.abs(X[:, 1]) + 0.1 * rng.standard_normal(60), X + 30
+        search = Search(Problem(X, y, loss="squared", reg=1e-3), 1e-3)
+        search.residual = (X @ np.linalg.lstsq(X, y, rcond=None)[0] - y)[:, None]
+        found = search.peaks(100)
+        truth = bound_on_sphere(search.X, search.residual, start=found.u[0], budget=Budget(2e9))
+        assert truth.closed
+        assert found.value[0] >= 0.98 * truth.lower
 
 
 def judged_slowly(monkeypatch):
