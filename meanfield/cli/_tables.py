@@ -78,6 +78,8 @@ def network_table(run: Any, keys: Mapping[str, Any], baseline: Any = None, gap: 
         (f"train error{unit}", rate(keys["train_error"], classes), baseline and rate(baseline.train_error, classes)),
         (f"test error{unit}", rate(keys["test_error"], classes), baseline and rate(baseline.test_error, classes)),
     ]
+    if baseline:
+        rows.append(("seconds", f"{keys['seconds']:.2g}", f"{baseline.seconds:.2g}"))
     head = (f"step {keys['step']}, {keys['seconds']:.0f} s", "network", baseline.kernel if baseline else "")
     return table([head, *[(name, network, kernel or "") for name, network, kernel in rows]])
 

@@ -227,6 +227,7 @@ def ntk(source: Path | None, overrides: tuple[str, ...], as_json: bool) -> int:
                 "n": found.n,
                 "reg": found.reg,
                 "kernel": found.kernel,
+                "seconds": found.seconds,
             }
         )
         return 0
@@ -239,6 +240,7 @@ def ntk(source: Path | None, overrides: tuple[str, ...], as_json: bool) -> int:
                 ("test error", rate(found.test_error, classes)),
                 ("margin / RKHS norm", f"{found.margin:.4g}"),
                 ("method", found.method),
+                ("seconds", f"{found.seconds:.2g}"),
             ]
         )
     )

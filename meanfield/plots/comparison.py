@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, ScalarFormatter
 
-from .style import BLUE, GREEN, RED, STYLE, axes_or_current, save
+from .style import BLUE, GREEN, ORANGE, RED, STYLE, axes_or_current, save
 
 
 def plot_comparison(table: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
-    """Test errors at one d against n: network and kernel, as `comparison.summary` has them, with standard errors.
+    """Test errors at one d against n: network and kernels, as `comparison.summary` has them, with standard errors.
 
     Parameters
     ----------
@@ -31,7 +31,15 @@ def plot_comparison(table: Sequence[Mapping[str, Any]], ax: Axes | None = None) 
     >>> from meanfield.studies.comparison import summary
     >>> error = {40: 0.4, 80: 0.1}  # of the network, by the number of examples
     >>> rows = [
-    ...     {"d": 5, "n": n, "network_error": error[n], "kernel_error": 0.4, "kernel_best_error": 0.3} for n in error
+    ...     {
+    ...         "d": 5,
+    ...         "n": n,
+    ...         "network_error": error[n],
+    ...         "kernel_error": 0.4,
+    ...         "kernel_best_error": 0.3,
+    ...         "learned_error": 0.2,
+    ...     }
+    ...     for n in error
     ... ]
     >>> ax = plots.plot_comparison(summary(rows), Figure().subplots())
     >>> ax.get_title()
@@ -42,6 +50,7 @@ def plot_comparison(table: Sequence[Mapping[str, Any]], ax: Axes | None = None) 
         ("network_error", "network", BLUE, "-", "o"),
         ("kernel_error", "NTK, leave-one-out", RED, "--", "s"),
         ("kernel_best_error", "NTK, best on test set", GREEN, ":", "^"),
+        ("learned_error", "NTK, metric learned", ORANGE, "-.", "D"),
     )
     lines = sorted(table, key=lambda line: line["n"])
     n = [line["n"] for line in lines]
@@ -82,7 +91,8 @@ def write_comparison(table: Sequence[Mapping[str, Any]], path: str | Path) -> Pa
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
     >>> from meanfield.studies.comparison import summary
-    >>> rows = [{"d": d, "n": 40, "network_error": 0.1, "kernel_error": 0.4, "kernel_best_error": 0.3} for d in (5, 10)]
+    >>> errors = {"network_error": 0.1, "kernel_error": 0.4, "kernel_best_error": 0.3, "learned_error": 0.2}
+    >>> rows = [{"d": d, "n": 40, **errors} for d in (5, 10)]
     >>> with TemporaryDirectory() as folder:
     ...     plots.write_comparison(summary(rows), Path(folder) / "comparison.svg").name
     'comparison.svg'

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,16 @@ from ..datasets.load import load_dataset
 from ..dynamics import Langevin
 from ..ensemble import Ensemble
 from ..errors import InputError
-from ..kernels import NeuronKernel, RandomFeatures, ReluKernel, RidgePath, best, class_targets, margins
+from ..kernels import (
+    NeuronKernel,
+    RandomFeatures,
+    RecursiveFeatureMachine,
+    ReluKernel,
+    RidgePath,
+    best,
+    class_targets,
+    margins,
+)
 from ..neuron import Neuron
 from ..optimality.certificate import predictions
 from ..optimality.conditional_gradient import Search
@@ -30,7 +40,7 @@ from ..simulation.loop import simulate
 class Baseline:
     """The NTK on a problem's data: errors as the network's are counted, `margin` = min margin / RKHS norm of f.
 
-    kernel: what it is called, "ReLU NTK" or, for another neuron, "tanh NTK".
+    kernel: what it is called, "ReLU NTK" or, for another neuron, "tanh NTK". seconds: with the test set.
     """
 
     train_error: float
@@ -40,6 +50,7 @@ class Baseline:
     n: int
     reg: float
     kernel: str
+    seconds: float
 
 
 def ntk_of(neuron: Neuron, w_std: float = 1.0, u_std: float = 1.0) -> tuple[ReluKernel | NeuronKernel, str]:
@@ -67,7 +78,7 @@ def kernel_baseline(problem: Problem, *, w_std: float = 1.0, u_std: float = 1.0)
 
 
 def _fitted(problem: Problem, kernel: ReluKernel | NeuronKernel, name: str) -> Baseline:
-    classes = problem.classes is not None
+    began, classes = time.perf_counter(), problem.classes is not None
     targets = class_targets(problem.targets)[1] if classes else problem.targets
     K = kernel.gram(problem.X)
     path = RidgePath(loss="error" if classes else "squared").fit(K, targets)
@@ -94,6 +105,7 @@ def _fitted(problem: Problem, kernel: ReluKernel | NeuronKernel, name: str) -> B
         problem.n,
         float(path.reg),
         name,
+        time.perf_counter() - began,
     )
 
 
@@ -213,10 +225,34 @@ def kernel_choices(problem: Problem, *, features: int = 0, seed: int = 0) -> dic
     return results
 
 
+def learned_kernel(problem: Problem) -> dict[str, float]:
+    """Test error on two classes of the ReLU NTK that learns its metric, as `RecursiveFeatureMachine` has it by default.
+
+    InputError: no test set.
+    """
+    if problem.X_test is None:
+        raise InputError("a comparison needs a test set")
+    machine = RecursiveFeatureMachine().fit(problem.X, problem.targets.reshape(-1))
+    return {"learned_error": float(np.mean(machine.predict(problem.X_test) * problem.test_targets.reshape(-1) <= 0))}
+
+
 def cell(d: int, n: int, seed: int, reg: float, m: int, steps: int, n_test: int) -> dict[str, Any]:
-    """One cell of `meanfield compare`: network and kernel on the same draw of the paper's data."""
+    """One cell of `meanfield compare`: network and kernels on the same draw of the paper's data, and what each took.
+
+    NAME_seconds: wall-clock, with the test set; those of the kernel are of all paths that `kernel_choices` tries.
+    """
     problem = paper_problem(n, d, seed, reg=reg, n_test=n_test)
-    return {**network(problem, m=m, steps=steps, seed=seed), **kernel_choices(problem)}
+    sides: dict[str, Callable[[], dict[str, Any]]] = {
+        "network": lambda: network(problem, m=m, steps=steps, seed=seed),
+        "kernel": lambda: kernel_choices(problem),
+        "learned": lambda: learned_kernel(problem),
+    }
+    results, seconds = {}, {}
+    for name, side in sides.items():
+        began = time.perf_counter()
+        results.update(side())
+        seconds[f"{name}_seconds"] = round(time.perf_counter() - began, 3)
+    return {**results, **seconds}
 
 
 def parse_size(text: str, d: int) -> int:
