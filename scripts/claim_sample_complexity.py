@@ -8,7 +8,7 @@
 Parts, each a table of its own: `network` (objective regularized with λ = 5·10⁻³, and how far from its global minimum,
 which in the first draw at n = 6d is proven by `certify` at effort 1), `kernel` (the closed-form NTK with the best of
 all regularizations, and with the one that leave-one-out chooses; random features), `lazy` (the same network without
-regularization, initialized where it stays in the kernel regime); `figure` takes all three. Data are the paper's
+regularization, initialized where it stays in the kernel regime), `learned` (the NTK that learns its metric); `figure` takes all. Data are the paper's
 distribution D, `xor`; `--source` takes `parity` or `parity_normal`, with two relevant signs, into tables of their own.
 Each error is over 4096 new points.
 """
@@ -28,8 +28,14 @@ LEVEL = 0.1  # the test error at which sample sizes are compared
 REG = 5e-3
 NETWORK = (1.5, 2, 2.5, 3, 3.25, 3.5, 3.75, 4, 4.5, 5, 6)  # n / d
 KERNEL = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)  # n / d²
+LEARNED = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.2)  # n / d^1.5
 LAZY = (0.2, 0.4, 0.8, 1.2, 1.6)  # n / d²
-GRIDS = {"network": (NETWORK, 1), "kernel": (KERNEL, 2), "lazy": (LAZY, 2)}  # ratios n / d^power
+GRIDS = {
+    "network": (NETWORK, 1),
+    "kernel": (KERNEL, 2),
+    "learned": (LEARNED, 1.5),
+    "lazy": (LAZY, 2),
+}  # ratios n / d^power
 NAMES = {
     "network_error": "network",
     "network_refit_error": "network, refitted",
@@ -37,6 +43,7 @@ NAMES = {
     "kernel_error": "NTK, leave-one-out",
     "features_best_error": "random features",
     "lazy_error": "network, lazy",
+    "learned_error": "NTK, metric learned",
 }
 POWERS = {"network_error": 1, "network_refit_error": 1}  # the claimed exponents; 2 for all others
 
@@ -53,6 +60,10 @@ def proof_cell(d: int, n: int, seed: int, reg: float, source: str = SOURCES[0]) 
 def kernel_cell(d: int, n: int, seed: int, features: int, source: str = SOURCES[0]) -> dict[str, Any]:
     problem = comparison.paper_problem(n, d, seed, source=source)
     return comparison.kernel_choices(problem, features=features, seed=seed)
+
+
+def learned_cell(d: int, n: int, seed: int, source: str = SOURCES[0]) -> dict[str, Any]:
+    return comparison.learned_kernel(comparison.paper_problem(n, d, seed, source=source))
 
 
 def lazy_cell(d: int, n: int, seed: int, m: int, alpha: float, steps: int, source: str = SOURCES[0]) -> dict[str, Any]:
@@ -124,6 +135,12 @@ def kernel_rows(options: claims.Options) -> list[dict[str, Any]]:
     return study(options, "kernel", kernel_cell, cells)
 
 
+def learned_rows(options: claims.Options) -> list[dict[str, Any]]:
+    dims, seeds = (10, 14, 20, 28, 40, 56, 80), 20 if options.full else 10
+    cells = [{"d": d, "n": round(r * d**1.5), "seed": seed} for d in dims for r in LEARNED for seed in range(seeds)]
+    return study(options, "learned", learned_cell, cells)
+
+
 def lazy_rows(options: claims.Options) -> list[dict[str, Any]]:
     dims, seeds = ((10, 14, 20, 28), 20) if options.full else ((10, 14, 20), 3)
     cells = [
@@ -150,7 +167,7 @@ def show(rows: list[dict[str, Any]], columns: Sequence[str], unit: str) -> None:
     head = ["d", "n", f"n/{unit}", *(NAMES.get(name, name) for name in columns)]
     lines = []
     for line in comparison.summary(rows):
-        scale = line["d"] if unit == "d" else line["d"] ** 2
+        scale = line["d"] ** {"d": 1, "d^1.5": 1.5, "d²": 2}[unit]
         values = [f"{line[name]:.4f} ± {line[f'{name}_se']:.4f}" for name in columns]
         lines.append([line["d"], line["n"], f"{line['n'] / scale:.2f}", *values])
     claims.table(head, lines)
@@ -185,6 +202,10 @@ def kernel(options: claims.Options) -> None:
     print("best of all:", ", ".join(f"{name} {methods.count(name)}" for name in sorted(set(methods))))
 
 
+def learned(options: claims.Options) -> None:
+    show(learned_rows(options), ["learned_error"], "d^1.5")
+
+
 def lazy(options: claims.Options) -> None:
     rows = lazy_rows(options)
     show(rows, ["lazy_error", "lazy_risk", "moved"], "d²")
@@ -192,11 +213,12 @@ def lazy(options: claims.Options) -> None:
 
 
 def figure(options: claims.Options) -> None:
-    nets, kernels, lazies = network_rows(options), kernel_rows(options), lazy_rows(options)
+    nets, kernels = network_rows(options), kernel_rows(options)
+    others = {"lazy_error": lazy_rows(options), "learned_error": learned_rows(options)}
     page, axes = claims.page(3, height=2.7)
     for ax, power in ((axes[0], 1), (axes[1], 2)):
         draw_errors(ax, nets, kernels, power)
-    rows = {name: nets if "network" in name else lazies if "lazy" in name else kernels for name in NAMES}
+    rows = {name: others.get(name, nets if "network" in name else kernels) for name in NAMES}
     fits = {name: growth_of(curves(own, name), name) for name, own in rows.items()}
     write_exponents(fits, options)
     draw_thresholds(axes[2], {name: fit for name, fit in fits.items() if name != "network_refit_error"})
@@ -271,7 +293,9 @@ def draw_errors(ax: Any, nets: list[dict[str, Any]], kernels: list[dict[str, Any
 
 
 def draw_thresholds(ax: Any, fits: dict[str, scaling.Growth]) -> None:
-    styles = zip(claims.COLOURS, claims.MARKERS, ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1))), strict=False)
+    styles = zip(
+        claims.COLOURS, claims.MARKERS, ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1))), strict=False
+    )
     for (name, fit), (colour, marker, line) in zip(fits.items(), styles, strict=False):
         d = np.array([d for d, n in fit.thresholds.items() if np.isfinite(n[0])])
         n = np.array([fit.thresholds[k] for k in d]).reshape(-1, 3)
@@ -286,9 +310,11 @@ def draw_thresholds(ax: Any, fits: dict[str, scaling.Growth]) -> None:
     ax.set(xscale="log", yscale="log", xlabel="dimension $d$", ylabel=rf"$n$ at {100 * LEVEL:.0f} % test error")
     ax.set_xticks(dims, [str(d) for d in dims])
     ax.minorticks_off()
-    ax.set_ylim(top=ax.get_ylim()[1] * 40)
+    ax.set_ylim(top=ax.get_ylim()[1] * 150)
     ax.legend(loc="upper left", title="exponent [95 %]", title_fontsize=7.5)
 
 
 if __name__ == "__main__":
-    claims.main(__doc__, {"network": network, "kernel": kernel, "lazy": lazy, "figure": figure}, SOURCES)
+    claims.main(
+        __doc__, {"network": network, "kernel": kernel, "learned": learned, "lazy": lazy, "figure": figure}, SOURCES
+    )
