@@ -17,13 +17,22 @@ from .solve import Ridge, class_targets
 class _RFMEstimator(BaseEstimator):
     """Parameters and steps that both share."""
 
-    def __init__(self, *, kernel: str = "ntk", bandwidth: float = 1.0, iterations: int = 5, reg: float = 1e-3) -> None:
-        self.kernel, self.bandwidth, self.iterations, self.reg = kernel, bandwidth, iterations, reg
+    def __init__(
+        self,
+        *,
+        kernel: str = "ntk",
+        bandwidth: float = 1.0,
+        iterations: int = 5,
+        diagonal: bool = False,
+        reg: float = 1e-3,
+    ) -> None:
+        self.kernel, self.bandwidth, self.iterations = kernel, bandwidth, iterations
+        self.diagonal, self.reg = diagonal, reg
 
     def _fit_targets(self, X: np.ndarray, targets: np.ndarray) -> None:
         solver = Interpolation() if self.reg == 0 else Ridge(self.reg)
         machine = RecursiveFeatureMachine(
-            self.kernel, solver=solver, bandwidth=self.bandwidth, iterations=self.iterations
+            self.kernel, solver=solver, bandwidth=self.bandwidth, iterations=self.iterations, diagonal=self.diagonal
         )
         self.machine_ = machine.fit(X, targets)
         self.M_, self.coef_ = machine.M, machine.coef
@@ -44,6 +53,8 @@ class RFMRegressor(RegressorMixin, _RFMEstimator):
         Of the other two, in units of the root mean squared distance of the training points.
     iterations : int
         How often the metric is learned.
+    diagonal : bool
+        Whether only weights of the coordinates are learned.
     reg : float
         Of `Ridge`, where K(x, x) is about 1; 0 for the least-norm interpolant.
 
@@ -143,6 +154,8 @@ class RFMClassifier(ClassifierMixin, _RFMEstimator):
         Of the other two, in units of the root mean squared distance of the training points.
     iterations : int
         How often the metric is learned.
+    diagonal : bool
+        Whether only weights of the coordinates are learned.
     reg : float
         Of `Ridge`, where K(x, x) is about 1; 0 for the least-norm interpolant.
 

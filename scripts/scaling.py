@@ -33,7 +33,7 @@ class Growth(NamedTuple):
     low: float
     high: float
     preference: float
-    power: int
+    power: float
     draws: int
 
     @property
@@ -86,7 +86,7 @@ def slopes(logs: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(enough, (x * y).sum(axis=-1) / np.where(enough, square, 1.0), np.nan)
 
 
-def growth(found: Curves, power: int, level: float = 0.1, replicates: int = 2000, seed: int = 0) -> Growth:
+def growth(found: Curves, power: float, level: float = 0.1, replicates: int = 2000, seed: int = 0) -> Growth:
     """The exponent of the threshold in d, held against `power`; how, is said above."""
     rng = np.random.default_rng(seed)
     dims = np.array(sorted(found))
@@ -124,7 +124,7 @@ def _resampled(found: Curves, dims: np.ndarray, level: float, replicates: int, r
     return np.stack(columns, axis=1)
 
 
-def _preference(logs: np.ndarray, values: np.ndarray, variances: np.ndarray, power: int) -> float:
+def _preference(logs: np.ndarray, values: np.ndarray, variances: np.ndarray, power: float) -> float:
     """log-likelihood of d^p log d less that of d^p, each with its best factor; NaN below three points."""
     good = np.isfinite(values) & (variances > 0)
     if good.sum() < 3:

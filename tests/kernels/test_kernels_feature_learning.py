@@ -85,6 +85,19 @@ def test_without_iterations_it_is_the_solver_on_the_kernel():
     np.testing.assert_allclose(one, two, atol=1e-9)
 
 
+def test_weights_of_coordinates_need_fewer_points():
+    """y = x₁ + x₂ + x₃ + x₁x₂x₃ on {±1}^200, 250 points: the diagonal of M finds the three, all of M does not."""
+    rng = np.random.default_rng(0)
+    X = rng.choice([-1.0, 1.0], size=(650, 200))
+    y = X[:, :3].sum(axis=1) + X[:, :3].prod(axis=1)
+    errors = {}
+    for diagonal in (False, True):
+        machine = RecursiveFeatureMachine("laplace", diagonal=diagonal).fit(X[:250], y[:250])
+        errors[diagonal] = np.mean((machine.predict(X[250:]) - y[250:]) ** 2)
+        assert ((machine.M != 0).sum() == 200) == diagonal
+    assert errors[True] < 0.01 < 1 < errors[False]
+
+
 @pytest.mark.parametrize("kernel", ["ntk", "gaussian"])
 def test_on_the_papers_data_it_learns_the_two_directions(kernel):
     """d 20, n 300: nearly all of M lies in the first two coordinates, and no test point is wrong; at first 20 % are."""
