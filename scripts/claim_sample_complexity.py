@@ -8,9 +8,9 @@
 Parts, each a table of its own: `network` (objective regularized with λ = 5·10⁻³, and how far from its global minimum,
 which in the first draw at n = 6d is proven by `certify` at effort 1), `kernel` (the closed-form NTK with the best of
 all regularizations, and with the one that leave-one-out chooses; random features), `lazy` (the same network without
-regularization, initialized where it stays in the kernel regime), `learned` (the NTK that learns its metric); `figure` takes all. Data
-are the paper's distribution D, `xor`; `--source` takes `parity` or `parity_normal`, with two relevant signs, into tables
-of their own. Each error is over 4096 new points.
+regularization, initialized where it stays in the kernel regime), `learned` (the NTK that learns its metric); `figure`
+takes all. Data are the paper's distribution D, `xor`; `--source` takes `parity` or `parity_normal`, with two relevant
+signs, into tables of their own. Each error is over 4096 new points.
 """
 
 from collections.abc import Callable, Iterable, Sequence
