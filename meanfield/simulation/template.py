@@ -58,6 +58,7 @@ def _entry(section: str, key: str) -> str:
 
 
 def _comment(words: str) -> str:
-    """Words of the documentation as a comment: links and code marks are the page's."""
-    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", words).replace("`", "")
+    """Words of the documentation as a comment: code marks, links and asides that are only a link are the page's."""
+    link = r"\[([^\]]*)\]\([^)]*\)"
+    plain = re.sub(link, r"\1", re.sub(rf" \({link}\)", "", words)).replace("`", "")
     return textwrap.fill(plain, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
