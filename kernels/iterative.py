@@ -1,7 +1,7 @@
 """Ridge and interpolation without the matrix: preconditioned conjugate gradients on products with it.
 
 What is solved is (K + reg I) coef = y, by block conjugate gradients on M^{−½} (K + reg I) M^{−½}, M = F Fᵀ + shift I
-from a randomly pivoted Cholesky factor F of K (Díaz, Epperly, Frangella, Tropp & Webber 2023).
+from a randomly pivoted Cholesky factor F of K (Díaz, Epperly, Frangella, Tropp & Webber 2023; `preconditioner.py`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..runtime.threads import single_threaded_blas
-from .partial_cholesky import ROUNDING, partial_cholesky
-from .preconditioner import LowRankPlus
+from .preconditioner import preconditioner
 from .rounds import ConjugateGradients, solve_in_rounds
 from .solve import Predictor, check_targets
 
@@ -128,10 +127,8 @@ class _Shifted:
 
     def __init__(self, gram: Any, targets: np.ndarray, reg: float, method: ConjugateGradients) -> None:
         self.gram, self.targets, self.reg = gram, targets, reg
-        part = partial_cholesky(gram, min(method.rank, gram.n), enough=reg, seed=method.seed)
-        least = ROUNDING * float(gram.diagonal().mean()) or 1.0
-        self.rank = len(part.pivots)
-        M = LowRankPlus(part.factor, max(reg + float(part.rest.mean()), least))
+        M = preconditioner(gram, reg, method.rank, method.seed)
+        self.rank = len(M.eigenvalues)
         self.root, self.inverse_root = M.root, M.inverse_root
 
     def left(self, x: np.ndarray) -> np.ndarray:

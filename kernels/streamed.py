@@ -20,6 +20,7 @@ from .gram import ReluKernel
 from .tiles import TILE, AngularKernel, Rows, as_points
 
 BANDS = 32  # at most: 528 pairs to share out, and 33 times the length of a vector to hold
+WIDE = 64  # vectors from which on that is too much to hold: tiles then serve once, by bands of rows
 
 
 class Shared:
@@ -134,6 +135,7 @@ class StreamedGram(Shared):
         self.n, self._band = len(self.X), -(-rows.tiles // BANDS)
         bands = [range(first, min(first + self._band, rows.tiles)) for first in range(0, rows.tiles, self._band)]
         self._pairs = [(bands[a], bands[b]) for a in range(len(bands)) for b in range(a + 1)]
+        self._whole = [(band, range(rows.tiles)) for band in bands]
 
     def diagonal(self) -> np.ndarray:
         """K(x, x) of every point.
@@ -214,8 +216,9 @@ class StreamedGram(Shared):
             raise ValueError(f"V has shape {np.shape(V)}: expected ({self.n},) or ({self.n}, C)")
         columns = np.ascontiguousarray(V, dtype=np.float64).reshape(self.n, -1)
         out = np.zeros((self.n, columns.shape[1]))
-        for pair, sums in zip(self._pairs, self._gathered(len(self._pairs), columns, products), strict=True):
-            for band, part in zip(pair, sums, strict=True):
+        pairs = self._whole if columns.shape[1] > WIDE else self._pairs
+        for pair, sums in zip(pairs, self._gathered(len(pairs), columns, products), strict=True):
+            for band, part in zip(pair, sums, strict=False):
                 rows = out[band[0] * TILE : (band[-1] + 1) * TILE]
                 rows += part[: len(rows)]
         return out.reshape(np.shape(V))
@@ -232,20 +235,23 @@ class StreamedGram(Shared):
         return digest_of(self.kernel, self.X)
 
     def _sums(self, V: np.ndarray, products: str) -> np.ndarray:
-        """(pairs of bands of this rank, 2, rows of a band, C): what each pair gives to the rows of its two bands."""
+        """(pairs of bands of this rank, 2 or 1, rows of a band, C): what a pair gives to the rows of its two bands."""
         if products not in self._rows:
             self._rows[products] = self._rows["float64"].in_precision(products)
-        mine, rows = self._dealt(len(self._pairs), self.ranks.rank), self._rows[products]
-        sums = np.zeros((len(mine), 2, self._band * TILE, V.shape[1]))
+        rows, wide = self._rows[products], V.shape[1] > WIDE
+        pairs = self._whole if wide else self._pairs
+        mine = self._dealt(len(pairs), self.ranks.rank)
+        sums = np.zeros((len(mine), 1 if wide else 2, self._band * TILE, V.shape[1]))
 
         def pair(k: int) -> None:
-            (a, b), (here, there) = self._pairs[mine[k]], sums[k]
+            a, b = pairs[mine[k]]
+            here, there = sums[k, 0], sums[k, -1]
             for i in a:
-                mirrored = V[i * TILE : i * TILE + TILE]
-                for j, tile in self.kernel._tiles(self._fill, rows, i, rows, range(b[0], min(b[-1], i) + 1)):
+                mirrored, which = V[i * TILE : i * TILE + TILE], b if wide else range(b[0], min(b[-1], i) + 1)
+                for j, tile in self.kernel._tiles(self._fill, rows, i, rows, which):
                     at, other = (i - a[0]) * TILE, (j - b[0]) * TILE
                     here[at : at + tile.shape[0]] += tile @ V[j * TILE : j * TILE + TILE]
-                    if i != j:
+                    if i != j and not wide:
                         there[other : other + tile.shape[1]] += tile.T @ mirrored
 
         on_threads(pair, range(len(mine)), self.threads)
