@@ -143,7 +143,7 @@ def preconditioner(gram: Any, reg: float, rank: int, seed: int = 0) -> LowRankPl
     >>> from meanfield.kernels import StreamedGram
     >>> from meanfield.kernels.preconditioner import preconditioner
     >>> preconditioner(StreamedGram(np.eye(3)), 0.5, 3).inverse_root(np.ones((3, 1))).round(4).ravel()
-    array([0.737, 0.737, 0.737])
+    array([0.7416, 0.7416, 0.7416])
     """
     diagonal = gram.diagonal()
     least = ROUNDING * float(diagonal.mean()) or 1.0
