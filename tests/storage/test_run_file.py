@@ -234,10 +234,12 @@ def test_without_flock_a_living_process_is_known_by_number_and_start(path, monke
     monkeypatch.setattr(locks, "_flock", lambda descriptor: None)
     with RunLock(path) as lock, pytest.raises(RunFileError, match=str(os.getpid())):
         RunLock(path).__enter__()
-    signed = {"host": socket.gethostname(), "pid": os.getpid(), "started": 1}  # the number, used again
-    lock.path.write_text(json.dumps(signed))
-    with RunLock(path):
-        pass
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for gone in ({"pid": os.getpid(), "started": 1}, {"pid": ended.pid}):  # the number, used again; no start known
+        lock.path.write_text(json.dumps({"host": socket.gethostname(), **gone}))
+        with RunLock(path):
+            pass
 
 
 def test_a_run_goes_on_where_its_host_gets_another_name(path, monkeypatch):
