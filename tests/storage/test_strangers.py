@@ -16,18 +16,28 @@ def victim(tmp_path):
     return file
 
 
-def plant(kind, place, victim):
-    if kind == "pipe":
-        os.mkfifo(place)
-    else:
-        (os.symlink if kind == "link" else os.link)(victim, place)
+@pytest.fixture
+def plant(victim):
+    """Puts a link to the victim into a place, or a pipe: one that is read, so that a writer would not wait for ever."""
+    readers = []
+
+    def put(kind, place):
+        if kind == "pipe":
+            os.mkfifo(place)
+            readers.append(os.open(place, os.O_RDONLY | os.O_NONBLOCK))
+        else:
+            (os.symlink if kind == "link" else os.link)(victim, place)
+
+    yield put
+    for one in readers:
+        os.close(one)
 
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "pipe"])
-def test_a_lock_is_not_written_through_what_stands_in_its_place(tmp_path, victim, kind):
+def test_a_lock_is_not_written_through_what_stands_in_its_place(tmp_path, victim, plant, kind):
     """Refused in one line, whoever asks; nothing is followed, emptied or waited for."""
     path = tmp_path / "run.h5"
-    plant(kind, tmp_path / "run.h5.lock", victim)
+    plant(kind, tmp_path / "run.h5.lock")
     for force in (False, True):
         with pytest.raises(RunFileError, match=r"run\.h5\.lock: cannot lock the run: is a link, or no file"):
             RunLock(path, force).__enter__()
@@ -38,13 +48,13 @@ def test_a_lock_is_not_written_through_what_stands_in_its_place(tmp_path, victim
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "pipe"])
 @pytest.mark.parametrize("suffix", ["", ".prev"])
-def test_a_temporary_file_is_made_anew_whatever_stands_in_its_place(tmp_path, victim, monkeypatch, kind, suffix):
+def test_a_temporary_file_is_made_anew_whatever_stands_in_its_place(tmp_path, victim, plant, monkeypatch, kind, suffix):
     """The file that comes out is a plain file of its own, twice, with a generation before; the victim is as it was."""
     path, names, original = tmp_path / "z.h5", [], atomic._make
     monkeypatch.setattr(atomic, "_make", lambda temporary: names.append(temporary) or original(temporary))
     hdf5.write(path, {"a": 1})
     for value in (2, 3):
-        plant(kind, names[0].with_name(names[0].name + suffix), victim)
+        plant(kind, names[0].with_name(names[0].name + suffix))
         hdf5.write(path, {"a": value}, keep_previous=True)
         assert victim.read_text() == "precious"
         for file, held in ((path, value), (atomic.previous(path), value - 1)):
