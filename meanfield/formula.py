@@ -19,15 +19,15 @@ _LONGEST, _HIGHEST = 200, 8
 
 
 def is_formula(text: str) -> bool:
-    """Whether a text is meant as a formula: more than a name, with or without dots.
+    """Whether a text is meant as a formula: z, or more than a name, with or without dots.
 
     Examples
     --------
     >>> from meanfield.formula import is_formula
-    >>> [is_formula(one) for one in ("tanh", "mine.swish", "tanh(z)", "z*z")]
+    >>> [is_formula(one) for one in ("tanh", "mine.swish", "tanh(z)", "z")]
     [False, False, True, True]
     """
-    return not all(part.isidentifier() for part in text.split("."))
+    return text.strip() == "z" or not all(part.isidentifier() for part in text.split("."))
 
 
 def read_formula(text: str) -> Tree:

@@ -14,10 +14,12 @@ import numpy as np
 
 from ..engine import exact_algebra, noise
 from ..errors import InputError
+from ..neuron import get_neuron
 from .opened import LARGEST_BYTES
 
 # Streams of random numbers, next to the seed; none is 0, for SeedSequence takes trailing zeros for nothing.
 TRAIN, TEST, TEACHER, SPLIT = 1, 2, 3, 4
+_NOISE = 8  # beside TRAIN or TEST
 
 
 def words(section: Any, count: int, stream: int, part: int = 1) -> np.ndarray:
@@ -106,18 +108,80 @@ def _line(section: Any, n: int, split: int) -> tuple[np.ndarray, np.ndarray]:
     return np.column_stack([x, np.ones(n)]), 1 - 2 * (interval % 2)
 
 
+def _uniform(section: Any, n: int, split: int, part: int) -> np.ndarray:
+    """(n,) in [0, 1)."""
+    return (words(section, n, split, part) >> np.uint64(11)) * 2.0**-53
+
+
+def _signs(section: Any, n: int, split: int) -> np.ndarray:
+    return 1 - 2 * _choices(section, 1, (n,), split)
+
+
+def _index(section: Any, n: int, split: int) -> tuple[np.ndarray, np.ndarray]:
+    """x ~ N(0, I_d), y = φ(x₁) … φ(x_k) + `noise` ξ, or its sign; φ is `link`, and k = 1 for "single_index".
+
+    That the hidden directions are the first coordinates takes nothing away, as the law of x knows no directions.
+    """
+    X = _normals(section.seed, split, 0, n, section.d)
+    hidden = X[:, : 1 if section.source == "single_index" else section.k]
+    factors = get_neuron(section.link).evaluate(hidden)[0]
+    y = factors[:, 0] + 0.0
+    for j in range(1, hidden.shape[1]):
+        y = y * factors[:, j]
+    y = y + section.noise * _normals(section.seed, split + _NOISE, 0, n, 1)[:, 0]
+    return X, np.where(y > 0, 1, -1) if section.task == "classification" else y
+
+
+def _two_gaussians(section: Any, n: int, split: int) -> tuple[np.ndarray, np.ndarray]:
+    """x ~ N(y s/2 e₁, I_d), y a fair ±1, s the `separation` of the means: no classifier errs less than Φ(−s/2)."""
+    X, y = _normals(section.seed, split, 0, n, section.d), _signs(section, n, split)
+    X[:, 0] += 0.5 * section.separation * y
+    return X, y
+
+
+def _turned(angle: np.ndarray) -> np.ndarray:
+    """(cos, sin) of angles (n,), (n, 2), the same bits everywhere."""
+    return np.column_stack([get_neuron(f"{name}(z)").evaluate(angle)[0] for name in ("cos", "sin")])
+
+
+def _in_the_plane(section: Any, n: int, split: int, points: np.ndarray) -> np.ndarray:
+    """The points (n, 2) with `noise` ξ added; the other coordinates are standard normal, and say nothing."""
+    X = _normals(section.seed, split, 0, n, section.d)
+    X[:, :2] = points + section.noise * X[:, :2]
+    return X
+
+
+def _two_moons(section: Any, n: int, split: int) -> tuple[np.ndarray, np.ndarray]:
+    """y = 1 on the half circle (cos t, sin t), −1 on (1 − cos t, ½ − sin t), t uniform in [0, π)."""
+    y, moon = _signs(section, n, split), _turned(math.pi * _uniform(section, n, split, 2))
+    other = np.column_stack([1.0 - moon[:, 0], 0.5 - moon[:, 1]])
+    return _in_the_plane(section, n, split, np.where(y[:, None] > 0, moon, other)), y
+
+
+def _spirals(section: Any, n: int, split: int) -> tuple[np.ndarray, np.ndarray]:
+    """y r (cos 3πr, sin 3πr), r uniform in [0, 1): two arms of one and a half turns."""
+    y, r = _signs(section, n, split), _uniform(section, n, split, 2)
+    return _in_the_plane(section, n, split, (y * r)[:, None] * _turned(3 * math.pi * r)), y
+
+
 GENERATORS: dict[str, Callable[[Any, int, int], tuple[np.ndarray, np.ndarray]]] = {
     "xor": _xor,
     "teacher": _teacher,
     "parity": _parity,
     "parity_normal": _parity_normal,
     "line": _line,
+    "single_index": _index,
+    "multi_index": _index,
+    "two_gaussians": _two_gaussians,
+    "two_moons": _two_moons,
+    "spirals": _spirals,
 }
+_PLANAR = ("xor", "line", "two_moons", "spirals")  # need two coordinates
 
 
 def generated(section: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
     """X, y, X_test, y_test as a configuration's data section asks for. InputError: sizes that cannot be."""
-    needed = {"n": 1, "d": 2 if section.source in ("xor", "line") else 1, "n_test": 0}
+    needed = {"n": 1, "d": 2 if section.source in _PLANAR else 1, "n_test": 0}
     for key, least in needed.items():
         if getattr(section, key) < least:
             raise InputError(f"data.{key} = {getattr(section, key)}: must be at least {least}")

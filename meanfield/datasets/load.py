@@ -24,10 +24,10 @@ def load_dataset(section: Any) -> Dataset:
     ----------
     section : object
         With the attributes of the configuration's section [data]: `source`, one of the generators ("xor": the paper's
-        distribution D, arXiv 1810.05369; "teacher", "parity", "parity_normal", "line"), "sklearn:digits",
-        "sklearn:breast_cancer", "sklearn:diabetes", or a path ending in .csv, .npz or .h5; `seed`, `standardize`,
-        `bias`; and what the source needs of `n`, `d`, `n_test`, `k`, `hidden`, `task`, `margin`, `label`,
-        `test_fraction`.
+        distribution D, arXiv 1810.05369; "teacher", "parity", "parity_normal", "line", "single_index", "multi_index",
+        "two_gaussians", "two_moons", "spirals"), "sklearn:digits", "sklearn:breast_cancer", "sklearn:diabetes", or a
+        path ending in .csv, .npz or .h5; `seed`, `standardize`, `bias`; and what the source needs of `n`, `d`,
+        `n_test`, `k`, `hidden`, `task`, `margin`, `link`, `noise`, `separation`, `label`, `test_fraction`.
 
     Returns
     -------

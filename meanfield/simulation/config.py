@@ -42,7 +42,18 @@ from .values import (
     steps_or_auto,
 )
 
-GENERATORS = ("xor", "teacher", "parity", "parity_normal", "line")
+GENERATORS = (
+    "xor",
+    "teacher",
+    "parity",
+    "parity_normal",
+    "line",
+    "single_index",
+    "multi_index",
+    "two_gaussians",
+    "two_moons",
+    "spirals",
+)
 GIVEN = ("arrays", "given")  # data and particles of a run made in Python: found in its run file alone
 LAWS = ("sphere", "gaussian", "signs")  # of initial particles: methods of Ensemble
 LOSSES = ("logistic", "squared", "cross_entropy")
@@ -144,6 +155,9 @@ class Data(Section):
     hidden: Count = 6
     margin: Number = 0.1
     k: Count = 2
+    link: Annotated[Text, one_of_or_qualified(NEURONS, formula=True), listed(NEURONS)] = "z**2 - 1"
+    noise: Number = 0.0
+    separation: Number = 2.0
 
     @field_validator("source")
     @classmethod
@@ -157,11 +171,11 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Data:
-        if self.source == "xor" and self.d < 2:
-            raise ValueError(f"d = {self.d}: source 'xor' needs at least 2")
+        if self.source in ("xor", "two_moons", "spirals") and self.d < 2:
+            raise ValueError(f"d = {self.d}: source {self.source!r} needs at least 2")
         if self.source == "line" and self.d not in (2, 2 + self.bias):  # a run file counts the bias among the features
             raise ValueError(f"d = {self.d}: source 'line' has exactly 2 features, x and the constant 1")
-        if self.source in ("parity", "parity_normal") and self.k > self.d:
+        if self.source in ("parity", "parity_normal", "multi_index") and self.k > self.d:
             raise ValueError(f"k = {self.k}: must be at most data.d, which is {self.d}")
         check_columns(self)
         return self

@@ -208,7 +208,8 @@ def test_generators_refuse_impossible_sizes(fields, words):
 
 def test_every_generator_is_tested():
     """The list above names them all."""
-    assert set(GENERATORS) == {"xor", "teacher", "parity", "parity_normal", "line"}
+    others = {"single_index", "multi_index", "two_gaussians", "two_moons", "spirals"}  # in test_generators
+    assert set(GENERATORS) == {"xor", "teacher", "parity", "parity_normal", "line"} | others
 
 
 @pytest.mark.parametrize(
