@@ -131,14 +131,15 @@ def activate_both(typingctx, address, z, s, count):  # type: ignore[no-untyped-d
 
 
 @register_jitable
-def read_out(theta: Any, g: Any, d: Any, activity: Any, kept: Any) -> Any:
-    """Where the C numbers lie that the group's activations are multiplied by: w, or ψ(w), which `kept` has room for."""
+def read_out(theta: Any, g: Any, d: Any, activity: Any, kept: Any, first: Any) -> Any:
+    """Where the C numbers lie that the group's activations are multiplied by: w, or ψ(w), kept from row `first` on."""
     group, C = theta.shape[2], theta.shape[1] - d
     w = place(theta, (g * theta.shape[1] + d) * group)
     if activity.of_w != 0:
         for c in range(C):
-            kept[c] = theta[g, d + c]
-        w = place(kept, 0)
+            for lane in range(group):
+                kept[first + c, lane] = theta[g, d + c, lane]
+        w = place(kept, first * group)
         activate(activity.of_w, w, C * group)
     return w
 
@@ -149,7 +150,8 @@ def chain(theta: Any, g: Any, slope: Any, activity: Any, kept: Any) -> None:
     if activity.both_of_w != 0:
         group, C, first = theta.shape[2], theta.shape[1] - slope.d, slope.d + slope.gap
         for c in range(C):
-            kept[c] = theta[g, slope.d + c]
+            for lane in range(group):
+                kept[c, lane] = theta[g, slope.d + c, lane]
         activate_both(activity.both_of_w, place(kept, 0), place(slope.G, first * group), C * group)
 
 
@@ -159,7 +161,10 @@ def any_tile(at, data, activity, sums, Z):  # type: ignore[no-untyped-def]
     (_, d, rows), C, D, group, L = data.X.shape, data.outputs, theta.shape[1], theta.shape[2], sums.shape[2]
     dots(place(data.X, t * d * rows), place(theta, g * D * group), d, place(Z, 0))
     activate(activity.value, place(Z, 0), rows * group)
-    readout(place(Z, 0), read_out(theta, g, d, activity, Z[rows:]), C, place(sums, t * rows * C * L))
+    if activity.of_w == 0:
+        readout(place(Z, 0), place(theta, (g * D + d) * group), C, place(sums, t * rows * C * L))
+    else:
+        readout(place(Z, 0), read_out(theta, g, d, activity, Z, rows), C, place(sums, t * rows * C * L))
 
 
 def any_rows(at, data, activity, residual, count, work):  # type: ignore[no-untyped-def]
@@ -167,7 +172,7 @@ def any_rows(at, data, activity, residual, count, work):  # type: ignore[no-unty
     theta, g, start = at
     X, R, (_, d, rows) = data.X, residual.by_row, data.X.shape
     C, D, group = data.outputs, theta.shape[1], theta.shape[2]
-    w = read_out(theta, g, d, activity, work.points[0])
+    w = read_out(theta, g, d, activity, work.points[0], 0)
     for t in range(start // rows, (start + count) // rows):
         z, s = place(work.Z, (t * rows - start) * group), place(work.S, (t * rows - start) * group)
         dots(place(X, t * d * rows), place(theta, g * D * group), d, z)

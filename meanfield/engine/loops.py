@@ -363,7 +363,7 @@ def _products(theta: Any, g: Any, slope: Any, activity: Any, work: Any) -> Any:
     """The parts ψ(w_c) ∂⟨r, Φ⟩/∂ψ(w_c) (C, GROUP), float64, of which ⟨r, Φ⟩ is the sum."""
     kept, d = work.points[0], slope.d
     kept[: theta.shape[1] - d] = theta[g, d:]
-    read_out(theta, g, d, activity, kept)
+    read_out(theta, g, d, activity, kept, 0)
     products = np.empty((theta.shape[1] - d, theta.shape[2]))
     for c in range(products.shape[0]):
         for lane in range(products.shape[1]):
