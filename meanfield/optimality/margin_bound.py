@@ -17,7 +17,7 @@ from .margin_program import Pairs
 from .proof import proven_peak
 from .soft_margin import SoftMargins
 
-_CONES, _SOFT, _FIRST = 0.2, 0.4, 0.8  # of the work left: for cones, for weights of least KL, for the bound at them
+_CONES, _SOFT, _FIRST = 0.2, 0.2, 0.9  # of the work left: for cones, for weights of least KL, for the bound at them
 _WEIGHT, _SETTLED = 80.0, 1e-3  # of max ‖G‖/γ against KL, to begin with, and to what gap of KL their sum is minimized
 _STARTS, _LAST = 100, 1000  # of climbing, and for a last look
 _EPS = float(np.finfo(float).eps)

@@ -113,8 +113,10 @@ def max_margin(
     """γ*, the largest normalized margin min_i margin_i/∫‖θ‖² dρ of any network (arXiv 1810.05369, theorem 4.1).
 
     Column generation: a linear program over the neurons at hand, then the directions that its dual weights pull most.
-    The upper bound is proven, in any dimension. It is tight, to 1e-4 or to the tolerance if that is more, up to rank 4
-    and on data like the paper's (d = 20, n from 40 to 160); in general it can be loose, which upper/margin tells.
+    The upper bound is proven, in any dimension. It is tight, to 1e-4 or to the tolerance if that is more, up to rank 4;
+    in general it can be loose, which upper/margin tells. On the paper's data, d = 20, at tolerance 1e-4, one draw each:
+    1e-4 at n = 40 after 11 s of one core and at n = 160 after 80 s; 1.3 % at n = 80 after 34 s, where more effort
+    proves more.
 
     Parameters
     ----------
@@ -131,7 +133,7 @@ def max_margin(
         The relative (estimated) gap at which to stop.
     effort : float
         1 is about a minute of one core for the network and twenty seconds for the proof at most, counted in work: the
-        answer is the same every time, and more never gives a smaller margin.
+        answer is the same every time, and more never gives a smaller margin. Ascents that have begun are not cut.
     seconds : float, optional
         A limit, which only cuts the work short.
     seed : int
