@@ -2,8 +2,9 @@
 
 `optimum` is fully corrective conditional gradient over neurons: climb ‖G_r‖ from many starts, add the peaks above 2λ to
 the neurons at hand, refit all weights (a convex problem), repeat; where that crawls, once join the neurons of a run of
-particles (`sliding`). Its lower bound is that of `dual_bound` for the best
-residual met, with the highest peak found in the place of the true maximum: an estimate, unless `certify` proves it.
+particles (`sliding`). In few dimensions cones look for what ascents miss (`branch_and_bound`). Its lower bound is that
+of `dual_bound` for the best residual met, with the highest peak found in the place of the true maximum: an estimate,
+unless `certify` proves it.
 """
 
 from __future__ import annotations
@@ -16,19 +17,21 @@ import numpy as np
 from ..engine.exact_algebra import product
 from ..engine.exact_math import row_norms, total
 from ..problem import Problem
-from ..runtime.threads import default_threads
+from ..runtime.threads import default_threads, single_threaded_blas
 from ..shown import Shown
+from .branch_and_bound import bound_on_sphere
 from .budget import Budget
 from .duality import dual_bound
 from .group_lasso import Refit
 from .mirror import RELU, Mirror
 from .sliding import slid
-from .sphere_ascent import FittedStarts, Peaks, climb, distinct, merged, random_starts
+from .sphere_ascent import FittedStarts, Peaks, climb, distinct, merged, pull, random_starts
 
 _WORK = 6e10  # of `optimum`: about a minute of one core
 _PATIENCE = 12  # rounds before neurons that slid are asked for
 _FAR = 1e-3  # a relative gap for which they are, and ten times the tolerance
 _CAREFUL = 16  # highest peaks that are climbed from once more
+_LOW, _CUT = 4, 0.02  # dimensions up to which cones look for a higher one, each time for this part of the work left
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -170,7 +173,21 @@ class Search:
         peaks = self.climb(np.concatenate([*U, self.starts(starts)]))
         if not fitted:
             return peaks
-        return merged(peaks, self.climb(distinct(peaks, _CAREFUL).u, rounds=200, sweeps=100))
+        return self.cut(merged(peaks, self.climb(distinct(peaks, _CAREFUL).u, rounds=200, sweeps=100)))
+
+    def cut(self, known: Peaks) -> Peaks:
+        """Known peaks of the present residual and, in few dimensions, a higher one that cones find with little work."""
+        part, look = self.budget.part(_CUT), 5e3 * len(self.examples)
+        if self.problem.d > _LOW or not len(known.u) or not part.holds(look):
+            return known
+        a = self.point(self.residual)
+        with single_threaded_blas():
+            found = bound_on_sphere(self.examples, a, start=known.u[0], budget=part, threads=self.threads)
+        part.spend(look)
+        self.budget.took(part)
+        if found is None or not found.lower > known.value[0]:
+            return known
+        return merged(Peaks(found.u[None], pull(self.examples, a, found.u[None])), known)
 
     def climb(self, starts: np.ndarray, **care: int) -> Peaks:
         """Peaks of ‖G_r‖ of the present residual from these starts."""

@@ -147,17 +147,19 @@ def test_the_dual_bound_is_that_of_another_search(loss):
 
 
 def test_peaks_are_found_where_inputs_have_a_large_mean():
-    """100 starts of each kind come within 2 % of the highest peak, which cones prove; plain ascent missed a tenth."""
+    """100 starts of each kind come within 2 % of the highest peak, which cones prove (plain ascent missed a tenth);
+    a search, which uses cones itself in few dimensions, finds it."""
     for seed in range(12):
         rng = np.random.default_rng(seed)
         X = rng.standard_normal((60, 4))
         y, X = np.abs(X[:, 0]) - np.abs(X[:, 1]) + 0.1 * rng.standard_normal(60), X + 30
         search = Search(Problem(X, y, loss="squared", reg=1e-3), 1e-3)
         search.residual = (X @ np.linalg.lstsq(X, y, rcond=None)[0] - y)[:, None]
-        found = search.peaks(100)
-        truth = bound_on_sphere(search.X, search.residual, start=found.u[0], budget=Budget(2e9))
+        climbed = search.climb(np.concatenate([search.fitted_starts(100), search.starts(100)]))
+        truth = bound_on_sphere(search.X, search.residual, start=climbed.u[0], budget=Budget(2e9))
         assert truth.closed
-        assert found.value[0] >= 0.98 * truth.lower
+        assert climbed.value[0] >= 0.98 * truth.lower
+        assert search.peaks(100).value[0] >= truth.lower * (1 - 1e-6)
 
 
 def judged_slowly(monkeypatch):
