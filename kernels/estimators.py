@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
+from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .gram import ReluKernel
+from .intercept import Intercept
 from .interpolation import Interpolation
 from .iterative import IterativeRidge
 from .logistic import Logistic
@@ -49,23 +52,26 @@ class _NTKEstimator(BaseEstimator):
             raise ValueError(f"depth = {self.depth!r}: expected 2, the only depth for another neuron than relu")
         return NeuronKernel(self.neuron, self.w_std, self.u_std, self.train)
 
-    def _fit_targets(self, X: np.ndarray, targets: np.ndarray, method: str, loss: str) -> None:
+    def _fit_targets(self, X: np.ndarray, targets: np.ndarray, method: str, loss: str, intercept: bool = False) -> None:
         kernel, n = self._kernel(), len(X)
         without = without_matrix(self.solver, method, self.reg, n, self.centres)
         self.X_fit_, self.selection_ = X, None
-        self.solver_: Predictor
+        fitted: Any
+        around: Any = Intercept if intercept else lambda solver: solver
         if without is None:
             K = kernel.gram(X, threads=self.threads)
-            self.solver_, self.selection_ = _solve(method, self.reg, K, targets, loss)
+            fitted, self.selection_ = _solve(method, self.reg, K, targets, loss, intercept)
         elif self.centres is None:
             gram = StreamedGram(X, kernel, threads=self.threads)
-            self.solver_ = IterativeRidge(self.reg, without).fit(gram, targets)  # type: ignore[arg-type]
+            fitted = around(IterativeRidge(self.reg, without)).fit(gram, targets)  # type: ignore[arg-type]
         else:
             some = StreamedCentres(X, self.centres, kernel, seed=without.seed, threads=self.threads)
-            self.solver_ = NystromRidge(self.reg, without).fit(some, targets)  # type: ignore[arg-type]
+            fitted = around(NystromRidge(self.reg, without)).fit(some, targets)  # type: ignore[arg-type]
             self.X_fit_ = some.centres
         self.reg_ = self.reg if self.selection_ is None else self.selection_.setting
-        self.coef_ = self.solver_.coef
+        self.solver_: Predictor = fitted.solver if intercept else fitted
+        self.coef_ = fitted.coef
+        self.intercept_ = fitted.intercept if intercept else 0.0
 
     def _scores(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
@@ -76,7 +82,8 @@ class _NTKEstimator(BaseEstimator):
 class NTKRegressor(RegressorMixin, _NTKEstimator):
     """Kernel ridge regression with the neural tangent kernel of `NeuronKernel`, as a scikit-learn estimator.
 
-    There is no bias: append a constant feature for one.
+    The kernel has no bias: append a constant feature for one. Beside f there is a constant that is not penalized, so
+    that a number added to y is added to the predictions.
 
     Parameters
     ----------
@@ -90,7 +97,9 @@ class NTKRegressor(RegressorMixin, _NTKEstimator):
         Which layers are trained.
     reg : float or "auto"
         A positive number, that of `Ridge`; 0 for the least-norm interpolant; or "auto": the reg of least squared
-        leave-one-out error on a path of 50, which needs the matrix.
+        leave-one-out error on a path of 50, which needs the matrix; with an intercept of y less its mean.
+    fit_intercept : bool
+        Whether there is that constant. Without, the prediction is the kernel's alone, as in the theory.
     solver : "auto", "dense", "iterative" or ConjugateGradients
         With the kernel matrix, or without it by `IterativeRidge`. "auto" does without where the matrix does not fit
         into the memory that is available, and says so in a line.
@@ -107,6 +116,8 @@ class NTKRegressor(RegressorMixin, _NTKEstimator):
         The training points, or the centres.
     solver_ : Predictor
         What was fitted to the Gram matrix; an `IterativeRidge` says whether it has converged.
+    intercept_ : float or ndarray (C,)
+        The constant; 0.0 without.
     reg_ : float
         The reg used.
     selection_ : Selection or None
@@ -120,6 +131,24 @@ class NTKRegressor(RegressorMixin, _NTKEstimator):
     >>> NTKRegressor(reg=0).fit(X, np.abs(X[:, 0] - 2)).predict(X[:2]).round(4)
     array([2., 1.])
     """
+
+    def __init__(
+        self,
+        *,
+        neuron: Any = "relu",
+        depth: int = 2,
+        w_std: float = 1.0,
+        u_std: float = 1.0,
+        train: str = "all",
+        reg: float | str = "auto",
+        fit_intercept: bool = True,
+        solver: Any = "auto",
+        centres: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        scales: dict[str, Any] = {"depth": depth, "w_std": w_std, "u_std": u_std, "train": train}
+        super().__init__(neuron=neuron, **scales, reg=reg, solver=solver, centres=centres, threads=threads)
+        self.fit_intercept = fit_intercept
 
     def fit(self, X: Any, y: Any) -> Self:
         """Compute the Gram matrix and fit; keep the points for `predict`.
@@ -148,7 +177,8 @@ class NTKRegressor(RegressorMixin, _NTKEstimator):
         array([ 0.5432, -0.5432])
         """
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        self._fit_targets(X, np.asarray(y, dtype=np.float64), "ridge", "squared")
+        y = np.asarray(y, dtype=np.float64)
+        self._fit_targets(X, y, "ridge", "squared", self.fit_intercept)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -176,7 +206,7 @@ class NTKRegressor(RegressorMixin, _NTKEstimator):
         >>> NTKRegressor(reg=0).fit([[1.0, 0.0], [0.0, 1.0]], [1.0, -1.0]).predict([[2.0, 0.0]]).round(4)
         array([2.])
         """
-        return self._scores(X)
+        return np.asarray(self._scores(X) + self.intercept_)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -314,6 +344,42 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
         """
         return self._scores(X)
 
+    @available_if(lambda self: self.method == "logistic")
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probability of each class at each point; only of method "logistic", as the others have no likelihood.
+
+        Parameters
+        ----------
+        X : array (k, d)
+            Points, finite.
+
+        Returns
+        -------
+        ndarray (k, C), float64
+            In the order of `classes_`, of sum 1.
+
+        Raises
+        ------
+        AttributeError
+            Of another method.
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        ValueError
+            X that is no such table, or of another d than in `fit`.
+
+        Examples
+        --------
+        >>> from meanfield.kernels import NTKClassifier
+        >>> model = NTKClassifier(method="logistic", reg=0.1).fit([[1.0, 0.0], [0.0, 1.0]], ["cat", "dog"])
+        >>> model.predict_proba([[2.0, 0.0], [1.0, 1.0]]).round(4)
+        array([[0.9539, 0.0461],
+               [0.5   , 0.5   ]])
+        """
+        scores = self._scores(X)
+        if scores.ndim == 1:
+            return np.stack([expit(-scores), expit(scores)], axis=1)
+        return np.asarray(softmax(scores, axis=1))
+
     def predict(self, X: Any) -> np.ndarray:
         """The class of each point.
 
@@ -346,16 +412,22 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
 
 
 def _solve(
-    method: str, reg: float | str, K: np.ndarray, targets: np.ndarray, loss: str
-) -> tuple[Predictor, Selection | None]:
+    method: str, reg: float | str, K: np.ndarray, targets: np.ndarray, loss: str, intercept: bool
+) -> tuple[Any, Selection | None]:
     if method not in ("ridge", "logistic", "svm"):
         raise ValueError(f'method = {method!r}: expected "ridge", "logistic" or "svm"')
+    choice = None
     if reg == "auto":
-        choice = best(method, K, targets, by="leave-one-out" if method == "ridge" else "validation", loss=loss)
-        return choice.predictor, choice
+        centred = targets - targets.mean(axis=0) if intercept else targets
+        choice = best(method, K, centred, by="leave-one-out" if method == "ridge" else "validation", loss=loss)
+        if not intercept:
+            return choice.predictor, choice
+        reg = choice.setting
     if isinstance(reg, str):
         raise ValueError(f'reg = {reg!r}: expected a number of at least 0 or "auto"')
-    if method == "ridge":
-        ridge = Interpolation().fit(K, targets) if reg == 0 else Ridge(reg).fit(K, targets, overwrite=True)
-        return ridge, None
-    return (Logistic(reg) if method == "logistic" else SVM(reg)).fit(K, targets), None
+    around: Any = Intercept if intercept else lambda solver: solver
+    if method != "ridge":
+        return (Logistic(reg) if method == "logistic" else SVM(reg)).fit(K, targets), None
+    if reg == 0:
+        return around(Interpolation()).fit(K, targets), None
+    return around(Ridge(reg)).fit(K, targets, overwrite=True), choice

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -16,11 +17,14 @@ from meanfield.kernels import (
     NTKClassifier,
     NTKRegressor,
     NystromRidge,
+    RFMClassifier,
+    RFMRegressor,
     Ridge,
     class_targets,
     relu_ntk,
     solver_choice,
 )
+from meanfield.kernels.logistic import _Binary, _Softmax
 
 ESTIMATORS = [
     NTKRegressor(),
@@ -55,11 +59,62 @@ def test_estimators_are_the_solvers_on_the_kernel_matrix(reg, solver):
     rng = np.random.default_rng(0)
     X, Z, y = rng.normal(size=(40, 3)), rng.normal(size=(50, 3)), rng.normal(size=(40, 2))
     expected = solver.fit(relu_ntk(X, depth=3, w_std=1.2), y).predict(relu_ntk(Z, X, depth=3, w_std=1.2))
-    model = NTKRegressor(depth=3, w_std=1.2, reg=reg).fit(X, y)
+    model = NTKRegressor(depth=3, w_std=1.2, reg=reg, fit_intercept=False).fit(X, y)
     np.testing.assert_allclose(model.predict(Z), expected, atol=1e-9)
     labels = np.array(["no", "yes"])[(y[:, 0] > 0).astype(int)]
     scores = solver.fit(relu_ntk(X), class_targets(labels)[1]).predict(relu_ntk(Z, X))
     assert (NTKClassifier(reg=reg).fit(X, labels).predict(Z) == np.where(scores > 0, "yes", "no")).all()
+
+
+@pytest.mark.parametrize("options", [{"reg": 0.1}, {"reg": "auto"}, {"reg": 0.1, "centres": 20}])
+@pytest.mark.parametrize("shift", [1e4, np.array([1e4, -3.0])], ids=["one output", "two"])
+def test_a_constant_added_to_y_is_added_to_the_predictions(options, shift):
+    """To rounding; without an intercept the kernel has to make up for it, and fails at 1e4."""
+    rng = np.random.default_rng(7)
+    X, Z = rng.normal(size=(60, 3)), rng.normal(size=(20, 3))
+    y = np.stack([np.abs(X[:, 0]), X[:, 1]], axis=1)[:, : np.size(shift)].reshape(60, *np.shape(shift))
+    plain, moved = (NTKRegressor(**options).fit(X, y + c).predict(Z) for c in (0, shift))
+    np.testing.assert_allclose(moved, plain + shift, atol=1e-7)
+    bare, off = (NTKRegressor(fit_intercept=False, **options).fit(X, y + c).predict(Z) for c in (0, shift))
+    assert np.abs(off - shift - bare).max() > 100
+    model = RFMRegressor(iterations=2).fit(X, y + shift)
+    np.testing.assert_allclose(model.predict(Z), RFMRegressor(iterations=2).fit(X, y).predict(Z) + shift, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"reg": "auto"}, {"solver": "iterative"}, {"centres": 30}, {"reg": 0}])
+def test_the_constant_is_not_penalized(options):
+    """Where b is best, residuals add up to 0; with all points K c + reg c + b = y too. A function that the kernel has,
+    such as |x₁|, is not spoilt by it: its constant is small, where the mean is 0.8."""
+    rng = np.random.default_rng(9)
+    X = rng.normal(size=(150, 3))
+    model = NTKRegressor(**{"reg": 0.1, **options}).fit(X, np.abs(X[:, 0]) + 2)
+    residuals = np.abs(X[:, 0]) + 2 - model.predict(X)
+    assert abs(residuals.sum()) < 1e-6
+    assert abs(model.intercept_ - 2) < 0.2
+    if "centres" not in options:
+        np.testing.assert_allclose(model.reg_ * model.coef_, residuals, atol=1e-6)
+
+
+def test_probabilities_are_those_that_the_logistic_loss_is_the_likelihood_of():
+    """−Σ log p of the labels is the loss that was minimized; sums are one; no other method has them."""
+    rng = np.random.default_rng(8)
+    X = rng.normal(size=(50, 3))
+    for labels in (X[:, 0] > 0, X.argmax(axis=1)):
+        model = NTKClassifier(method="logistic", reg=0.1).fit(X, labels)
+        p = model.predict_proba(X)
+        np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
+        assert (model.classes_[p.argmax(axis=1)] == model.predict(X)).all()
+        targets, law = model.solver_.targets, _Binary if p.shape[1] == 2 else _Softmax
+        likelihood = np.log(p[np.arange(50), labels.astype(int)]).sum()
+        assert law(targets).loss(model.solver_.fitted) == pytest.approx(-likelihood, rel=1e-9)
+    assert not hasattr(NTKClassifier(), "predict_proba")
+
+
+def test_sparse_points_are_refused_in_one_line():
+    for model in (NTKRegressor(), NTKClassifier(), RFMRegressor(), RFMClassifier()):
+        with pytest.raises(TypeError, match="Sparse data was passed") as refused:
+            model.fit(csr_array(np.eye(3)), [0, 1, 0])
+        assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("solver", ["iterative", ConjugateGradients(rank=20, products="float32")])
@@ -81,7 +136,7 @@ def test_centres_fit_all_points_and_predict_by_themselves():
     """X_fit_ holds M points, which predict what the ridge on centres does; all points as centres are the ridge."""
     rng = np.random.default_rng(5)
     X, Z = rng.normal(size=(200, 3)), rng.normal(size=(40, 3))
-    model = NTKRegressor(reg=0.1, centres=50).fit(X, X[:, 0] ** 2)
+    model = NTKRegressor(reg=0.1, centres=50, fit_intercept=False).fit(X, X[:, 0] ** 2)
     assert isinstance(model.solver_, NystromRidge)
     assert model.X_fit_.shape == (50, 3)
     np.testing.assert_allclose(model.predict(X), model.solver_.fitted, atol=1e-12)
