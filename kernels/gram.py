@@ -18,6 +18,7 @@ depth 2, K = ½ u_std² ‖x‖‖x'‖ κ₁(c) + ½ w_std² x·x' κ₀(c): th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ import numpy as np
 from ..runtime.compiling import compiled
 from .relu import CHUNK, angles, layers
 from .tiles import AngularKernel, Fill, Rows, Tile, as_points, check_scales
+
+RANGE = 900  # of the exponent of 2 of a factor, which leaves room for the points and scales
 
 
 class Recursion(NamedTuple):
@@ -59,7 +62,8 @@ class ReluKernel(AngularKernel):
     Raises
     ------
     ValueError
-        A depth that is no whole number of at least 2, a scale that is negative or not finite, another word.
+        A depth that is no whole number of at least 2, a scale that is negative or not finite, a depth and w_std of
+        which the kernel leaves float64's range, another word.
 
     Notes
     -----
@@ -85,6 +89,12 @@ class ReluKernel(AngularKernel):
         if not isinstance(self.depth, int | np.integer) or isinstance(self.depth, bool) or self.depth < 2:
             raise ValueError(f"depth = {self.depth!r}: expected a whole number of at least 2")
         check_scales(self)
+        beta = 2 * math.log2(self.w_std) - 1 if self.w_std > 0 else 0.0  # its logarithm
+        if beta * (self.depth - 1) > RANGE or beta * (self.depth - 2) < -RANGE:
+            raise ValueError(
+                f"depth = {self.depth}, w_std = {self.w_std!r}: the kernel goes like (w_std²/2)^depth, which is "
+                f"{'above' if beta > 0 else 'below'} the range of float64; w_std = √2 keeps its size"
+            )
 
     def recursion(self) -> Recursion:
         """The coefficients for `relu.layers`: the kernel divided by ‖x‖ ‖x'‖.

@@ -19,7 +19,8 @@ class SVM(Predictor):
         0 is the hard margin; nu in (0, 1] bounds the fraction of points inside the margin from above and the fraction
         of support vectors from below.
     tol : float
-        Of scikit-learn's solver, K scaled to mean diagonal 1.
+        Of scikit-learn's solver, K scaled to mean diagonal 1. The hard margin is made exact from there, by solving for
+        the support vectors; the soft one stays as accurate as this.
 
     Attributes
     ----------
@@ -110,6 +111,8 @@ class SVM(Predictor):
             machine = OneClassSVM(kernel="precomputed", nu=nu, tol=self.tol, cache_size=500).fit(signed)
             weights[:] = 0
             weights[machine.support_] = machine.dual_coef_[0] / machine.dual_coef_[0].sum()
+        if self.nu == 0:
+            weights = _polish(signed, weights)
         products = signed @ weights
         norm = float(np.sqrt(max(float(weights @ products), 0.0)))
         if self.nu == 0:
@@ -122,3 +125,29 @@ class SVM(Predictor):
         if norm <= self.tol:
             return np.zeros(n)
         return weights * sign / (norm * np.sqrt(scale))
+
+
+def _polish(G: np.ndarray, weights: np.ndarray, rounds: int = 100) -> np.ndarray:
+    """The weights (n,) of sum 1 that minimize aᵀGa, from an approximation; that itself where it cannot be bettered.
+
+    Up to a factor they solve (G a)_i = 1 where a_i > 0, and (G a)_i ≥ 1 elsewhere. What is on the wrong side of either
+    is exchanged until nothing is (block principal pivoting, Portugal, Júdice & Vicente 1994).
+    """
+
+    def margin(a: np.ndarray) -> float:
+        products = G @ a
+        return float(products.min() / np.sqrt(max(float(a @ products), np.finfo(float).tiny)))
+
+    active = weights > 0
+    for _ in range(rounds):
+        a = np.zeros(len(G))
+        try:
+            a[active] = np.linalg.solve(G[np.ix_(active, active)], np.ones(active.sum()))
+        except np.linalg.LinAlgError:
+            break
+        wrong = np.where(active, a < 0, G @ a < 1 - 1e-12)
+        if not wrong.any():
+            a /= a.sum()
+            return a if margin(a) > margin(weights) else weights
+        active ^= wrong
+    return weights

@@ -39,8 +39,8 @@ def check_scales(kernel: Any) -> None:
     """ValueError unless the fields w_std, u_std, train and kind of a kernel are what they may be."""
     for name in ("w_std", "u_std"):
         value = getattr(kernel, name)
-        if not isinstance(value, int | float | np.number) or not 0 <= float(value) < np.inf:
-            raise ValueError(f"{name} = {value!r}: expected a finite number of at least 0")
+        if not isinstance(value, int | float | np.number) or not 0 <= float(value) <= 1e100:
+            raise ValueError(f"{name} = {value!r}: expected a number from 0 to 1e100")
     if kernel.train not in ("all", "first", "last"):
         raise ValueError(f'train = {kernel.train!r}: expected "all", "first" or "last"')
     if kernel.kind not in ("ntk", "nngp"):

@@ -231,6 +231,10 @@ def test_bad_points_are_named(arguments, message):
         {"depth": 1},
         {"depth": 2.5},
         {"w_std": -1},
+        {"w_std": 1e200},
+        {"depth": 2000},
+        {"depth": 400, "w_std": 10.0},
+        {"depth": 20, "w_std": 1e100},
         {"u_std": np.nan},
         {"train": "middle"},
         {"dtype": "int"},
@@ -241,6 +245,12 @@ def test_bad_points_are_named(arguments, message):
 def test_bad_options_are_named(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         relu_ntk(np.ones((2, 2)), **options)
+
+
+def test_a_deep_kernel_of_a_lasting_size_is_taken():
+    """Depth 2000 at w_std = √2: K(x, x) = L/2 ‖x‖² for ½ u_std² = ½ a layer and T¹ = 1 at first; depth 800 at 1."""
+    assert relu_ntk(np.eye(2), depth=2000, w_std=2**0.5)[0, 0] == pytest.approx(1 + 1999 / 2, rel=1e-10)
+    assert relu_ntk(np.eye(2), depth=800)[0, 0] > 0
 
 
 def test_importing_the_package_loads_nothing_heavy():
