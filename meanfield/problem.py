@@ -135,6 +135,7 @@ class Problem(Shown):
         names = ("n", "d", "outputs", "loss", "reg", "temperature", "neuron")
         return {
             **{name: getattr(self, name) for name in names},
+            "neuron": self.neuron.label,
             "penalty": None if self.penalty == _PLAIN else self.penalty,
             "output_scale": None if self.output_scale == 1 else self.output_scale,
             "classes": None if self.classes is None else len(self.classes),

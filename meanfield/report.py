@@ -72,7 +72,7 @@ def html(run: Run, name: str, *, seconds: float = 3.0) -> str:
     sections = [
         f"<h1>{_escaped(name)}</h1>",
         f'<p class="quiet">{_escaped(config.data.source)}, n = {run.problem.n}, d = {run.problem.d}, m = '
-        f"{run.ensemble.m}; {short_name(config.objective.loss)} loss, {short_name(config.neuron.activation)} neurons, "
+        f"{run.ensemble.m}; {short_name(config.objective.loss)} loss, {short_name(config.neuron.words)} neurons, "
         f"{short_name(config.dynamics.method)}; "
         f"{state} at step "
         f"{run.ensemble.step} of {config.run.steps}</p>",

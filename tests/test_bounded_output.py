@@ -144,6 +144,7 @@ def test_what_knows_no_output_says_so():
             refused()
         assert "\n" not in str(caught.value)
     assert "linear in w" in simulate(problem, ensemble, GradientFlow(), steps=2).final_gap.missing
+    assert "output tanh" in repr(problem)
     again = pickle.loads(pickle.dumps(problem.neuron))
     assert again.output.name == "tanh"
     assert not again.is_relu

@@ -57,7 +57,7 @@ def ntk_of(neuron: Neuron, w_std: float = 1.0, u_std: float = 1.0) -> tuple[Relu
     """The NTK of an infinitely wide two-layer network of that neuron, and what it is called."""
     if neuron.is_relu:
         return ReluKernel(2, w_std, u_std), "ReLU NTK"
-    return NeuronKernel(neuron, w_std, u_std), f"{neuron.name} NTK"
+    return NeuronKernel(neuron, w_std, u_std), f"{neuron.label} NTK"
 
 
 def is_cheap(kernel: ReluKernel | NeuronKernel) -> bool:
