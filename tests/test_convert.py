@@ -1,6 +1,8 @@
 """Laws of the conversions: what other tools are given is the trace itself; one that is missing is named."""
 
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,3 +133,13 @@ def test_a_library_that_is_missing_is_named(monkeypatch, convert, library):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(InputError, match=f"pip install {library}"):
         convert([result()] if convert in (to_xarray, to_inference_data) else result())
+
+
+def test_the_training_shown_to_those_who_come_from_pytorch_is_the_same_in_both():
+    """The page's own code: predictions agree to 10⁻⁴, and training has moved them by far more."""
+    pytest.importorskip("torch")
+    page = (Path(__file__).resolve().parents[1] / "docs/howto/pytorch.md").read_text(encoding="utf-8")
+    names = {}
+    exec(re.search(r"^```py\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[1], names)
+    assert names["difference"] < 1e-4
+    assert np.abs(names["start"].predict(names["X"]) - names["ours"].ensemble.predict(names["X"])).max() > 0.05
