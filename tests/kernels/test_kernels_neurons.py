@@ -1,5 +1,8 @@
 """The kernels of every neuron: against high precision, against each other, against random networks."""
 
+import csv
+from pathlib import Path
+
 import mpmath as mp
 import numpy as np
 import pytest
@@ -96,6 +99,24 @@ def test_hard_pairs_agree_with_forty_digits(name):
                     allowed = 1e-12 * abs(product) * mp.sqrt(squares[f][0] * squares[f][1])
                     if product:
                         assert abs(value - product * expect(f)) <= allowed, (what, a, b, kind)
+
+
+def test_the_golden_set_of_dual_activations_comes_out():
+    """Every neuron, lengths and correlation of data/dual_reference.csv: 10⁻¹² of √(E φ² E φ²), of φ' likewise."""
+    rows = list(csv.DictReader((Path(__file__).parents[2] / "data" / "dual_reference.csv").open()))
+    assert {row["neuron"] for row in rows} == set(ACTIVATIONS)
+    groups = {}
+    for row in rows:
+        groups.setdefault((row["neuron"], row["a"], row["b"]), []).append(row)
+    for (neuron, *lengths), group in groups.items():
+        a, b = map(float.fromhex, lengths)
+        c = np.array([float.fromhex(row["c"]) for row in group])
+        x, Y = np.array([[a, 0.0]]), b * np.stack([c, np.sqrt((1 - c) * (1 + c))], axis=1)
+        for train, column in (("last", "value"), ("first", "slope")):
+            K = NeuronKernel(neuron, train=train)
+            exact = np.array([float(row[column]) for row in group]) * (1 if train == "last" else a * Y[:, 0])
+            scale = np.sqrt(K.diagonal(x) * K.diagonal(Y))
+            assert (np.abs(K.gram(x, Y)[0] - exact) <= 1e-12 * scale).all(), (neuron, a, b, train)
 
 
 @pytest.mark.parametrize("name", ["tanh", "softplus"])
