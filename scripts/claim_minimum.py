@@ -47,7 +47,7 @@ Results = dict[str, dict[str, dict[str, Any]]]  # kind of work -> problem -> wha
 
 @functools.cache
 def default_law() -> str:
-    """What a default run is, as far as the particles at the end of a short one tell: where it changes, so do results."""
+    """What a default run is, as far as the particles that a short one ends with tell: results are of that law."""
     case = minimum_suite.suite()["sin 3x"]
     end = simulate(case.problem, Ensemble.sphere(64, 2), steps=24, final_gap=False).ensemble
     state = hashlib.sha256(np.concatenate([end.w, end.u], axis=1).tobytes()).hexdigest()[:16]
