@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,10 @@ class StreamedGram(Shared):
         bands = [range(first, min(first + self._band, rows.tiles)) for first in range(0, rows.tiles, self._band)]
         self._pairs = [(bands[a], bands[b]) for a in range(len(bands)) for b in range(a + 1)]
         self._whole = [(band, range(rows.tiles)) for band in bands]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is made anew, and shared with no rank."""
+        return partial(StreamedGram, threads=self.threads), (self.X, self.kernel)
 
     def diagonal(self) -> np.ndarray:
         """K(x, x) of every point.

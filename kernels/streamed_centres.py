@@ -7,6 +7,8 @@ order that depends on n alone, as in `streamed.py`.
 from __future__ import annotations
 
 import hashlib
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -76,6 +78,7 @@ class StreamedCentres(Shared):
         self.n = len(self.X)
         if not isinstance(centres, int | np.integer) or isinstance(centres, bool) or not 1 <= centres <= self.n:
             raise ValueError(f"centres = {centres!r}: expected a whole number from 1 to the {self.n} points")
+        self._drawn: dict[str, Any] = {"centres": centres, "seed": seed}
         drawn = self.X[np.sort(np.random.default_rng(seed).choice(self.n, centres, replace=False))]
         self.factor = np.empty((0, 0))
         self.centres, scale = drawn[ranks.once(lambda: self._independent(drawn))], self.kernel._scale()
@@ -84,6 +87,10 @@ class StreamedCentres(Shared):
         band = -(-self._rows.tiles // BANDS)
         tiles = self._rows.tiles
         self._bands = [range(first, min(first + band, tiles)) for first in range(0, tiles, band)]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is made anew, and shared with no rank."""
+        return partial(StreamedCentres, kernel=self.kernel, threads=self.threads, **self._drawn), (self.X,)
 
     def dot(self, V: np.ndarray) -> np.ndarray:
         """K V, on this rank alone.

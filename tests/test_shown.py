@@ -20,7 +20,7 @@ def things():
     return {
         "Problem": (problem, ["n=4", "loss=logistic", "reg=0.005", "classes=2", "n_test=4"]),
         "Ensemble": (result.ensemble, ["m=64", "dtype=float32", "step=9"]),
-        "Langevin": (result.dynamics, ["step_size=", "auto", "batch=None"]),
+        "Langevin": (result.dynamics, ["step_size=auto", "label_noise=0", "tail_index=2"]),
         "Run": (result.run, ["step=9 of 9", "dynamics=langevin", "recorded=8", "objective="]),
         "Result": (result, ["stopped=done", "step=9 of 9", "recorded=8", "train_error="]),
         "Columns": (result.run.trace, ["step=0 → 8", "objective="]),

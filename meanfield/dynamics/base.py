@@ -32,7 +32,7 @@ from .field import Field
 PARTICLE = 42e-12  # seconds of a core that an explicit step takes for a particle, example and dimension
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dynamics(Shown):
     """What all dynamics share: a step size, and if wanted minibatches of the data. It holds no state.
 

@@ -21,7 +21,7 @@ from .base import Dynamics, check_rate, exponential_move
 from .field import Field
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BirthDeath(Dynamics):
     """∂ρ/∂t = ∇·(ρ ∇L'[ρ]) + τΔρ − α (L'[ρ] − ∫ L'[ρ] dρ) ρ: a Langevin step, then exchange of mass.
 

@@ -57,7 +57,7 @@ RECOVER = 2.0  # how much of a halved η comes back with each step
 _HALVINGS = 12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Implicit(Dynamics):
     """∂ρ/∂t = ∇·(ρ ∇L'[ρ]) + τΔρ by implicit steps, for any curvature of the coupling.
 

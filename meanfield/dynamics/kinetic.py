@@ -23,7 +23,7 @@ from .base import Dynamics, check_rate
 from .field import Field
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class KineticLangevin(Dynamics):
     """dθ = v dt, dv = −∇L'[ρ](θ) dt − γ v dt + √(2γτ) dW; at τ = 0 gradient descent with momentum (heavy ball).
 

@@ -14,7 +14,7 @@ from ..engine.engine import Move
 from .base import Dynamics, exponential_move
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Langevin(Dynamics):
     """Noisy gradient descent, dθ = −∇L'[ρ](θ) dt + √(2τ) dW: descends F_τ (arXiv 1810.05369, section 3).
 
@@ -49,7 +49,7 @@ class Langevin(Dynamics):
         return exponential_move(eta, reg, temperature)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientFlow(Dynamics):
     """Gradient descent without noise, dθ = −∇L'[ρ](θ) dt, whatever the problem's temperature.
 

@@ -15,7 +15,7 @@ from ..errors import InputError
 from .base import Dynamics, check_rate, exponential_move
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PerturbedFlow(Dynamics):
     """∂ρ/∂t = −σρ + σU − ∇·(ρ v), v = −∇L'[ρ]: the paper's own dynamics (arXiv 1810.05369, section 3).
 

@@ -11,16 +11,24 @@ import pytest
 from meanfield import kernels
 from meanfield.kernels import (
     SVM,
+    ConjugateGradients,
     GradientFlow,
     Interpolation,
+    IterativeRidge,
     Logistic,
     NeuronKernel,
     NTKClassifier,
     NTKRegressor,
+    NystromRidge,
     RandomFeatures,
+    RecursiveFeatureMachine,
     ReluKernel,
+    RFMClassifier,
+    RFMRegressor,
     Ridge,
     RidgePath,
+    StreamedCentres,
+    StreamedGram,
     best,
     relu_ntk,
 )
@@ -30,27 +38,42 @@ X, Z = RNG.normal(size=(30, 4)), RNG.normal(size=(9, 4))
 Y = np.where(RNG.normal(size=30) + X[:, 0] > 0, 1.0, -1.0)
 K, K_TEST = relu_ntk(X), relu_ntk(Z, X)
 FITTED = {
+    "ConjugateGradients": lambda: ConjugateGradients(rank=9),
     "GradientFlow": lambda: GradientFlow(2.0).fit(K, Y),
     "Interpolation": lambda: Interpolation().fit(K, Y),
+    "IterativeRidge": lambda: IterativeRidge(0.1).fit(StreamedGram(X), Y),
     "Logistic": lambda: Logistic(0.1).fit(K, Y),
     "NTKClassifier": lambda: NTKClassifier(method="svm", reg=0.3).fit(X, Y),
     "NeuronKernel": lambda: NeuronKernel("tanh", 1.2),
     "NTKRegressor": lambda: NTKRegressor(depth=3).fit(X, Y),
+    "NystromRidge": lambda: NystromRidge(0.1).fit(StreamedCentres(X, 12), Y),
+    "RFMClassifier": lambda: RFMClassifier(iterations=1).fit(X, Y),
+    "RFMRegressor": lambda: RFMRegressor(iterations=1).fit(X, Y),
     "RandomFeatures": lambda: RandomFeatures(50).fit(X, Y),
+    "RecursiveFeatureMachine": lambda: RecursiveFeatureMachine(iterations=1).fit(X, Y),
     "Ridge": lambda: Ridge(0.1).fit(K, Y),
     "RidgePath": lambda: RidgePath([0.1, 1.0]).fit(K, Y),
     "SVM": lambda: SVM(0.3).fit(K, Y),
     "Selection": lambda: best("ridge", K, Y),
     "ReluKernel": lambda: ReluKernel(3, 1.2),
+    "StreamedCentres": lambda: StreamedCentres(X, 12),
+    "StreamedGram": lambda: StreamedGram(X),
 }
-POINTS = {"NTKClassifier", "NTKRegressor", "RandomFeatures"}  # whose inputs are points, not rows of a kernel
+POINTS = {"NTKClassifier", "NTKRegressor", "RandomFeatures", "RecursiveFeatureMachine", "RFMClassifier", "RFMRegressor"}
+# whose inputs are points, not rows of a kernel
 
 
 def predictions(name, fitted):
     if name in ("ReluKernel", "NeuronKernel"):
         return fitted.gram(X)
+    if name == "StreamedGram":
+        return fitted.dot(K_TEST.T)
+    if name == "StreamedCentres":
+        return fitted.dot(K_TEST[:, : len(fitted.centres)].T)
+    if name == "ConjugateGradients":
+        return IterativeRidge(0.1, fitted).fit(StreamedGram(X), Y).coef
     predictor = fitted.predictor if name == "Selection" else fitted
-    return predictor.predict(Z if name in POINTS else K_TEST)
+    return predictor.predict(Z if name in POINTS else K_TEST[:, : len(predictor.coef)])
 
 
 def through_pickle(value):

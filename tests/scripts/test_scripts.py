@@ -126,11 +126,14 @@ def shown(language, page="README.md"):
 def test_the_docs_show_every_default_as_it_is(tmp_path):
     """The block of all keys is the default configuration, and README's first run is one that can be done."""
     (first,) = shown("toml")
-    (everything,) = shown("toml", "docs/reference/configuration.md")
+    everything, *examples = shown("toml", "docs/reference/configuration.md")
     (tmp_path / "all.toml").write_text(everything, encoding="utf-8")
     assert load_config(tmp_path / "all.toml") == Config()
     (tmp_path / "first.toml").write_text(first, encoding="utf-8")
     assert load_config(tmp_path / "first.toml").data.n == 320
+    for example in examples:
+        (tmp_path / "example.toml").write_text(example, encoding="utf-8")
+        load_config(tmp_path / "example.toml")
 
 
 def test_the_readme_s_python_runs(tmp_path, monkeypatch):

@@ -104,7 +104,7 @@ def test_every_panel_takes_a_result():
     """As it does a run."""
     result = small()
     for name in plots.__all__:
-        if name.startswith("plot_") and name not in ("plot_comparison", "plot_overlay"):
+        if name.startswith("plot_") and name not in ("plot_comparison", "plot_overlay", "plot_sweep"):
             ax = Figure().subplots()
             assert getattr(plots, name)(result, ax) is ax
     assert isinstance(result.plot("objective"), Figure)
