@@ -44,6 +44,7 @@ def test_margins_on_the_paper_s_data_are_the_committed_ones(scripts):
         assert value == pytest.approx(row[key], rel=1e-4, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_teacher_s_cell_is_the_committed_one(scripts):
     """The network's margin and the kernel's to 1 %; test errors to what a few points of 4000 make."""
     bounds, _ = scripts

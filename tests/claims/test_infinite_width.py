@@ -72,6 +72,7 @@ def test_the_error_of_a_snapshot_falls_like_the_root_of_the_width():
     assert 25 < below[0] / below[1] < 160
 
 
+@pytest.mark.slow
 def test_time_averages_have_a_bias_like_one_over_the_width():
     """m 8 → 32 at η = 0.4: the mean objective is above the limit, four times less far, to within the error."""
     rows = [[claim.average_cell(8, 0.1, m, 0.4, 100, seed)["objective"] for seed in range(4)] for m in (8, 32)]

@@ -43,6 +43,7 @@ def test_descent_tends_to_the_flow_as_steps_shrink():
     assert errors[0] < 1e-2
 
 
+@pytest.mark.slow
 def test_a_committed_cell_comes_out_again(rows):
     """tanh at α = 1000, in pairs."""
     wanted = {"source": "xor", "start": "pairs", "neuron": "tanh", "scale": 1000.0, "seed": 0}

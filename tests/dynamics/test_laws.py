@@ -160,6 +160,7 @@ def alignments(problem, gibbs, m, seeds, steps=1200, burn=100):
     return np.array(values)
 
 
+@pytest.mark.slow
 def test_the_bias_of_few_particles_falls_like_one_over_m():
     """Mean of f over seeds, m = 4, 8, 16, less that of 65536 particles at the same η: m · bias is one number, not 0."""
     X = np.random.default_rng(0).standard_normal((4, 2))

@@ -120,6 +120,7 @@ def test_a_network_and_its_particles_are_the_same():
     assert references.heaviest((w, u), 1)[0].tolist() == [w[3].tolist()]
 
 
+@pytest.mark.slow
 def test_a_search_keeps_the_least_and_never_raises_it():
     """On one example the minimum is 3/8 and proven; what was lower before stays, with its name."""
     found, by_method = references.search(ONE, None, seconds=2.0, threads=1)
