@@ -52,7 +52,7 @@ def default_law() -> str:
     end = simulate(case.problem, Ensemble.sphere(64, 2), steps=24, final_gap=False).ensemble
     state = hashlib.sha256(np.concatenate([end.w, end.u], axis=1).tobytes()).hexdigest()[:16]
     usual = inspect.signature(simulate).parameters["steps"].default
-    return f"state {state} after 24 steps, steps {usual}, bits {describe_versions()['bits']}"
+    return f"state {state} after 24 steps, steps {usual}"
 
 
 def digest(case: Case) -> str:

@@ -321,7 +321,8 @@ def _estimated_bound(
     pulled, heavy = notable_directions(search, w, u)
     starts = np.concatenate([pulled[:12], heavy[:12]])
     for refits in range(3):
-        climbed = np.concatenate([starts, search.starts(24)])
+        fresh = search.starts(24), search.fitted.draw(12, seed=search.seed, draw=search.draws)
+        climbed = np.concatenate([starts, *fresh])
         peaks = climb(search.X, search.residual, climbed, threads=search.threads)
         search.bound(peaks)
         if refits == 2 or primal - search.lower <= 1e-3 * primal:
