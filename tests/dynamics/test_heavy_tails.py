@@ -64,6 +64,7 @@ def test_a_step_is_the_twins():
     assert np.allclose(found, spread * np.sqrt(A)[:, None] * xi, rtol=1e-9, atol=0)
 
 
+@pytest.mark.slow
 def test_towards_two_the_noise_becomes_gaussian():
     """And at 2 it is, to the bit; the spread goes over into that of the exponential scheme."""
     assert np.array_equal(ended(2.0, 0.5), ended(2, 0.5))

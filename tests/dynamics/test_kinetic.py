@@ -69,6 +69,7 @@ def test_a_step_is_the_splitting_written_out():
     assert np.abs(end.u - ensemble.u).max() > 1e-7
 
 
+@pytest.mark.slow
 def test_it_is_of_second_order():
     """At the same time, half a step has a quarter of the error; tanh, since a kink has no second order."""
     problem = Problem(X, Y, loss="squared", reg=0.05, neuron="tanh")

@@ -215,7 +215,9 @@ def answers_of(problem, ensemble, threads):
     return recorded, {name: one.tobytes() if isinstance(one, np.ndarray) else one for name, one in said.items()}
 
 
-@pytest.mark.parametrize(("loss", "d"), [("logistic", 3), ("squared", 5), ("cross_entropy", 20)])
+@pytest.mark.parametrize(
+    ("loss", "d"), [("logistic", 3), pytest.param("squared", 5, marks=pytest.mark.slow), ("cross_entropy", 20)]
+)
 def test_a_certificate_is_the_same_every_time(monkeypatch, loss, d):
     """With one thread, and with two where a second passes between two looks at the clock: equal in every bit."""
     rng = np.random.default_rng(d)

@@ -41,7 +41,7 @@ def test_beyond_the_domain_the_sum_is_infinite():
     assert proven_mean(np.array([[1.0, 0.0]]), np.array([[2.0]]), 0.5, cells=1000) == np.inf
 
 
-@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("d", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_proven_bound_is_below_the_free_energy(d):
     """Of the Gibbs minimizer; and as high as the estimate up to τ times the logarithm of what the sum is too large."""
     rng = np.random.default_rng(d)

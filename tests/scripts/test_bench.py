@@ -132,6 +132,7 @@ def test_the_step_benchmark_prints_what_it_timed(tmp_path):
             assert f"meanfield tanh takes {timed['meanfield tanh']['ms'] / ours['ms']:.2f} times as long" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_profile_lists_the_parts_and_their_sum():
     """Five parts, their sum, the whole."""
     row = bench_step.Row.of("2048,16,3")
