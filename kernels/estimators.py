@@ -27,7 +27,7 @@ from .svm import SVM
 
 
 class _NTKEstimator(BaseEstimator):
-    """Parameters and steps that both share. There is no bias: append a constant feature for one."""
+    """Parameters and steps that both share."""
 
     def __init__(
         self,

@@ -49,6 +49,7 @@ def test_every_rank_gets_the_answer_of_a_single_process(tmp_path):
     assert shared.stderr.count("refused") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(MPIEXEC is None, reason="no mpiexec")
 def test_the_command_returns_too(tmp_path):
     """`certify` of a run at τ > 0 under two ranks prints one object, that of a single process."""

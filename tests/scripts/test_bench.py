@@ -86,6 +86,7 @@ def test_a_row_that_means_nothing_is_refused(text):
         bench_step.Row.of(text)
 
 
+@pytest.mark.slow
 def test_the_step_benchmark_prints_what_it_timed(tmp_path):
     """Every row is there; ratios, rates and fractions follow from the milliseconds; a missing peer is called so."""
     file, missing = tmp_path / "bench.json", "jax" if not _imports("jax") else None
