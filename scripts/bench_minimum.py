@@ -32,7 +32,7 @@ from typing import Any
 import claims
 import minimum_suite
 import numpy as np
-from claim_minimum import chosen, default_law, digest, read
+from claim_minimum import chosen, digest, law_of, read
 from minimum_suite import Case
 
 from meanfield import Ensemble, simulate
@@ -185,7 +185,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     races = results.setdefault("races", {})
     asked = {name: getattr(options, name) for name in ("m", "every", "limit", "repeats", "threads")}
     for case in chosen(options.names):
-        question = {**asked, "law": default_law(), "data": digest(case), "goal": goal_of(case)}
+        question = {**asked, "law": law_of(case), "data": digest(case), "goal": goal_of(case)}
         if races.get(case.name, {}).get("asked") != question:
             races[case.name] = {"asked": question, **measure(case, options)}
             options.json.parent.mkdir(parents=True, exist_ok=True)

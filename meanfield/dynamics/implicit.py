@@ -10,6 +10,8 @@ Particles meet only in the residual r = R'(f), n·C numbers. One step of length 
     5. turn      every particle exactly under r⁺: a hyperbolic rotation of (u_∥, w)
     6. correct   f⁺ becomes what the moved particles predict, plus c K r⁺: 4 and 5 again
 
+A run of several outputs ends with fits of output weights (outputs.py) and masses by turns.
+
 c = (e^{4λη} − 1)/4λ is the one for which equilibrium, K r = −4λ f before 2, is a fixed point at any η. K is only a
 model of how predictions answer (6 puts it right), so that it is taken from the heaviest particles. 2 to 6 are done in
 coordinates in which the inputs are of one scale (frame.py). A step of automatic length that raises the objective by
@@ -39,6 +41,7 @@ from .base import Dynamics
 from .births import bear
 from .field import Field
 from .masses import Census, fit, wanted
+from .outputs import refit
 from .working_set import SWEEPS, Trial, WorkingSet
 
 TURN = 0.3  # the angle by which the mean particle turns in a step
@@ -53,6 +56,7 @@ FITTED = 0.9999  # the part of the mass that is fitted
 MOST = 4096  # heavy particles that are fitted, at most
 WANTED = 1024  # light ones that are fitted, at most
 _NUMBERS = 1 << 21  # numbers in the features of those that are fitted, at most
+REFITS = 8  # of output weights and masses, as a run ends
 RECOVER = 2.0  # how much of a halved η comes back with each step
 _HALVINGS = 12
 
@@ -78,6 +82,7 @@ class Implicit(Dynamics):
         Particles born in a step, at most, where ‖G_r‖ > 2λ; none at τ > 0.
     fit_masses : bool
         Whether each step begins with a fit of the masses, and then moves the particles that carry them; not at τ > 0.
+        The last one then ends with fits of output weights and masses, if there are several outputs.
     whiten : bool
         Whether particles move in a metric in which the inputs are of one scale; not at τ > 0.
 
@@ -153,6 +158,8 @@ class Implicit(Dynamics):
             if trial is not None:
                 moments = work.settle(trial)
                 ensemble.memory["turning"] = trial.turning
+            if not hot and ensemble.step + 1 == self.cooled_at:
+                moments = self._refitted(field, ensemble, moments)
             if hot:
                 moments = _noise(field, ensemble, moments, eta)
         ensemble.memory["step_size"] = eta
@@ -183,6 +190,16 @@ class Implicit(Dynamics):
         heavy = Census.of(ensemble).carriers(FITTED, most=min(MOST, max(128, _NUMBERS // moments.f.size)))
         chosen = np.unique(np.concatenate([heavy, pays[: min(WANTED, max(64, len(heavy)))], born]))
         return fit(field, ensemble, moments, chosen, length)
+
+    def _refitted(self, field: Field, ensemble: Ensemble, moments: Moments) -> Moments:
+        """As a run ends: output weights and masses by turns, at the directions that are there."""
+        if not self.fit_masses or field.problem.outputs == 1:  # a sign is no direction
+            return moments
+        none = np.zeros(0, np.int64)
+        for _ in range(REFITS):
+            moments = refit(field, ensemble, moments, Census.of(ensemble).carriers(FITTED, most=MOST))
+            moments = self._fitted(field, ensemble, moments, none, none)
+        return moments
 
     def _working_set(self, field: Field, ensemble: Ensemble, moments: Moments, *, hot: bool) -> WorkingSet:
         frame = field.whitened if self.whiten and not hot else field.plain
