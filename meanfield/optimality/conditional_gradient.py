@@ -166,8 +166,10 @@ class Search:
         """Peaks of ‖G_r‖ of the present residual, from random and fitted starts, the neurons at hand, and `more`.
 
         With fitted starts the highest are climbed from once more, with care: where features are nearly collinear a step
-        is inexact.
+        is inexact. In two dimensions all are known, without any.
         """
+        if self.problem.d == 2:
+            return self.climb(self.u)
         U = [self.u] if more is None else [more, self.u]
         U += [self.fitted_starts(starts)] if fitted else []
         peaks = self.climb(np.concatenate([*U, self.starts(starts)]))

@@ -193,8 +193,10 @@ class QuickSearch:
         return max(self.candidates, key=lambda one: one.bound)
 
     def peaks(self, own: np.ndarray, share: float) -> Peaks:
-        """Climbed to from a few starts at a time, until this share of the work is used up."""
+        """Climbed to from a few starts at a time, until this share of the work is used up; in two dimensions all."""
         search = self.search
+        if search.problem.d == 2:
+            return search.climb(own)
         left = max(0.0, share - search.budget.used) * search.budget.work / self.passage
         rounds = int(np.clip(left / 50, 3, 60))
         usual = self.passage * 10 * np.sqrt(len(search.examples))  # work of a start

@@ -1,4 +1,5 @@
-"""Many-start ascent of ‖G_a(u)‖ on the unit sphere: where a residual pulls hardest. It only ever finds lower estimates.
+"""Many-start ascent of ‖G_a(u)‖ on the unit sphere: where a residual pulls hardest. It only ever finds lower estimates,
+but in two dimensions, where all peaks are known (`circle`).
 
 The ascent from one start is `engine/climbing.py`'s.
 """
@@ -16,11 +17,13 @@ from ..engine.exact_algebra import cholesky, cholesky_solve, product
 from ..engine.exact_math import plain, row_norms, row_sums
 from ..runtime.threads import Workers
 from .budget import Budget
+from .circle import highest_on_circle
 from .mirror import Mirror
 
 _LEAST, _BATCH = 16, 512  # starts between two looks at the budget, fewer where one takes long
 _ROWS = 4096  # examples at most that fitted starts are fitted to
 _FEW = {"rounds": 3, "sweeps": 4}  # of an ascent that another follows: with more, all end at the same few peaks
+_ON_CIRCLE = 200  # peaks at most, the highest
 _FITTED = 1 << 41  # counters from here on are those of fitted starts
 
 
@@ -48,9 +51,13 @@ def climb(
 ) -> Peaks:
     """Ascend ‖G_a‖, X (n, d), a (n, C), float64, from the rows of `starts` (s, d), which need not have unit norm.
 
-    Once the budget is over, the starts that remain are only evaluated; a few are climbed from in any case.
+    Once the budget is over, the starts that remain are only evaluated; a few are climbed from in any case. In two
+    dimensions the highest peaks of all are returned, whatever the starts.
     """
     budget = budget or Budget()
+    if X.shape[1] == 2 and len(known := highest_on_circle(X, a, _ON_CIRCLE)):
+        starts, rounds = known, 0
+        budget.spend(1e3 * len(X) * (1 + a.shape[1]))
     hill, length = Hill(plain(X), row_sums(X * X), plain(a)), row_norms(starts)
     U = np.ascontiguousarray(starts[length > 0] / length[length > 0, None])
     values, passes, workers = np.zeros(len(U)), np.zeros(len(U), np.int64), Workers(threads)
