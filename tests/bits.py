@@ -150,6 +150,13 @@ CASES: dict[str, dict[str, Any]] = {
         "dynamics": {"step_size": 0.25},
         "run": run(120, 20),
     },
+    "plane": {
+        "data": {"source": "line", "n": 30},
+        "objective": {"loss": "squared", "reg": 1e-3},
+        "ensemble": {"m": 128},
+        "run": run(40, 20),
+        "record": gap(20),
+    },
     "digits": {
         "data": {"source": "sklearn:digits", "test_fraction": 0.96, "standardize": True, "bias": True},
         "objective": {"loss": "cross_entropy", "reg": 1e-3},
