@@ -28,6 +28,7 @@ from meanfield.storage.versions import describe_versions
 from meanfield.studies.study import Study, parse_shard
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
@@ -160,6 +161,13 @@ def page(columns: int, rows: int = 1, height: float = 2.6) -> tuple[Figure, np.n
     figure = Figure(figsize=(COLUMN if columns == 1 else PAGE, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, axes[0] if rows == 1 else axes
+
+
+def at_values(ax: Axes, values: Sequence[float]) -> None:
+    """A logarithmic axis of x that is marked at these values alone."""
+    ax.set_xscale("log")
+    ax.set_xticks(values, [f"{value:g}" for value in values])
+    ax.minorticks_off()
 
 
 def save(figure: Figure, name: str, options: Options) -> None:
