@@ -27,12 +27,14 @@ from . import noise
 from .activation import any_rows, any_tile, chain, read_out
 from .kinetic import Kinetic, kick_group
 from .microkernels import (
+    NARROW,
     VECTORS,
     dense_product,
     forward,
     gated,
     lane_sum,
     masked_product,
+    narrow_product,
     place,
     readout,
     rectified,
@@ -276,10 +278,13 @@ def _multiply_rows(A: Any, start: Any, count: Any, values: Any, G: Any, first: A
     tiles, rows, K = A.shape
     group = values.shape[1]
     L = group // VECTORS
-    for v in range(VECTORS):
-        for j in range(tiles):
-            a, s = place(A, (j * rows + start) * K), place(values, v * L)
-            dense_product(K, a, s, count, place(G, (first + j * K) * group + v * L))
+    for j in range(tiles):
+        a, out = place(A, (j * rows + start) * K), (first + j * K) * group
+        if K <= NARROW:
+            narrow_product(K, a, place(values, 0), count, place(G, out))
+        else:
+            for v in range(VECTORS):
+                dense_product(K, a, place(values, v * L), count, place(G, out + v * L))
 
 
 @register_jitable

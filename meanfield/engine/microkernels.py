@@ -8,6 +8,7 @@ a product in memory; these tiles keep them in registers:
 
     dots      A[i, lane] = Σ_k x[i, k] θ[k, lane]     4 rows × 4 vectors: 16 accumulators, 8 loads for 16 fma
     products  G[k, lane] += Σ_i x[i, k] s[i, lane]    up to 24 features × 1 vector: one broadcast load for each fma
+                                                      or up to 6 × 4
 
 With one output the product's s is a bit times the residual, so half of the features (even k) take a masked add of the
 precomputed r·x and the other half a masked fma: processors with separate adders (AMD Zen) run both at once, faster than
@@ -267,19 +268,23 @@ def readout(typingctx, z, w, C, sums):  # type: ignore[no-untyped-def]
     return types.void(z, w, C, sums), generate
 
 
-def _product(e: _Emit, width: Any, x: Any, rows: Any, G: Any, step: Callable[[Any, Any, list[Any]], list[Any]]) -> None:
-    """G[k, lane] += what `step(i, x_i, accumulators)` gathers over the rows, for `width` (even) features k at once."""
+def _product(
+    e: _Emit, width: Any, x: Any, rows: Any, G: Any, step: Callable[[Any, Any, list[Any]], list[Any]], vectors: int = 1
+) -> None:
+    """G[k, lane] += what `step(i, x_i, accumulators (k, vector))` gathers over the rows, `width` (even) k at once."""
     after = e.b.append_basic_block("gathered")
     choose = e.b.switch(width, after)
-    for K in range(2, MAX_FEATURES + 1, 2):
+    for K in range(2, MAX_FEATURES // vectors + 1, 2):
         block = e.b.append_basic_block(f"features{K}")
         choose.add_case(_I64(K), block)
         e.b.position_at_end(block)
         # Each call starts from zero and adds to G at its end: sums over many rows are then taken in two levels.
-        total = e.loop(rows, [e.zero] * K, lambda i, held, K=K: step(i, e.at(x, (i, K)), held))  # type: ignore[misc]
+        start = [e.zero] * (K * vectors)
+        total = e.loop(rows, start, lambda i, held, K=K: step(i, e.at(x, (i, K)), held))  # type: ignore[misc]
         for k in range(K):
-            place = e.at(G, k * e.group)
-            e.store(e.b.fadd(e.load(place), total[k]), place)
+            for v in range(vectors):
+                place = e.at(G, k * e.group + v * e.lanes)
+                e.store(e.b.fadd(e.load(place), total[k * vectors + v]), place)
         e.b.branch(after)
     e.b.position_at_end(after)
 
@@ -311,22 +316,30 @@ def masked_product(typingctx, width, x, bits, r, rows, G):  # type: ignore[no-un
     return types.void(width, x, bits, r, rows, G), generate
 
 
-@intrinsic
-def dense_product(typingctx, width, x, s, rows, G):  # type: ignore[no-untyped-def]
-    """G[k, lane] += Σ_i s[i, lane] x[i, k] for one vector of particles; x (rows, width), s (rows, GROUP)."""
+def _dense_product(vectors: int) -> Any:
+    """G[k, lane] += Σ_i s[i, lane] x[i, k] for so many vectors of particles; x (rows, width), s (rows, GROUP)."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        e = _Emit(context, builder, signature.args[4].dtype)
-        width, first, s, rows, G = args
+    @intrinsic
+    def product(typingctx, width, x, s, rows, G):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            e = _Emit(context, builder, signature.args[4].dtype)
+            width, first, s, rows, G = args
 
-        def step(i: Any, x: Any, held: list[Any]) -> list[Any]:
-            value = e.load(e.at(s, (i, e.group)))
-            return [e.fma(value, e.broadcast(e.at(x, k)), held[k]) for k in range(len(held))]
+            def step(i: Any, x: Any, held: list[Any]) -> list[Any]:
+                values = [e.load(e.at(s, (i, e.group), v * e.lanes)) for v in range(vectors)]
+                xs = [e.broadcast(e.at(x, k)) for k in range(len(held) // vectors)]
+                return [e.fma(values[j % vectors], xs[j // vectors], one) for j, one in enumerate(held)]
 
-        _product(e, width, first, rows, G, step)
-        return e.nothing()
+            _product(e, width, first, rows, G, step, vectors)
+            return e.nothing()
 
-    return types.void(width, x, s, rows, G), generate
+        return types.void(width, x, s, rows, G), generate
+
+    return product
+
+
+NARROW = MAX_FEATURES // VECTORS  # one vector of so few sums would wait for each of them: all vectors go together
+dense_product, narrow_product = _dense_product(1), _dense_product(VECTORS)
 
 
 @intrinsic
