@@ -19,8 +19,9 @@ class SVM(Predictor):
         0 is the hard margin; nu in (0, 1] bounds the fraction of points inside the margin from above and the fraction
         of support vectors from below.
     tol : float
-        Of scikit-learn's solver, K scaled to mean diagonal 1. The hard margin is made exact from there, by solving for
-        the support vectors; the soft one stays as accurate as this.
+        Of scikit-learn's solver, K scaled to mean diagonal 1. The solution is made exact from there, by solving for the
+        support vectors that are at no bound; where that fails, as it can where points coincide, it is as accurate as
+        this.
 
     Attributes
     ----------
@@ -111,8 +112,7 @@ class SVM(Predictor):
             machine = OneClassSVM(kernel="precomputed", nu=nu, tol=self.tol, cache_size=500).fit(signed)
             weights[:] = 0
             weights[machine.support_] = machine.dual_coef_[0] / machine.dual_coef_[0].sum()
-        if self.nu == 0:
-            weights = _polish(signed, weights)
+            weights = _polish(signed, weights, np.full(n, 1 / (nu * n)))
         products = signed @ weights
         norm = float(np.sqrt(max(float(weights @ products), 0.0)))
         if self.nu == 0:
@@ -127,27 +127,35 @@ class SVM(Predictor):
         return weights * sign / (norm * np.sqrt(scale))
 
 
-def _polish(G: np.ndarray, weights: np.ndarray, rounds: int = 100) -> np.ndarray:
-    """The weights (n,) of sum 1 that minimize aᵀGa, from an approximation; that itself where it cannot be bettered.
+def _polish(G: np.ndarray, weights: np.ndarray, upper: np.ndarray, rounds: int = 100) -> np.ndarray:
+    """The a (n,) of sum 1, 0 ≤ a ≤ upper, that minimizes aᵀGa, from an approximation; that where it is no better.
 
-    Up to a factor they solve (G a)_i = 1 where a_i > 0, and (G a)_i ≥ 1 elsewhere. What is on the wrong side of either
-    is exchanged until nothing is (block principal pivoting, Portugal, Júdice & Vicente 1994).
+    (G a)_i is one number ρ where a_i is between its bounds, at least ρ where it is 0 and at most where it is at upper.
+    What is on the wrong side is exchanged until nothing is (block principal pivoting, Portugal, Júdice & Vicente 1994).
     """
-
-    def margin(a: np.ndarray) -> float:
-        products = G @ a
-        return float(products.min() / np.sqrt(max(float(a @ products), np.finfo(float).tiny)))
-
-    active = weights > 0
+    free, full = (weights > 0) & (weights < (1 - 1e-8) * upper), weights >= (1 - 1e-8) * upper
     for _ in range(rounds):
-        a = np.zeros(len(G))
+        a = np.where(full, upper, 0.0)
+        k = int(free.sum())
+        bordered = np.block([[G[np.ix_(free, free)], -np.ones((k, 1))], [np.ones((1, k)), np.zeros((1, 1))]])
         try:
-            a[active] = np.linalg.solve(G[np.ix_(active, active)], np.ones(active.sum()))
+            solution = np.linalg.solve(bordered, np.append(-(G @ a)[free], 1 - a.sum()))
         except np.linalg.LinAlgError:
             break
-        wrong = np.where(active, a < 0, G @ a < 1 - 1e-12)
-        if not wrong.any():
-            a /= a.sum()
-            return a if margin(a) > margin(weights) else weights
-        active ^= wrong
+        a[free], rho = solution[:k], solution[k]
+        products = G @ a
+        below, above = free & (a < 0), free & (a > upper)
+        enter = ~free & np.where(full, products > rho * (1 + 1e-12), products < rho * (1 - 1e-12))
+        if not (below | above | enter).any():
+            return a if _reached(G, a, upper) > _reached(G, weights, upper) else weights
+        free, full = (free | enter) & ~(below | above), (full & ~enter) | above
     return weights
+
+
+def _reached(G: np.ndarray, a: np.ndarray, upper: np.ndarray) -> float:
+    """max ρ − Σ_i upper_i ξ_i at f ∝ Σ a_i y_i φ(x_i), ξ_i what y_i f(x_i) lacks to ρ: √(aᵀGa) at most, and at best."""
+    products = G @ a
+    values = products / np.sqrt(max(float(a @ products), np.finfo(float).tiny))
+    order = np.argsort(values)
+    rho = values[order[min(int(np.searchsorted(np.cumsum(upper[order]), 1)), len(a) - 1)]]
+    return float(rho - upper @ np.maximum(rho - values, 0))

@@ -211,6 +211,17 @@ def test_nu_caps_the_weight_of_every_point(problem, nu):
     np.testing.assert_allclose(share[inside], cap, rtol=1e-6)
 
 
+@pytest.mark.parametrize("nu", [0.05, 0.3, 0.9])
+def test_the_soft_margin_is_the_largest(nu):
+    """Primal = dual to 1e-12: max over ρ of ρ − Σ ξ_i / νn at this f, and the least norm of the hull, 1/Σ |coef|."""
+    X, y = paper_data(150, 20)
+    svm = SVM(nu).fit(relu_ntk(X), y)
+    functional, bound = margins(svm.fitted, y), 1 / np.abs(svm.coef).sum()
+    assert np.abs(svm.coef).max() <= bound**-1 / (nu * 150) * (1 + 1e-12)
+    reached = max(rho - np.maximum(rho - functional, 0).sum() / (nu * 150) for rho in functional)
+    assert abs(reached - bound) < 1e-12 * bound
+
+
 def test_random_features_approach_the_last_layer_kernel():
     """Feature products converge to the closed form like 1/√m; ridge is the same through either system."""
     rng = np.random.default_rng(3)
