@@ -13,8 +13,8 @@ from ..runtime.threads import single_threaded_blas
 BLOCK = 512
 
 
-def factorize(K: np.ndarray, reg: float = 0.0, *, overwrite: bool = False) -> tuple[np.ndarray, float]:
-    """L (n, n) with L Lᵀ = K + reg I, and the 1-norm of K + reg I.
+def factorize(K: np.ndarray, reg: float | np.ndarray = 0.0, *, overwrite: bool = False) -> tuple[np.ndarray, float]:
+    """L (n, n) with L Lᵀ = K + reg I, and the 1-norm of K + reg I; reg may be a diagonal (n,).
 
     K symmetric, float32 or float64, stored by rows; with `overwrite` its memory holds the result. Only the lower half
     of L is meaningful. Raises ValueError where K + reg I is not positive definite in its precision.

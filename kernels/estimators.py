@@ -24,6 +24,7 @@ from .solver_choice import without_matrix
 from .streamed import StreamedGram
 from .streamed_centres import StreamedCentres
 from .svm import SVM
+from .weights import that_count
 
 
 class _NTKEstimator(BaseEstimator):
@@ -52,18 +53,28 @@ class _NTKEstimator(BaseEstimator):
             raise ValueError(f"depth = {self.depth!r}: expected 2, the only depth for another neuron than relu")
         return NeuronKernel(self.neuron, self.w_std, self.u_std, self.train)
 
-    def _fit_targets(self, X: np.ndarray, targets: np.ndarray, method: str, loss: str, intercept: bool = False) -> None:
+    def _fit_targets(
+        self,
+        X: np.ndarray,
+        targets: np.ndarray,
+        weights: np.ndarray | None,
+        method: str,
+        loss: str,
+        intercept: bool = False,
+    ) -> None:
         kernel, n = self._kernel(), len(X)
+        if weights is not None and self.centres is not None:
+            raise ValueError(f"centres = {self.centres!r}: expected None with sample_weight")
         without = without_matrix(self.solver, method, self.reg, n, self.centres)
         self.X_fit_, self.selection_ = X, None
         fitted: Any
         around: Any = Intercept if intercept else lambda solver: solver
         if without is None:
             K = kernel.gram(X, threads=self.threads)
-            fitted, self.selection_ = _solve(method, self.reg, K, targets, loss, intercept)
+            fitted, self.selection_ = _solve(method, self.reg, K, targets, weights, loss, intercept)
         elif self.centres is None:
             gram = StreamedGram(X, kernel, threads=self.threads)
-            fitted = around(IterativeRidge(self.reg, without)).fit(gram, targets)  # type: ignore[arg-type]
+            fitted = around(IterativeRidge(self.reg, without)).fit(gram, targets, weights=weights)  # type: ignore[arg-type]
         else:
             some = StreamedCentres(X, self.centres, kernel, seed=without.seed, threads=self.threads)
             fitted = around(NystromRidge(self.reg, without)).fit(some, targets)  # type: ignore[arg-type]
@@ -150,7 +161,7 @@ class NTKRegressor(RegressorMixin, _NTKEstimator):
         super().__init__(neuron=neuron, **scales, reg=reg, solver=solver, centres=centres, threads=threads)
         self.fit_intercept = fit_intercept
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Compute the Gram matrix and fit; keep the points for `predict`.
 
         Parameters
@@ -159,6 +170,9 @@ class NTKRegressor(RegressorMixin, _NTKEstimator):
             Points, finite.
         y : array (n,) or (n, C)
             Targets.
+        sample_weight : array (n,), optional
+            How often each example counts, at least 0; by default 1. Whole numbers are the same as rows repeated. Not
+            with `centres`.
 
         Returns
         -------
@@ -177,8 +191,8 @@ class NTKRegressor(RegressorMixin, _NTKEstimator):
         array([ 0.5432, -0.5432])
         """
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        y = np.asarray(y, dtype=np.float64)
-        self._fit_targets(X, y, "ridge", "squared", self.fit_intercept)
+        X, y, weights = that_count(X, np.asarray(y, dtype=np.float64), sample_weight)
+        self._fit_targets(X, y, weights, "ridge", "squared", self.fit_intercept)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -283,7 +297,7 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
         super().__init__(neuron=neuron, **scales, reg=reg, solver=solver, centres=centres, threads=threads)
         self.method = method
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Compute the Gram matrix and fit; keep the points for `predict`.
 
         Parameters
@@ -292,6 +306,9 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
             Points, finite.
         y : array (n,)
             Labels of at least two classes.
+        sample_weight : array (n,), optional
+            How often each example counts, at least 0; by default 1. Whole numbers are the same as rows repeated. Not
+            with `centres`, nor with reg "auto" of another method than ridge.
 
         Returns
         -------
@@ -311,8 +328,9 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
         """
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
+        X, y, weights = that_count(X, y, sample_weight)
         self.classes_, targets = class_targets(y)
-        self._fit_targets(X, targets, self.method, "error")
+        self._fit_targets(X, targets, weights, self.method, "error")
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -412,14 +430,21 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
 
 
 def _solve(
-    method: str, reg: float | str, K: np.ndarray, targets: np.ndarray, loss: str, intercept: bool
+    method: str,
+    reg: float | str,
+    K: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray | None,
+    loss: str,
+    intercept: bool,
 ) -> tuple[Any, Selection | None]:
     if method not in ("ridge", "logistic", "svm"):
         raise ValueError(f'method = {method!r}: expected "ridge", "logistic" or "svm"')
     choice = None
     if reg == "auto":
-        centred = targets - targets.mean(axis=0) if intercept else targets
-        choice = best(method, K, centred, by="leave-one-out" if method == "ridge" else "validation", loss=loss)
+        centred = targets - np.average(targets, axis=0, weights=weights) if intercept else targets
+        by = "leave-one-out" if method == "ridge" else "validation"
+        choice = best(method, K, centred, by=by, loss=loss, weights=weights)
         if not intercept:
             return choice.predictor, choice
         reg = choice.setting
@@ -427,7 +452,7 @@ def _solve(
         raise ValueError(f'reg = {reg!r}: expected a number of at least 0 or "auto"')
     around: Any = Intercept if intercept else lambda solver: solver
     if method != "ridge":
-        return (Logistic(reg) if method == "logistic" else SVM(reg)).fit(K, targets), None
+        return (Logistic(reg) if method == "logistic" else SVM(reg)).fit(K, targets, weights), None
     if reg == 0:
-        return around(Interpolation()).fit(K, targets), None
-    return around(Ridge(reg)).fit(K, targets, overwrite=True), choice
+        return around(Interpolation()).fit(K, targets, weights=weights), None
+    return around(Ridge(reg)).fit(K, targets, weights=weights, overwrite=True), choice

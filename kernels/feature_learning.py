@@ -15,7 +15,7 @@ pairs. Where k has a kink, at y = y' (Laplace) or y parallel to y' (ReLU NTK), t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -23,6 +23,7 @@ import numpy as np
 from .gram import ReluKernel
 from .solve import Ridge
 from .tiles import as_points
+from .weights import check_weights
 
 BLOCK = 1024  # points at which a function or its gradients are computed at once
 Slopes = tuple[np.ndarray, np.ndarray]  # P and Q, each (k, n)
@@ -33,8 +34,9 @@ class Solver(Protocol):
 
     coef: np.ndarray
 
-    def fit(self, K: np.ndarray, y: np.ndarray) -> Any:
-        """Leave the coefficients (n,) or (n, C) in `coef`; what is returned is not used."""
+    @property
+    def fit(self) -> Callable[..., Any]:
+        """Of (K, y), and `weights` (n,) where the machine is given them: leaves (n,) or (n, C) in `coef`."""
 
 
 class _Radial(NamedTuple):
@@ -43,10 +45,10 @@ class _Radial(NamedTuple):
     power: int
     bandwidth: float
 
-    def square(self, X: np.ndarray) -> np.ndarray:
+    def square(self, X: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """S (d, d) for which tr(M S) is the mean squared distance under M."""
-        centred = X - X.mean(axis=0)
-        return np.asarray(2 * centred.T @ centred / len(X))
+        centred = X - shares @ X
+        return np.asarray(2 * (centred.T * shares) @ centred)
 
     def values(self, Y: np.ndarray, Z: np.ndarray) -> np.ndarray:
         return self._values(_distances(Y, Z))
@@ -64,9 +66,9 @@ class _Radial(NamedTuple):
 class _NTK(NamedTuple):
     """½ ‖y‖‖y'‖ κ₁(c) + ½ y·y' κ₀(c), c the cosine of the angle: `ReluKernel` with both scales 1, which is depth 2."""
 
-    def square(self, X: np.ndarray) -> np.ndarray:
+    def square(self, X: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """S (d, d) for which tr(M S) is the mean squared length under M."""
-        return np.asarray(X.T @ X / len(X))
+        return np.asarray((X.T * shares) @ X)
 
     def values(self, Y: np.ndarray, Z: np.ndarray) -> np.ndarray:
         return np.asarray(ReluKernel().gram(Y, Z))
@@ -146,7 +148,7 @@ class RecursiveFeatureMachine:
         self.solver: Solver = Ridge(1e-3) if solver is None else solver
         self.iterations, self.diagonal = iterations, diagonal
 
-    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
+    def fit(self, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> Self:
         """Fit with M ∝ I; then learn M and fit with it, `iterations` times.
 
         Parameters
@@ -155,6 +157,8 @@ class RecursiveFeatureMachine:
             Points, finite.
         y : array (n,) or (n, C)
             Targets, as the solver takes them.
+        weights : array (n,), optional
+            Of the examples, each > 0, in the means of the metric, and handed to the solver's `fit`; by default 1.
 
         Returns
         -------
@@ -176,13 +180,16 @@ class RecursiveFeatureMachine:
                [-0.1286,  0.0105]])
         """
         X = as_points(X, "X")
-        self._fit_under(np.eye(X.shape[1]), X, y)
+        counts = check_weights(weights, len(X))
+        shares, options = counts / counts.sum(), {} if weights is None else {"weights": counts}
+        self._fit_under(np.eye(X.shape[1]), X, y, shares, options)
         for _ in range(self.iterations):
-            gradients = self.gradients(X).reshape(-1, X.shape[1])
+            gradients = self.gradients(X).reshape(len(X), -1, X.shape[1])
             if not gradients.any():  # f is constant: there is nothing to learn from
                 break
-            products = gradients.T @ gradients / len(X)
-            self._fit_under(np.diag(np.diag(products)) if self.diagonal else products, X, y)
+            gradients = (np.sqrt(shares)[:, None, None] * gradients).reshape(-1, X.shape[1])
+            products = gradients.T @ gradients
+            self._fit_under(np.diag(np.diag(products)) if self.diagonal else products, X, y, shares, options)
         return self
 
     def predict(self, Z: np.ndarray) -> np.ndarray:
@@ -240,13 +247,15 @@ class RecursiveFeatureMachine:
         """
         return np.concatenate([self._block_gradients(Y) for Y in self._blocks(Z)])
 
-    def _fit_under(self, M: np.ndarray, X: np.ndarray, y: np.ndarray) -> None:
-        size = float(np.sum(M * self.kernel.square(X)))
+    def _fit_under(
+        self, M: np.ndarray, X: np.ndarray, y: np.ndarray, shares: np.ndarray, options: dict[str, np.ndarray]
+    ) -> None:
+        size = float(np.sum(M * self.kernel.square(X, shares)))
         self.M = M / size if size > 0 else M
         squares, vectors = np.linalg.eigh(self.M)
         self._root = (vectors * np.sqrt(np.maximum(squares, 0))) @ vectors.T
         self._points = X @ self._root
-        self.solver.fit(self.kernel.values(self._points, self._points), y)
+        self.solver.fit(self.kernel.values(self._points, self._points), y, **options)
         self.coef = self.solver.coef
 
     def _block_gradients(self, Y: np.ndarray) -> np.ndarray:

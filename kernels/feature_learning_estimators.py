@@ -13,6 +13,7 @@ from .feature_learning import RecursiveFeatureMachine
 from .intercept import Intercept
 from .interpolation import Interpolation
 from .solve import Ridge, class_targets
+from .weights import that_count
 
 
 class _RFMEstimator(BaseEstimator):
@@ -30,13 +31,15 @@ class _RFMEstimator(BaseEstimator):
         self.kernel, self.bandwidth, self.iterations = kernel, bandwidth, iterations
         self.diagonal, self.reg = diagonal, reg
 
-    def _fit_targets(self, X: np.ndarray, targets: np.ndarray, intercept: bool = False) -> None:
+    def _fit_targets(
+        self, X: np.ndarray, targets: np.ndarray, weights: np.ndarray | None, intercept: bool = False
+    ) -> None:
         solver: Any = Interpolation() if self.reg == 0 else Ridge(self.reg)
         solver = Intercept(solver) if intercept else solver
         machine = RecursiveFeatureMachine(
             self.kernel, solver=solver, bandwidth=self.bandwidth, iterations=self.iterations, diagonal=self.diagonal
         )
-        self.machine_ = machine.fit(X, targets)
+        self.machine_ = machine.fit(X, targets, weights)
         self.M_, self.coef_ = machine.M, machine.coef
         self.intercept_ = solver.intercept if intercept else 0.0
 
@@ -98,7 +101,7 @@ class RFMRegressor(RegressorMixin, _RFMEstimator):
         super().__init__(kernel=kernel, bandwidth=bandwidth, iterations=iterations, diagonal=diagonal, reg=reg)
         self.fit_intercept = fit_intercept
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit, learning the metric on the way.
 
         Parameters
@@ -107,6 +110,8 @@ class RFMRegressor(RegressorMixin, _RFMEstimator):
             Points, finite.
         y : array (n,) or (n, C)
             Targets.
+        sample_weight : array (n,), optional
+            How often each example counts, at least 0; by default 1. Whole numbers are the same as rows repeated.
 
         Returns
         -------
@@ -125,8 +130,8 @@ class RFMRegressor(RegressorMixin, _RFMEstimator):
         array([ 1.1879, -1.1879])
         """
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        y = np.asarray(y, dtype=np.float64)
-        self._fit_targets(X, y, self.fit_intercept)
+        X, y, weights = that_count(X, np.asarray(y, dtype=np.float64), sample_weight)
+        self._fit_targets(X, y, weights, self.fit_intercept)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -201,7 +206,7 @@ class RFMClassifier(ClassifierMixin, _RFMEstimator):
     [0.83, 0.92]
     """
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit, learning the metric on the way.
 
         Parameters
@@ -210,6 +215,8 @@ class RFMClassifier(ClassifierMixin, _RFMEstimator):
             Points, finite.
         y : array (n,)
             Labels of at least two classes.
+        sample_weight : array (n,), optional
+            How often each example counts, at least 0; by default 1. Whole numbers are the same as rows repeated.
 
         Returns
         -------
@@ -229,8 +236,9 @@ class RFMClassifier(ClassifierMixin, _RFMEstimator):
         """
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
+        X, y, weights = that_count(X, y, sample_weight)
         self.classes_, targets = class_targets(y)
-        self._fit_targets(X, targets)
+        self._fit_targets(X, targets, weights)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:

@@ -73,7 +73,7 @@ class Interpolation(Predictor):
             raise ValueError(f"jitter = {jitter!r}: expected a finite number of at least 0")
         self.jitter = jitter
 
-    def fit(self, K: np.ndarray, y: np.ndarray) -> Interpolation:
+    def fit(self, K: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> Interpolation:
         """Solve K coef = y, by Cholesky or, if K is singular to rounding, by its pseudo-inverse.
 
         Parameters
@@ -82,6 +82,8 @@ class Interpolation(Predictor):
             Gram matrix.
         y : array (n,) or (n, C)
             Targets.
+        weights : array (n,), optional
+            Without effect: what is met exactly is met at any weight.
 
         Returns
         -------

@@ -16,6 +16,8 @@ from ..runtime.threads import single_threaded_blas
 from .preconditioner import preconditioner
 from .rounds import ConjugateGradients, solve_in_rounds
 from .solve import Predictor, check_targets
+from .streamed import Scaled
+from .weights import check_weights
 
 
 class IterativeRidge(Predictor):
@@ -65,7 +67,7 @@ class IterativeRidge(Predictor):
             raise ValueError(f"reg = {reg!r}: expected a finite number of at least 0")
         self.reg, self.method = float(reg), method or ConjugateGradients()
 
-    def fit(self, gram: Any, y: np.ndarray) -> IterativeRidge:
+    def fit(self, gram: Any, y: np.ndarray, weights: np.ndarray | None = None) -> IterativeRidge:
         """Solve (K + reg I) coef = y.
 
         Parameters
@@ -74,6 +76,8 @@ class IterativeRidge(Predictor):
             The points and their kernel. Of several ranks each calls this, with the same arguments.
         y : array (n,) or (n, C)
             Targets.
+        weights : array (n,), optional
+            Of the examples in the sum, each > 0; by default 1. They weigh what is left in `residual` as well.
 
         Returns
         -------
@@ -98,13 +102,15 @@ class IterativeRidge(Predictor):
         array([1., 1.])
         """
         y = check_targets(y, gram.n)
+        root = np.sqrt(check_weights(weights, gram.n)).reshape(-1, *[1] * (y.ndim - 1))
         if not gram.ranks.leads:
             gram.serve()
-        coef, left, self.iterations, self.rank = gram.ranks.once(lambda: self._solved(gram, y))
-        lengths = np.linalg.norm(np.stack([left, y]).reshape(2, gram.n, -1), axis=1)
+        system = gram if weights is None else Scaled(gram, root.ravel())
+        inner, left, self.iterations, self.rank = gram.ranks.once(lambda: self._solved(system, root * y))
+        lengths = np.linalg.norm(np.stack([left, root * y]).reshape(2, gram.n, -1), axis=1)
         self.residual = float((lengths[0] / np.where(lengths[1] > 0, lengths[1], 1)).max())
         self.converged = self.residual <= self.method.tolerance
-        self._finish(coef, y - self.reg * coef - left, y)
+        self._finish(root * inner, y - (self.reg * inner + left) / root, y)
         other = "a larger reg" if self.reg > 0 else "reg > 0 (equal points with different targets have no interpolant)"
         warn_unless_converged(self, f"rank {self.rank}", f"a larger rank, more iterations, or {other}")
         return self

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .solve import Predictor, check_problem, check_regs
+from .weights import check_weights
 
 
 class Logistic(Predictor):
@@ -57,7 +58,9 @@ class Logistic(Predictor):
     def __init__(self, reg: float = 1.0, *, tol: float = 1e-8, max_iterations: int = 100) -> None:
         self.reg, self.tol, self.max_iterations = check_regs(reg)[0], tol, max_iterations
 
-    def fit(self, K: np.ndarray, y: np.ndarray, *, start: np.ndarray | None = None) -> Logistic:
+    def fit(
+        self, K: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None, *, start: np.ndarray | None = None
+    ) -> Logistic:
         """Minimize.
 
         Parameters
@@ -66,6 +69,8 @@ class Logistic(Predictor):
             Gram matrix.
         y : array (n,) or (n, C)
             ±1, or class targets, of which the largest is the class.
+        weights : array (n,), optional
+            Of the examples in the sum, each > 0; by default 1.
         start : array (n,) or (n, C), optional
             coef of an earlier fit, from which Newton's method begins; by default 0.
 
@@ -89,7 +94,7 @@ class Logistic(Predictor):
         0
         """
         K, y = check_problem(K, y)
-        law: Any = _Binary(y) if y.ndim == 1 else _Softmax(y)
+        law: Any = (_Binary if y.ndim == 1 else _Softmax)(y, check_weights(weights, len(y)))
         coef = np.zeros(y.shape) if start is None else np.array(start, dtype=float)
         f = K @ coef
         value = law.loss(f) + 0.5 * self.reg * float(np.sum(coef * f))
@@ -154,27 +159,27 @@ def logistic_path(K: np.ndarray, y: np.ndarray, regs: Sequence[float] | np.ndarr
 
 
 class _Binary:
-    """Σ log(1 + e^{−y f}) for y = ±1."""
+    """Σ w log(1 + e^{−y f}) for y = ±1."""
 
-    def __init__(self, y: np.ndarray) -> None:
+    def __init__(self, y: np.ndarray, weights: np.ndarray) -> None:
         if not np.isin(y, (-1, 1)).all():
             raise ValueError("y: logistic regression of shape (n,) expects targets −1 and +1")
-        self.y = y
+        self.y, self.weights = y, weights
 
     def loss(self, f: np.ndarray) -> float:
-        return float(np.logaddexp(0, -self.y * f).sum())
+        return float(self.weights @ np.logaddexp(0, -self.y * f))
 
     def gradient(self, f: np.ndarray) -> np.ndarray:
         from scipy.special import expit
 
-        return np.asarray(-self.y * expit(-self.y * f))
+        return np.asarray(-self.weights * self.y * expit(-self.y * f))
 
     def newton(self, K: np.ndarray, f: np.ndarray) -> np.ndarray:
         """The minimizer, as (f → K⁻¹ f), of the quadratic model at f plus ½ fᵀK⁻¹f."""
         from scipy.linalg import cho_factor, cho_solve
         from scipy.special import expit
 
-        W = expit(f) * expit(-f)
+        W = self.weights * expit(f) * expit(-f)
         root = np.sqrt(W)
         b = W * f - self.gradient(f)
         B = root[:, None] * K * root
@@ -183,31 +188,32 @@ class _Binary:
 
 
 class _Softmax:
-    """Σ log Σ_c e^{f_c} − f_y for class targets (n, C), the largest being the class."""
+    """Σ w (log Σ_c e^{f_c} − f_y) for class targets (n, C), the largest being the class."""
 
-    def __init__(self, y: np.ndarray) -> None:
+    def __init__(self, y: np.ndarray, weights: np.ndarray) -> None:
+        self.weights = weights
         self.hot = np.zeros(y.shape)
         self.hot[np.arange(len(y)), y.argmax(axis=1)] = 1
 
     def loss(self, f: np.ndarray) -> float:
         from scipy.special import logsumexp
 
-        return float((logsumexp(f, axis=1) - (f * self.hot).sum(axis=1)).sum())
+        return float(self.weights @ (logsumexp(f, axis=1) - (f * self.hot).sum(axis=1)))
 
     def gradient(self, f: np.ndarray) -> np.ndarray:
         from scipy.special import softmax
 
-        return np.asarray(softmax(f, axis=1) - self.hot)
+        return np.asarray(self.weights[:, None] * (softmax(f, axis=1) - self.hot))
 
     def newton(self, K: np.ndarray, f: np.ndarray) -> np.ndarray:
-        """As for two classes; the Hessian is diag(π) − ππᵀ per example: one factor per class, one of their sum."""
+        """As for two classes; the Hessian is w (diag(π) − ππᵀ) per example: one factor per class, one of their sum."""
         from scipy.linalg import cho_factor, cho_solve
         from scipy.special import softmax
 
         p = softmax(f, axis=1)
-        b = p * f - p * (p * f).sum(axis=1, keepdims=True) - self.gradient(f)
+        b = self.weights[:, None] * p * (f - (p * f).sum(axis=1, keepdims=True)) - self.gradient(f)
         E = []
-        for root in np.sqrt(p).T:
+        for root in np.sqrt(self.weights[:, None] * p).T:
             B = root[:, None] * K * root
             B[np.diag_indices(len(B))] += 1
             E.append(root[:, None] * cho_solve(cho_factor(B, overwrite_a=True), np.diag(root)))

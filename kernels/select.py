@@ -65,6 +65,7 @@ def best(
     seed: int = 0,
     K_test: np.ndarray | None = None,
     y_test: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> Selection:
     """Fit a method over a path of settings and take the best.
 
@@ -90,6 +91,8 @@ def best(
         Kernel of test against training points, only for "test".
     y_test : array (k,) or (k, C), optional
         Targets there, only for "test".
+    weights : array (n,), optional
+        Of the examples, as of `Ridge.fit`; only for "leave-one-out".
 
     Returns
     -------
@@ -99,7 +102,7 @@ def best(
     ------
     ValueError
         Another method or `by`, leave-one-out for another method than ridge, "test" without a test set, a fraction
-        that leaves one side empty, no settings; what the method's `fit` raises.
+        that leaves one side empty, no settings, weights for what takes none; what the method's `fit` raises.
 
     Examples
     --------
@@ -112,11 +115,14 @@ def best(
     """
     K, y = check_problem(K, y)
     values = _settings(method, K, settings)
+    if weights is not None and by != "leave-one-out":
+        raise ValueError(f'by = {by!r}: with weights expected "leave-one-out", and so method "ridge"')
     if by == "leave-one-out":
         if method != "ridge":
             raise ValueError(f'by = "leave-one-out" has a closed form for ridge only: for {method} use "validation"')
-        left_out = RidgePath(values).fit(K, y).leave_one_out
-        judged = [(score(f, y, loss), score(f, y, "squared")) for f in left_out]
+        path = RidgePath(settings).fit(K, y, weights)
+        values = path.regs
+        judged = [(score(f, y, loss, weights), score(f, y, "squared", weights)) for f in path.leave_one_out]
     elif by == "validation":
         train, held = _split(len(K), fraction, seed)
         judged = _judge(method, values, K[np.ix_(train, train)], y[train], K[np.ix_(held, train)], y[held], loss)
@@ -128,7 +134,7 @@ def best(
         raise ValueError(f'by = {by!r}: expected "leave-one-out", "validation" or "test"')
     scores, squares = np.array(judged).T
     choice = int(np.lexsort((squares, scores))[0])
-    predictor = next(_fits(method, values[[choice]], K, y))
+    predictor = path.select(values[choice]) if by == "leave-one-out" else next(_fits(method, values[[choice]], K, y))
     return Selection(method, by, float(values[choice]), float(scores[choice]), values, scores, predictor)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from .cholesky import factorize, inverse_diagonal, reciprocal_condition, solve
 from .tridiagonal import Tridiagonal
+from .weights import check_weights, left_out
 
 
 class Predictor:
@@ -133,7 +134,7 @@ class Ridge(Predictor):
     def __init__(self, reg: float = 1.0) -> None:
         self.reg = check_regs(reg)[0]
 
-    def fit(self, K: np.ndarray, y: np.ndarray, *, overwrite: bool = False) -> Ridge:
+    def fit(self, K: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None, *, overwrite: bool = False) -> Ridge:
         """Solve (K + reg I) coef = y.
 
         Parameters
@@ -142,6 +143,8 @@ class Ridge(Predictor):
             Gram matrix; the factor has its precision.
         y : array (n,) or (n, C)
             Targets.
+        weights : array (n,), optional
+            Of the examples in the sum, each > 0; by default 1.
         overwrite : bool
             K's memory may be used for the factor, so that nothing of its size is allocated.
 
@@ -163,9 +166,11 @@ class Ridge(Predictor):
         array([ 1.,  0., -1.])
         """
         K, y = check_problem(K, y)
-        self._factor, self._size = factorize(K, self.reg, overwrite=overwrite)
+        self._weights = check_weights(weights, len(y))
+        self._shift = self.reg / self._weights
+        self._factor, self._size = factorize(K, self._shift, overwrite=overwrite)
         coef = solve(self._factor, y)
-        self._finish(coef, y - self.reg * coef, y)
+        self._finish(coef, y - (self._shift * coef.T).T, y)
         return self
 
     @property
@@ -184,7 +189,7 @@ class Ridge(Predictor):
     def leave_one_out(self) -> np.ndarray:
         """Prediction at each training point by the fit without it: y_i − coef_i / (K + reg I)⁻¹_ii.
 
-        Costs about one more factorization.
+        Costs about one more factorization. Of a weight above 1, that by the fit with 1 less of it.
 
         Returns
         -------
@@ -201,7 +206,8 @@ class Ridge(Predictor):
         >>> Ridge(1.0).fit(np.ones((3, 3)), np.array([0.0, 3.0, 3.0])).leave_one_out().round(4)
         array([2., 1., 1.])
         """
-        return self.targets - (self.coef.T / inverse_diagonal(self._factor)).T
+        unexplained = self._shift * inverse_diagonal(self._factor)
+        return self.targets - left_out((self.targets - self.fitted).T, unexplained, self._weights).T
 
 
 class RidgePath(Predictor):
@@ -251,7 +257,7 @@ class RidgePath(Predictor):
             raise ValueError(f'loss = {loss!r}: expected "squared" or "error"')
         self.given, self.loss = None if regs is None else check_regs(regs), loss
 
-    def fit(self, K: np.ndarray, y: np.ndarray) -> RidgePath:
+    def fit(self, K: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> RidgePath:
         """Fit at every reg, and select the best; without `regs` 50 values from 1e-10 to 10 times the trace of K.
 
         Parameters
@@ -260,6 +266,8 @@ class RidgePath(Predictor):
             Gram matrix.
         y : array (n,) or (n, C)
             Targets.
+        weights : array (n,), optional
+            As of `Ridge.fit`; in the trace and in the scores they count as well.
 
         Returns
         -------
@@ -280,15 +288,19 @@ class RidgePath(Predictor):
         (50, 3)
         """
         K, y = check_problem(K, y)
+        weights = check_weights(weights, len(y))
+        self._root = np.sqrt(weights)[:, None]
+        K = self._root * K * self._root.T if (weights != 1).any() else K
         self.regs = reg_path(K) if self.given is None else self.given
         self._reduced, self.targets = Tridiagonal(K), y
-        columns = y.reshape(len(y), -1)
-        coefs = self._reduced.coefficients(columns, self.regs)
-        self.residuals = self._residuals(K, columns, coefs)
-        left_out = columns - coefs / self._reduced.inverse_diagonals(self.regs)[:, :, None]
-        self.leave_one_out = left_out.reshape(len(self.regs), *y.shape)
-        self.scores = np.array([score(f, y, self.loss) for f in self.leave_one_out])
-        squares = np.array([score(f, y, "squared") for f in self.leave_one_out])
+        columns, regs = y.reshape(len(y), -1), self.regs[:, None, None]
+        coefs = self._reduced.coefficients(self._root * columns, self.regs)
+        self.residuals = self._residuals(K, self._root * columns, coefs)
+        unexplained = regs * self._reduced.inverse_diagonals(self.regs)[:, :, None]
+        missed = left_out(regs * coefs / self._root, unexplained, weights[:, None])
+        self.leave_one_out = (columns - missed).reshape(len(self.regs), *y.shape)
+        self.scores = np.array([score(f, y, self.loss, weights) for f in self.leave_one_out])
+        squares = np.array([score(f, y, "squared", weights) for f in self.leave_one_out])
         return self.select(self.regs[np.lexsort((squares, self.scores))[0]])
 
     def select(self, reg: float) -> RidgePath:
@@ -319,8 +331,9 @@ class RidgePath(Predictor):
         """
         self.reg = check_regs(reg)[0]
         y = self.targets
-        coef = self._reduced.coefficients(y.reshape(len(y), -1), np.array([self.reg])).reshape(y.shape)
-        self._finish(coef, y - self.reg * coef, y)
+        inner = self._reduced.coefficients(self._root * y.reshape(len(y), -1), np.array([self.reg]))[0]
+        coef, rest = self._root * inner, self.reg * inner / self._root
+        self._finish(coef.reshape(y.shape), y - rest.reshape(y.shape), y)
         return self
 
     def _residuals(self, K: np.ndarray, y: np.ndarray, coefs: np.ndarray) -> np.ndarray:
@@ -362,9 +375,10 @@ def margins(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return scores[true] - others.max(axis=1)
 
 
-def score(scores: np.ndarray, targets: np.ndarray, loss: str) -> float:
+def score(scores: np.ndarray, targets: np.ndarray, loss: str, weights: np.ndarray | None = None) -> float:
     """Fraction of points with margin ≤ 0 ("error": zero and ties count as errors) or mean square ("squared")."""
-    return float((margins(scores, targets) <= 0).mean() if loss == "error" else ((scores - targets) ** 2).mean())
+    lost = margins(scores, targets) <= 0 if loss == "error" else (scores - targets) ** 2
+    return float(np.average(lost, axis=0, weights=weights).mean())
 
 
 def class_targets(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

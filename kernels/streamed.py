@@ -263,6 +263,43 @@ class StreamedGram(Shared):
         return sums
 
 
+class Scaled:
+    """diag(scale) K diag(scale) of a Gram matrix K that is never there.
+
+    Parameters
+    ----------
+    gram : StreamedGram
+        K.
+    scale : ndarray (n,)
+        Of rows and columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.kernels import StreamedGram
+    >>> from meanfield.kernels.streamed import Scaled
+    >>> Scaled(StreamedGram(np.eye(2)), np.array([1.0, 2.0])).dot(np.eye(2)).round(4)
+    array([[1.    , 0.3183],
+           [0.3183, 4.    ]])
+    """
+
+    def __init__(self, gram: StreamedGram, scale: np.ndarray) -> None:
+        self.gram, self.scale = gram, scale
+        self.n, self.dismiss = gram.n, gram.dismiss
+
+    def diagonal(self) -> np.ndarray:
+        return self.scale**2 * self.gram.diagonal()
+
+    def columns(self, which: np.ndarray) -> np.ndarray:
+        return self.scale[:, None] * self.gram.columns(which) * self.scale[which]
+
+    def dot(self, V: np.ndarray, *, products: str = "float64") -> np.ndarray:
+        return (self.scale * self.gram.dot((self.scale * V.T).T, products=products).T).T
+
+    def digest(self) -> str:
+        return hashlib.sha256(self.gram.digest().encode() + self.scale.tobytes()).hexdigest()
+
+
 def digest_of(kernel: AngularKernel, X: np.ndarray) -> str:
     """A digest of a kernel and of points."""
     fields = {name: getattr(value, "name", value) for name, value in vars(kernel).items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .solve import Predictor, check_problem
+from .weights import check_weights
 
 
 class SVM(Predictor):
@@ -20,8 +21,7 @@ class SVM(Predictor):
         of support vectors from below.
     tol : float
         Of scikit-learn's solver, K scaled to mean diagonal 1. The solution is made exact from there, by solving for the
-        support vectors that are at no bound; where that fails, as it can where points coincide, it is as accurate as
-        this.
+        support vectors that are at no bound; where that fails it is as accurate as this.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class SVM(Predictor):
             raise ValueError(f"nu = {nu!r}: expected a number from 0 (hard margin) to 1")
         self.nu, self.tol = nu, tol
 
-    def fit(self, K: np.ndarray, y: np.ndarray) -> SVM:
+    def fit(self, K: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> SVM:
         """Find the largest margin.
 
         Parameters
@@ -69,6 +69,8 @@ class SVM(Predictor):
             Gram matrix.
         y : array (n,) or (n, C)
             ±1, or class targets of both signs.
+        weights : array (n,), optional
+            Of the examples, each > 0, by default 1: their slack counts w_i / Σ w instead of 1/n. At nu 0 there is none.
 
         Returns
         -------
@@ -92,13 +94,15 @@ class SVM(Predictor):
         signs = np.sign(y.reshape(len(y), -1))
         if (signs == 0).any():
             raise ValueError("y contains 0: expected −1 and +1, or class targets of both signs")
-        columns = [self._fit_one(K, sign) for sign in signs.T]
+        shares = check_weights(weights, len(y))
+        shares = shares / shares.sum() if self.nu > 0 else np.full(len(y), 1 / len(y))
+        columns = [self._fit_one(K, sign, shares) for sign in signs.T]
         coef = np.stack(columns, axis=1).reshape(y.shape)
         self.support = np.flatnonzero((coef.reshape(len(y), -1) != 0).any(axis=1))
         self._finish(coef, K @ coef, y)
         return self
 
-    def _fit_one(self, K: np.ndarray, sign: np.ndarray) -> np.ndarray:
+    def _fit_one(self, K: np.ndarray, sign: np.ndarray, shares: np.ndarray) -> np.ndarray:
         from sklearn.svm import OneClassSVM
 
         n = len(K)
@@ -106,13 +110,13 @@ class SVM(Predictor):
         if scale <= 0:
             raise ValueError("K is zero: no direction separates anything")
         signed = K * np.outer(sign, sign) / scale
-        nu = max(self.nu, 1 / n)
-        weights = np.full(n, 1 / n)
+        nu, weights = self.nu or 1 / n, shares
         if nu < 1:
-            machine = OneClassSVM(kernel="precomputed", nu=nu, tol=self.tol, cache_size=500).fit(signed)
-            weights[:] = 0
+            machine = OneClassSVM(kernel="precomputed", nu=nu, tol=self.tol, cache_size=500)
+            machine.fit(signed, sample_weight=n * shares)
+            weights = np.zeros(n)
             weights[machine.support_] = machine.dual_coef_[0] / machine.dual_coef_[0].sum()
-            weights = _polish(signed, weights, np.full(n, 1 / (nu * n)))
+            weights = _polish(signed, weights, shares / nu)
         products = signed @ weights
         norm = float(np.sqrt(max(float(weights @ products), 0.0)))
         if self.nu == 0:
@@ -133,15 +137,14 @@ def _polish(G: np.ndarray, weights: np.ndarray, upper: np.ndarray, rounds: int =
     (G a)_i is one number ρ where a_i is between its bounds, at least ρ where it is 0 and at most where it is at upper.
     What is on the wrong side is exchanged until nothing is (block principal pivoting, Portugal, Júdice & Vicente 1994).
     """
+    from scipy.linalg import lstsq  # equal points share their weight evenly
+
     free, full = (weights > 0) & (weights < (1 - 1e-8) * upper), weights >= (1 - 1e-8) * upper
     for _ in range(rounds):
         a = np.where(full, upper, 0.0)
         k = int(free.sum())
         bordered = np.block([[G[np.ix_(free, free)], -np.ones((k, 1))], [np.ones((1, k)), np.zeros((1, 1))]])
-        try:
-            solution = np.linalg.solve(bordered, np.append(-(G @ a)[free], 1 - a.sum()))
-        except np.linalg.LinAlgError:
-            break
+        solution = lstsq(bordered, np.append(-(G @ a)[free], 1 - a.sum()), cond=1e-14, lapack_driver="gelsy")[0]
         a[free], rho = solution[:k], solution[k]
         products = G @ a
         below, above = free & (a < 0), free & (a > upper)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -20,6 +21,7 @@ from meanfield.kernels import (
     RFMClassifier,
     RFMRegressor,
     Ridge,
+    RidgePath,
     class_targets,
     relu_ntk,
     solver_choice,
@@ -106,7 +108,7 @@ def test_probabilities_are_those_that_the_logistic_loss_is_the_likelihood_of():
         assert (model.classes_[p.argmax(axis=1)] == model.predict(X)).all()
         targets, law = model.solver_.targets, _Binary if p.shape[1] == 2 else _Softmax
         likelihood = np.log(p[np.arange(50), labels.astype(int)]).sum()
-        assert law(targets).loss(model.solver_.fitted) == pytest.approx(-likelihood, rel=1e-9)
+        assert law(targets, np.ones(50)).loss(model.solver_.fitted) == pytest.approx(-likelihood, rel=1e-9)
     assert not hasattr(NTKClassifier(), "predict_proba")
 
 
@@ -115,6 +117,63 @@ def test_sparse_points_are_refused_in_one_line():
         with pytest.raises(TypeError, match="Sparse data was passed") as refused:
             model.fit(csr_array(np.eye(3)), [0, 1, 0])
         assert "\n" not in str(refused.value)
+
+
+WEIGHTED = [
+    NTKRegressor(reg=0.1),
+    NTKRegressor(reg=0),
+    NTKRegressor(),
+    NTKRegressor(fit_intercept=False),
+    NTKRegressor(reg=0.1, solver=ConjugateGradients(rank=20, tolerance=1e-12)),
+    NTKClassifier(),
+    NTKClassifier(reg=0.1, solver="iterative"),
+    NTKClassifier(method="logistic", reg=0.1),
+    NTKClassifier(method="svm", reg=0.3),
+    RFMRegressor(kernel="gaussian", iterations=2),
+    RFMClassifier(iterations=2),
+]
+
+
+def weighted(model, outputs, seed=11):
+    """Points, targets and weights 0, 1, 2, 3, at which equal rows do not stand in the way of an interpolant."""
+    rng = np.random.default_rng(seed)
+    X, w = rng.normal(size=(60, 4)), rng.integers(0, 4, size=60)
+    if not hasattr(model, "decision_function"):
+        y = np.stack([np.abs(X[:, 0]) + 3, X[:, 1] + 0.3 * rng.normal(size=60)], axis=1)
+        return X, y if outputs > 1 else y[:, 1], w
+    return X, X[:, :3].argmax(axis=1) if outputs > 1 else X[:, 0] + 0.5 * rng.normal(size=60) > 0, w
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("model", WEIGHTED, ids=repr)
+def test_weights_that_are_whole_are_rows_repeated(model, outputs):
+    """Predictions to 1e-6, the choice of reg and its score included; without weights they are others."""
+    X, y, w = weighted(model, outputs)
+    found, repeated = clone(model).fit(X, y, w), clone(model).fit(np.repeat(X, w, axis=0), np.repeat(y, w, axis=0))
+    plain = clone(model).fit(X[w > 0], y[w > 0])
+    at = np.random.default_rng(12).normal(size=(30, 4))
+    values, expected, others = (getattr(m, "decision_function", m.predict)(at) for m in (found, repeated, plain))
+    np.testing.assert_allclose(values, expected, atol=1e-6)
+    assert model.reg == 0 or np.abs(others - expected).max() > 1e-3
+    if model.reg == "auto":
+        np.testing.assert_allclose(found.selection_.scores, repeated.selection_.scores, rtol=1e-6)
+
+
+@pytest.mark.parametrize("reg", [1.0, 1e-3])
+def test_an_example_that_is_left_out_is_so_with_its_weight(reg):
+    """By fits without it: all of a weight below 1, of a larger one 1; ridge at one reg and on a path."""
+    rng = np.random.default_rng(13)
+    X, y, w = rng.normal(size=(30, 3)), rng.normal(size=(30, 2)), rng.uniform(0.2, 2.5, size=30)
+    K, by_hand = relu_ntk(X), []
+    for i in range(30):
+        less = w - np.eye(30)[i]
+        kept = less > 0
+        by_hand.append(Ridge(reg).fit(K[np.ix_(kept, kept)], y[kept], less[kept]).predict(K[[i]][:, kept])[0])
+    np.testing.assert_allclose(Ridge(reg).fit(K, y, w).leave_one_out(), by_hand, atol=1e-8)
+    path = RidgePath([reg]).fit(K, y, w)
+    np.testing.assert_allclose(path.leave_one_out[0], by_hand, atol=1e-8)
+    np.testing.assert_allclose(path.coef, Ridge(reg).fit(K, y, w).coef, atol=1e-9)
+    assert path.scores[0] == pytest.approx((w @ (np.array(by_hand) - y) ** 2).mean() / w.sum())
 
 
 @pytest.mark.parametrize("solver", ["iterative", ConjugateGradients(rank=20, products="float32")])
@@ -182,3 +241,18 @@ def test_the_matrix_is_done_without_where_it_does_not_fit(monkeypatch, capsys):
 def test_bad_input_is_named(options, y, message):
     with pytest.raises(ValueError, match=message):
         NTKClassifier(**options).fit(np.eye(3), y)
+
+
+@pytest.mark.parametrize(
+    ("options", "weights", "message"),
+    [
+        ({"reg": 0.1}, [1, -1, 1], "sample_weight: expected numbers of at least 0"),
+        ({"reg": 0.1}, [0, 0, 0], "(?i)sample.weight"),
+        ({"reg": 0.1}, [1, 0, 1], "one class"),
+        ({"reg": 0.1, "centres": 2}, [1, 1, 1], "centres = 2: expected None with sample_weight"),
+        ({"method": "logistic"}, [1, 1, 1], "with weights expected"),
+    ],
+)
+def test_weights_that_cannot_be_are_named(options, weights, message):
+    with pytest.raises(ValueError, match=message):
+        NTKClassifier(**options).fit(np.eye(3), [0, 1, 0], weights)
