@@ -18,6 +18,7 @@ _HOME = {
     "gram": ("ReluKernel", "relu_nngp", "relu_ntk"),
     "interpolation": ("Interpolation",),
     "iterative": ("IterativeRidge",),
+    "iterative_path": ("IterativePath",),
     "logistic": ("Logistic", "logistic_path"),
     "neuron_kernel": ("NeuronKernel", "neuron_nngp", "neuron_ntk"),
     "lower_bound": ("margin_cap", "margin_cap_limit", "paper_data", "split_exact", "split_predictor", "split_sampled"),
@@ -41,6 +42,7 @@ if TYPE_CHECKING:  # the same, for type checkers
     from .gram import ReluKernel, relu_nngp, relu_ntk
     from .interpolation import Interpolation
     from .iterative import IterativeRidge
+    from .iterative_path import IterativePath
     from .logistic import Logistic, logistic_path
     from .lower_bound import margin_cap, margin_cap_limit, paper_data, split_exact, split_predictor, split_sampled
     from .neuron_kernel import NeuronKernel, neuron_nngp, neuron_ntk

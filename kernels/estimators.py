@@ -15,9 +15,11 @@ from .gram import ReluKernel
 from .intercept import Intercept
 from .interpolation import Interpolation
 from .iterative import IterativeRidge
+from .iterative_path import IterativePath
 from .logistic import Logistic
 from .neuron_kernel import NeuronKernel
 from .nystrom import NystromRidge
+from .rounds import ConjugateGradients
 from .select import Selection, best
 from .solve import Predictor, Ridge, class_targets
 from .solver_choice import without_matrix
@@ -68,16 +70,15 @@ class _NTKEstimator(BaseEstimator):
         without = without_matrix(self.solver, method, self.reg, n, self.centres)
         self.X_fit_, self.selection_ = X, None
         fitted: Any
-        around: Any = Intercept if intercept else lambda solver: solver
         if without is None:
             K = kernel.gram(X, threads=self.threads)
             fitted, self.selection_ = _solve(method, self.reg, K, targets, weights, loss, intercept)
         elif self.centres is None:
             gram = StreamedGram(X, kernel, threads=self.threads)
-            fitted = around(IterativeRidge(self.reg, without)).fit(gram, targets, weights=weights)  # type: ignore[arg-type]
+            fitted, self.selection_ = _solve_without(self.reg, gram, targets, weights, without, intercept)
         else:
             some = StreamedCentres(X, self.centres, kernel, seed=without.seed, threads=self.threads)
-            fitted = around(NystromRidge(self.reg, without)).fit(some, targets)  # type: ignore[arg-type]
+            fitted = _around(NystromRidge(self.reg, without), intercept).fit(some, targets)  # type: ignore[arg-type]
             self.X_fit_ = some.centres
         self.reg_ = self.reg if self.selection_ is None else self.selection_.setting
         self.solver_: Predictor = fitted.solver if intercept else fitted
@@ -108,14 +109,15 @@ class NTKRegressor(RegressorMixin, _NTKEstimator):
         Which layers are trained.
     reg : float or "auto"
         A positive number, that of `Ridge`; 0 for the least-norm interpolant; or "auto": the reg of least squared
-        leave-one-out error on a path of 50, which needs the matrix; with an intercept of y less its mean.
+        leave-one-out error on a path of 50, without the matrix that of `IterativePath`; with an intercept of y less
+        its mean.
     fit_intercept : bool
         Whether there is that constant. Without, the prediction is the kernel's alone, as in the theory.
     solver : "auto", "dense", "iterative" or ConjugateGradients
         With the kernel matrix, or without it by `IterativeRidge`. "auto" does without where the matrix does not fit
         into the memory that is available, and says so in a line.
     centres : int, optional
-        M: f is a sum over M points drawn as centres, fitted to all of them by `NystromRidge`. Needs reg > 0.
+        M: f is a sum over M points drawn as centres, fitted to all of them by `NystromRidge`. Needs a number reg > 0.
     threads : int, optional
         By default the cores that this process may use.
 
@@ -249,7 +251,7 @@ class NTKClassifier(ClassifierMixin, _NTKEstimator):
         Of the method; for "svm" nu in [0, 1], 0 the hard margin. "auto" takes the setting with the fewest errors over
         a path, by leave-one-out for ridge and otherwise on a fifth of the points held out.
     solver : "auto", "dense", "iterative" or ConjugateGradients
-        As of `NTKRegressor`; without the matrix there is only method "ridge", and a number for reg.
+        As of `NTKRegressor`; without the matrix there is only method "ridge", whose "auto" is `IterativePath`'s.
     centres : int, optional
         As of `NTKRegressor`.
     threads : int, optional
@@ -442,17 +444,39 @@ def _solve(
         raise ValueError(f'method = {method!r}: expected "ridge", "logistic" or "svm"')
     choice = None
     if reg == "auto":
-        centred = targets - np.average(targets, axis=0, weights=weights) if intercept else targets
         by = "leave-one-out" if method == "ridge" else "validation"
-        choice = best(method, K, centred, by=by, loss=loss, weights=weights)
+        choice = best(method, K, _less_mean(targets, weights, intercept), by=by, loss=loss, weights=weights)
         if not intercept:
             return choice.predictor, choice
         reg = choice.setting
     if isinstance(reg, str):
         raise ValueError(f'reg = {reg!r}: expected a number of at least 0 or "auto"')
-    around: Any = Intercept if intercept else lambda solver: solver
     if method != "ridge":
         return (Logistic(reg) if method == "logistic" else SVM(reg)).fit(K, targets, weights), None
     if reg == 0:
-        return around(Interpolation()).fit(K, targets, weights=weights), None
-    return around(Ridge(reg)).fit(K, targets, weights=weights, overwrite=True), choice
+        return _around(Interpolation(), intercept).fit(K, targets, weights=weights), None
+    return _around(Ridge(reg), intercept).fit(K, targets, weights=weights, overwrite=True), choice
+
+
+def _solve_without(
+    reg: Any,
+    gram: StreamedGram,
+    targets: np.ndarray,
+    weights: np.ndarray | None,
+    how: ConjugateGradients,
+    intercept: bool,
+) -> tuple[Any, Selection | None]:
+    if reg != "auto":
+        return _around(IterativeRidge(reg, how), intercept).fit(gram, targets, weights=weights), None
+    path = IterativePath(method=how).fit(gram, _less_mean(targets, weights, intercept), weights)
+    solver, by, score = IterativeRidge(path.reg, how), "generalized cross-validation", float(path.scores.min())
+    fitted = _around(solver, intercept).fit(gram, targets, weights=weights)
+    return fitted, Selection("ridge", by, path.reg, score, path.regs, path.scores, solver, path.errors)
+
+
+def _around(solver: Any, intercept: bool) -> Any:
+    return Intercept(solver) if intercept else solver
+
+
+def _less_mean(targets: np.ndarray, weights: np.ndarray | None, intercept: bool) -> np.ndarray:
+    return targets - np.average(targets, axis=0, weights=weights) if intercept else targets

@@ -25,7 +25,7 @@ class Selection:
     method : str
         "ridge", "logistic", "svm" or "flow".
     by : str
-        What judged it: "leave-one-out", "validation" or "test".
+        What judged it: "leave-one-out", "validation", "test", or, by `IterativePath`, "generalized cross-validation".
     setting : float
         The best: reg, nu or time.
     score : float
@@ -34,6 +34,8 @@ class Selection:
         The path, and the score of each.
     predictor : Predictor
         Fitted on all points at `setting`.
+    errors : ndarray (r,) or None
+        Standard errors of the scores, where these are estimates from random probes.
 
     Examples
     --------
@@ -51,6 +53,7 @@ class Selection:
     settings: np.ndarray
     scores: np.ndarray
     predictor: Predictor
+    errors: np.ndarray | None = None
 
 
 def best(
