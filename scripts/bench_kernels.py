@@ -4,7 +4,7 @@
 speed      Gram matrix of n 10,000, d 20, against the same formula in NumPy, scikit-learn style and (if there) JAX
 tile       K v in tiles that are dropped, n 4,096, against the matrix product alone, one thread's own time
 memory     peak resident memory of making it, over the size of the matrix
-path       50 values of reg against single solves and the eigendecomposition, n 1,000, 2,000, 4,000
+path       50 values of reg against single solves, and what takes the time, n 1,000, 2,000, 4,000, of one thread
 large      n 20,000, d 80: Gram, ridge, 10,000 test points, against n³/3 operations at matrix-product speed
 """
 
@@ -19,11 +19,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import scipy.linalg
+from scipy.linalg.lapack import dsytrd
 
-from meanfield.kernels import ReluKernel, Ridge, RidgePath, paper_data, relu_ntk
+from meanfield.kernels import ReluKernel, Ridge, RidgePath, paper_data, reg_path, relu_ntk
 from meanfield.kernels.solve import margins
 from meanfield.kernels.tiles import TILE
+from meanfield.kernels.tridiagonal import Tridiagonal
 from meanfield.runtime.threads import single_threaded_blas
 
 
@@ -40,6 +41,18 @@ def medians(functions: Mapping[str, Callable[..., object]], rounds: int) -> dict
         for name, function in functions.items():
             times[name].append(timed(function)[0])
     return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def least(functions: Mapping[str, Callable[..., object]], rounds: int) -> dict[str, float]:
+    """The least of the processor's seconds, which other programs disturb least, on one thread."""
+    times = dict.fromkeys(functions, np.inf)
+    with single_threaded_blas():
+        for _ in range(rounds):
+            for name, function in functions.items():
+                start = time.process_time()
+                function()
+                times[name] = min(times[name], time.process_time() - start)
+    return times
 
 
 def numpy_ntk(X: np.ndarray) -> np.ndarray:
@@ -109,7 +122,6 @@ def speed() -> None:
 
 
 def tile(n: int = 4096, rounds: int = 7) -> None:
-    """By the least of the processor's times, which other programs disturb least."""
     from sklearn.metrics.pairwise import polynomial_kernel
 
     kernel = ReluKernel()
@@ -124,15 +136,9 @@ def tile(n: int = 4096, rounds: int = 7) -> None:
             "NumPy, the matrix whole": partial(matrix_times, numpy_ntk, X, v),
             "scikit-learn, polynomial of degree 3": partial(matrix_times, polynomial_kernel, X, v),
         }
-        least = dict.fromkeys(functions, np.inf)
-        with single_threaded_blas():
-            for _ in range(rounds):
-                for name, function in functions.items():
-                    start = time.process_time()
-                    function()
-                    least[name] = min(least[name], time.process_time() - start)
-        for name, seconds in least.items():
-            alone = least["product alone, float32" if "float32" in name else "product alone, float64"]
+        times = least(functions, rounds)
+        for name, seconds in times.items():
+            alone = times["product alone, float32" if "float32" in name else "product alone, float64"]
             print(f"d {d:3d}  {name:38s} {1e9 * seconds / n**2:6.2f} ns a pair  {seconds / alone:6.2f} x product alone")
 
 
@@ -166,21 +172,22 @@ def product_speed(size: int = 4096, rounds: int = 3) -> float:
 
 
 def path() -> None:
-    print(f"load average {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} processors")
     for n in (1000, 2000, 4000):
         X = np.random.default_rng(0).normal(size=(n, 20))
         y, K = np.sign(X[:, 0] * X[:, 1]), relu_ntk(X)
-        reg = 1e-6 * np.trace(K)
-        times = medians(
-            {
-                "50 values, leave-one-out at each": lambda K=K, y=y: RidgePath().fit(K, y),
-                "1 value, leave-one-out": lambda K=K, y=y, reg=reg: Ridge(reg).fit(K, y).leave_one_out(),
-                "1 value": lambda K=K, y=y, reg=reg: Ridge(reg).fit(K, y),
-                "1 value by the path's solver": lambda K=K, y=y, reg=reg: RidgePath([reg]).fit(K, y),
-                "eigendecomposition": lambda K=K: scipy.linalg.eigh(K, driver="evd", check_finite=False),
-            },
-            5 if n < 4000 else 3,
-        )
+        reg, regs, reduced = 1e-6 * np.trace(K), reg_path(K), Tridiagonal(K)
+        functions: dict[str, Callable[..., object]] = {
+            "50 values, leave-one-out at each": lambda K=K, y=y: RidgePath().fit(K, y),
+            "1 value, leave-one-out": lambda K=K, y=y, reg=reg: Ridge(reg).fit(K, y).leave_one_out(),
+            "1 value": lambda K=K, y=y, reg=reg: Ridge(reg).fit(K, y),
+            "1 value by the path's solver": lambda K=K, y=y, reg=reg: RidgePath([reg]).fit(K, y),
+            "of the path: the reduction, with Q": lambda K=K: Tridiagonal(K),
+            "the reduction alone": lambda K=K: dsytrd(K.T, lower=1, lwork=64 * len(K)),
+            "of the path: all 50 solutions": lambda r=reduced, y=y, regs=regs: r.coefficients(y[:, None], regs),
+            "of the path: their leave-one-outs": lambda r=reduced, regs=regs: r.inverse_diagonals(regs),
+            "matrix product, n³": lambda K=K: K @ K[::-1],
+        }
+        times = least(functions, 3)
         for name, seconds in times.items():
             print(
                 f"n {n:4d}  {name:34s} {seconds:7.3f} s; the path costs {next(iter(times.values())) / seconds:6.2f} "
