@@ -102,6 +102,19 @@ def jax_ntk() -> Callable[[np.ndarray], Any] | None:
     return lambda X: ntk(X).block_until_ready()
 
 
+def neural_tangents_ntk() -> Callable[[np.ndarray], Any] | None:
+    """Of the same network, up to a factor."""
+    try:
+        import jax
+        from neural_tangents import stax
+    except ImportError:
+        return None
+    jax.config.update("jax_enable_x64", True)
+    kernel = stax.serial(stax.Dense(1), stax.Relu(), stax.Dense(1))[2]
+    ntk = jax.jit(lambda X: kernel(X, None, "ntk"))
+    return lambda X: np.asarray(ntk(X))
+
+
 def speed() -> None:
     X = np.random.default_rng(0).normal(size=(10_000, 20))
     peers = {
@@ -124,7 +137,7 @@ def speed() -> None:
 def tile(n: int = 4096, rounds: int = 7) -> None:
     from sklearn.metrics.pairwise import polynomial_kernel
 
-    kernel = ReluKernel()
+    kernel, neural_tangents = ReluKernel(), neural_tangents_ntk()
     for d in (20, 80, 300):
         X = np.random.default_rng(0).normal(size=(n, d))
         single, v = X.astype(np.float32), X[:, 0].copy()
@@ -136,6 +149,8 @@ def tile(n: int = 4096, rounds: int = 7) -> None:
             "NumPy, the matrix whole": partial(matrix_times, numpy_ntk, X, v),
             "scikit-learn, polynomial of degree 3": partial(matrix_times, polynomial_kernel, X, v),
         }
+        if neural_tangents is not None:
+            functions["neural-tangents, the matrix whole"] = partial(matrix_times, neural_tangents, X, v)
         times = least(functions, rounds)
         for name, seconds in times.items():
             alone = times["product alone, float32" if "float32" in name else "product alone, float64"]
