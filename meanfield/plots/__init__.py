@@ -15,10 +15,11 @@ except ValueError as error:  # what MPLBACKEND says
 
 from .comparison import plot_comparison, write_comparison
 from .figures import FIGURES, PANELS, convergence, dashboard, decision, figure, plot_facts, single, write
-from .functions import moments_of, plot_balance, plot_decision, plot_margins, plot_potential
+from .functions import moments_of, plot_balance, plot_margins, plot_potential
 from .overlay import differing, overlay, plot_overlay
 from .particles import animate, particles, plot_particles
 from .plane import Cloud, Plane, clouds, informative_plane
+from .slices import plot_decision
 from .style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, fit, save, save_image
 from .sweep import plot_sweep, write_sweep
 from .traces import (

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from ..errors import InputError
 from ..simulation.result import AnyRun
 from ..simulation.values import short_name
-from .functions import plot_balance, plot_decision, plot_margins, plot_potential, slice_caption
+from .functions import plot_balance, plot_margins, plot_potential
 from .particles import caption, draw_states, particles, plot_particles
 from .plane import clouds, informative_plane, present
+from .slices import plot_decision, slice_caption
 from .style import GREY, SMALL, STYLE, axes_or_current, fit, letter, save
 from .traces import (
     plot_drift,

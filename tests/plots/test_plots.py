@@ -16,9 +16,9 @@ from PIL import Image
 
 from meanfield import Ensemble, InputError, Problem, load, plots, simulate
 from meanfield.cli import main
-from meanfield.plots.functions import moved_to
 from meanfield.plots.particles import caption
 from meanfield.plots.plane import SHOWN, input_plane, present
+from meanfield.plots.slices import moved_to
 from meanfield.simulation.loop import run_to_end
 from meanfield.simulation.new_run import new_run_from_config
 from meanfield.simulation.toml import load_config
