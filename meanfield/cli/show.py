@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -12,6 +13,8 @@ import click
 
 from ..errors import InputError, printable
 from ._tables import check_rows, network_table, number, print_json, rate, result_keys, table
+
+_INCH = {"": 1.0, "in": 1.0, "cm": 2.54, "mm": 25.4, "pt": 72.27}
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
 
@@ -105,6 +108,21 @@ def _origin(attributes: dict[str, Any]) -> list[str]:
     ]
 
 
+class Width(click.ParamType):
+    """Inches, from "3.25in", "83mm", "8.3cm", "234pt" or a plain number."""
+
+    name = "WIDTH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        written = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(in|cm|mm|pt|)\s*", value)
+        inches = float(written[1]) / _INCH[written[2]] if written else 0.0
+        if not 2 <= inches <= 20:
+            raise InputError(f"--width {value}: must be 2 to 20 inches, such as 3.25in, 8.3cm or 83mm")
+        return inches
+
+
 @click.command()
 @click.argument("paths", metavar="RUN.h5...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "folder", type=click.Path(path_type=Path), help="Folder for the figures (default: the run's).")
@@ -117,9 +135,9 @@ def _origin(attributes: dict[str, Any]) -> list[str]:
 )
 @click.option(
     "--width",
-    type=click.FloatRange(2, 20),
-    metavar="INCHES",
-    help="Of the figures, letters staying as they are: 3.25 for the column of a journal (default: each its own).",
+    type=Width(),
+    help="Of the figures, letters staying at 7 to 9 points: 3.25in or 83mm for the column of a journal (default: each "
+    "its own; without a unit, inches).",
 )
 @click.option("--animate", is_flag=True, help="Also the particles over the run's snapshots, as a GIF.")
 @click.option("--margin-optimum", is_flag=True, help="Mark the largest possible margin; takes up to a minute.")

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from ..errors import InputError
 from ..simulation.result import AnyRun
@@ -18,8 +17,8 @@ from ..simulation.values import short_name
 from .functions import plot_balance, plot_margins, plot_potential
 from .particles import caption, draw_states, particles, plot_particles
 from .plane import clouds, informative_plane, present
-from .slices import plot_decision, slice_caption
-from .style import GREY, SMALL, STYLE, axes_or_current, fit, letter, save
+from .slices import draw_functions, slice_caption
+from .style import QUIET, SMALL, STYLE, arrange, axes_or_current, fit, letter, save
 from .traces import (
     plot_drift,
     plot_errors,
@@ -33,10 +32,13 @@ from .traces import (
 )
 
 WIDTH = 6.5  # inches, the text of a page
+_LONGEST = 60  # characters of a data file's name
 
 
 def convergence(run: AnyRun, *, optimum: float | None = None) -> Figure:
-    """The four panels of a run at the width of a page, 6.5 inches; (a) to (d) for a caption to refer to.
+    """Objective, margin, errors and steps of a run at the width of a page, 6.5 inches; (a), (b), … for a caption.
+
+    A regression has no margin, and three panels.
 
     Parameters
     ----------
@@ -56,18 +58,18 @@ def convergence(run: AnyRun, *, optimum: float | None = None) -> Figure:
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
-        axes = figure.subplots(2, 2)
-        plot_objective(run, axes[0, 0])
-        plot_margin(run, axes[0, 1], optimum=optimum)
-        plot_errors(run, axes[1, 0])
-        plot_steps(run, axes[1, 1])
-        letter(list(axes.flat))
+        plots = (plot_objective, partial(plot_margin, optimum=optimum), plot_errors, plot_steps)
+        shown = _filled(figure, [partial(plot, run) for plot in plots])
+        arrange(figure, shown, 2)
+        letter(shown)
         figure.align_ylabels()
     return figure
 
 
 def dashboard(run: AnyRun, *, optimum: float | None = None) -> Figure:
-    """All of a run on a page: trace, particles over the snapshots, network beside kernel, potential, margins.
+    """All of a run on a page: trace, balance, potential, margins; particles over the snapshots; network beside kernel.
+
+    Only panels that have something to show.
 
     Parameters
     ----------
@@ -79,51 +81,61 @@ def dashboard(run: AnyRun, *, optimum: float | None = None) -> Figure:
     Returns
     -------
     matplotlib Figure
-        6.5 by 8.9 inches.
+        6.5 inches wide, as high as its panels need.
 
     Examples
     --------
-    >>> print(plots.dashboard(result).get_size_inches())
-    [6.5 8.9]
+    >>> [ax.get_title() for ax in plots.dashboard(result).subfigs[1].axes]
+    ['step 0', 'step 10']
     """
     with matplotlib.rc_context(SMALL):
-        figure = Figure(figsize=(WIDTH, 8.9), layout="constrained")
-        parts = figure.subfigures(3, 1, height_ratios=(4.7, 2.0, 2.2))
-        top, middle, bottom = np.asarray(parts, dtype=object)
-        lettered = _traces(run, top, optimum)
-        functions = ("network", "kernel")
-        if len(clouds(run, 1)) > 1:
-            draw_states(run, middle)
-            last = bottom.subplots(1, 3)
-            plot_potential(run, last[2])
-        else:
-            row = middle.subplots(1, 3)
-            plot_particles(run, row[0])
-            plot_balance(run, row[1])
-            plot_potential(run, row[2])
-            middle.supxlabel(caption([present(run)], informative_plane(run)), fontsize="small", color=GREY)
-            last = bottom.subplots(1, 2)
-        for ax, who in zip(last, functions, strict=False):
-            plot_decision(run, ax, who=who)
-        letter(lettered)
-        bottom.supxlabel(slice_caption(run), fontsize="small", color=GREY)
+        figure = Figure(figsize=(WIDTH, 1.0), layout="constrained")
+        figure.suptitle(_header(run), fontsize=8)
+        count = min(4, len(clouds(run, 1)))
+        grid = figure.add_gridspec(3 if count > 1 else 2, 1)
+        measures, *others = (figure.add_subfigure(grid[k]) for k in range(grid.nrows))
+        plots = [*_measures(optimum), *([] if count > 1 else [plot_particles])]
+        shown = _filled(measures, [partial(plot, run) for plot in plots])
+        rows = arrange(measures, shown, 3)
+        letter(shown)
+        measures.align_ylabels([ax for ax in shown if ax.get_aspect() == "auto"])
+        heights = [1.5 * rows, 2.2]
+        if count > 1:
+            draw_states(run, others[0], count)
+            heights.insert(1, 2.4)
+        draw_functions(run, others[-1].subplots(1, 2))
+        notes = (
+            [slice_caption(run)] if count > 1 else [caption([present(run)], informative_plane(run)), slice_caption(run)]
+        )
+        others[-1].supxlabel("\n".join(notes), **QUIET)
+        grid.set_height_ratios(heights)
+        figure.set_size_inches(WIDTH, sum(heights) + 0.3)
     return figure
 
 
-def _traces(run: AnyRun, figure: Figure, optimum: float | None) -> list[Axes]:
-    """The measures against the step, the margins of the examples, and what the run is; the panels but the last."""
-    axes = figure.subplots(3, 3)
-    plot_objective(run, axes[0, 0], brief=True)
-    plot_gap(run, axes[0, 1])
-    plot_margin(run, axes[0, 2], optimum=optimum)
-    plot_errors(run, axes[1, 0])
-    plot_schedules(run, axes[1, 1])
-    plot_drift(run, axes[1, 2])
-    plot_free_energy(run, axes[2, 0])
-    plot_margins(run, axes[2, 1])
-    plot_facts(run, axes[2, 2])
-    figure.align_ylabels()
-    return list(axes.flat[:8])
+def _measures(optimum: float | None) -> tuple[Callable[..., Axes], ...]:
+    """What a dashboard shows above particles and functions, where a run has it."""
+    return (
+        partial(plot_objective, brief=True),
+        plot_gap,
+        partial(plot_margin, optimum=optimum),
+        plot_errors,
+        plot_schedules,
+        plot_drift,
+        plot_free_energy,
+        plot_margins,
+        plot_balance,
+        plot_potential,
+    )
+
+
+def _filled(figure: Figure | SubFigure, plots: Sequence[Callable[..., Axes]]) -> list[Axes]:
+    """The panels that have something to show, drawn, wherever they stand as yet."""
+    panels = [plot(figure.add_subplot()) for plot in plots]
+    for ax in panels:
+        if not ax.has_data():
+            ax.remove()
+    return [ax for ax in panels if ax.has_data()]
 
 
 def plot_facts(run: AnyRun, ax: Axes | None = None) -> Axes:
@@ -140,25 +152,37 @@ def plot_facts(run: AnyRun, ax: Axes | None = None) -> Axes:
     --------
     >>> ax = plots.plot_facts(result)  # result: of `simulate`, or a run of `load`
     """
-    ax, problem, config = axes_or_current(ax), run.problem, run.config
-    tested, test = recorded(run, "test_error")
-    lines = [
-        Path(config.data.source).name,
-        f"$n = {problem.n}$, $d = {problem.d}$, $m = {run.ensemble.m}$",
-        f"{short_name(config.objective.loss).replace('_', '-')} loss, "
-        f"{short_name(config.dynamics.method).replace('_', ' ')}",
-        rf"$\lambda = {problem.reg(run.ensemble.step):.3g}$, $\tau = {problem.temperature(run.ensemble.step):.3g}$",
-        f"step {run.ensemble.step} of {config.run.steps}",
-        f"objective {run.trace['objective'][-1]:.5g}" if len(run.trace.get("objective", ())) else "",
-        f"test error {test[-1]:.4g}" + (f" (step {tested[-1]})" if tested[-1] < run.ensemble.step else "")
-        if len(test)
-        else "",
-    ]
+    ax = axes_or_current(ax)
     ax.axis("off")
-    for row, line in enumerate(filter(None, lines)):
-        ours = line.startswith("$")  # a file's name is no formula
-        ax.text(0.0, 1.0 - 0.16 * row, line, va="top", transform=ax.transAxes, parse_math=ours)
+    for row, line in enumerate(_facts(run)):
+        ax.text(0.0, 1.0 - 0.16 * row, line, va="top", transform=ax.transAxes)
     return ax
+
+
+def _facts(run: AnyRun) -> list[str]:
+    """What a run is, and where it ended; with mathematics between dollars."""
+    problem, config, k = run.problem, run.config, run.ensemble.step
+    tested, test = recorded(run, "test_error")
+    name = Path(config.data.source).name
+    loss, method = short_name(config.objective.loss), short_name(config.dynamics.method)
+    lines = [
+        (name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…").replace("$", r"\$"),
+        f"$n = {problem.n}$, $d = {problem.d}$, $m = {run.ensemble.m}$",
+        f"{loss.replace('_', '-')} loss, {method.replace('_', ' ')}".replace("$", r"\$"),
+        rf"$\lambda = {problem.reg(k):.3g}$, $\tau = {problem.temperature(k):.3g}$",
+        f"step {k} of {config.run.steps}",
+    ]
+    if len(run.trace.get("objective", ())):
+        lines.append(f"objective {run.trace['objective'][-1]:.5g}")
+    if len(test):
+        lines.append(f"test error {test[-1]:.4g}" + (f" (step {tested[-1]})" if tested[-1] < k else ""))
+    return lines
+
+
+def _header(run: AnyRun) -> str:
+    """The same above a page."""
+    facts = _facts(run)
+    return "\n".join((", ".join(facts[:4]), ", ".join(facts[4:])))
 
 
 def decision(run: AnyRun) -> Figure:
@@ -180,9 +204,8 @@ def decision(run: AnyRun) -> Figure:
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
-        for ax, who in zip(figure.subplots(1, 2), ("network", "kernel"), strict=True):
-            plot_decision(run, ax, who=who)
-        figure.supxlabel(slice_caption(run), fontsize="small", color=GREY)
+        draw_functions(run, figure.subplots(1, 2))
+        figure.supxlabel(slice_caption(run), **QUIET)
     return figure
 
 

@@ -79,7 +79,7 @@ def plot_potential(run: AnyRun, ax: Axes | None = None, *, plane: Plane | None =
     ax.set(xlabel="angle in the plane (rad)", ylabel=r"$\|G_r(u)\|/2\lambda$", xlim=(-3.35, 3.35), ylim=(0, None))
     ax.set_xticks([-np.pi, -np.pi / 2, 0, np.pi / 2, np.pi], [r"$-\pi$", r"$-\pi/2$", "0", r"$\pi/2$", r"$\pi$"])
     if len(ax.get_legend_handles_labels()[1]) <= 3:
-        legend_above(ax, 3)
+        legend_above(ax, 3, handlelength=1.4)
     return ax
 
 
@@ -131,8 +131,10 @@ def plot_margins(run: AnyRun, ax: Axes | None = None) -> Axes:
         f = network_of(run)(X)
         name = "test" if len(X) == len(problem.X_test) else f"first {len(X)} test"
         groups.append((name, f, problem.test_targets[: len(X)]))
-    scale = moments.second if problem.neuron.is_homogeneous else 1.0
-    shown, label = [], f"{'normalized ' if problem.neuron.is_homogeneous else ''}margin of an example"
+    scale, label, least = moments.second, "normalized margin of an example", r"$\gamma(\rho)$"
+    if not problem.neuron.is_homogeneous:
+        scale, label, least = 1.0, "margin of an example", "least"
+    shown = []
     for name, f, t in groups:
         margins = problem.loss.margins(f, t)
         if margins is None:
@@ -153,7 +155,7 @@ def plot_margins(run: AnyRun, ax: Axes | None = None) -> Axes:
         )
         ax.hist(values, bins=bins, weights=weights, label=name, **style)
     if "margin" in label:
-        ax.axvline(shown[0][1].min(), color="black", lw=0.9, ls=":", label=r"$\gamma(\rho)$")
+        ax.axvline(shown[0][1].min(), color="black", lw=0.9, ls=":", label=least)
     ax.axvline(0, color=GREY, lw=0.6)
     ax.set(xlabel=label, ylabel="fraction of examples")
     legend_above(ax, 3)

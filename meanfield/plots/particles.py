@@ -13,8 +13,8 @@ from matplotlib.figure import Figure, SubFigure
 
 from ..errors import InputError
 from ..simulation.result import AnyRun
-from .plane import SHOWN, Cloud, Plane, clouds, evenly, informative_plane, present
-from .style import BLUE, COLOURS, GREY, MARKERS, RED, STYLE, axes_or_current
+from .plane import SHOWN, Cloud, Plane, clouds, informative_plane, present, spread
+from .style import BLUE, COLOURS, GREY, MARKERS, QUIET, RED, STYLE, axes_or_current
 
 SNAPSHOT_HINT = "no snapshots (record.snapshots = 0)"
 
@@ -109,7 +109,7 @@ def reach_of(states: list[Cloud], plane: Plane | None) -> float:
 
 def draw_states(run: AnyRun, figure: Figure | SubFigure, columns: int = 4) -> list[Axes]:
     """Small multiples of the particles over the snapshots, each on its own scale; fills `figure`."""
-    states, plane = evenly(clouds(run), columns), informative_plane(run)
+    states, plane = spread(clouds(run), columns), informative_plane(run)
     axes = figure.subplots(1, columns, squeeze=False)[0]
     for ax, cloud in zip(axes, states, strict=False):
         plot_particles(run, ax, cloud=cloud, plane=plane)
@@ -130,7 +130,7 @@ def draw_states(run: AnyRun, figure: Figure | SubFigure, columns: int = 4) -> li
     for handle in legend.legend_handles:
         if handle is not None and hasattr(handle, "set_sizes"):
             handle.set_sizes([14.0])
-    figure.supxlabel(caption(states, plane), fontsize="small", color=GREY)
+    figure.supxlabel(caption(states, plane), **QUIET)
     return list(axes[: len(states)])
 
 

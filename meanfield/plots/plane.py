@@ -110,11 +110,13 @@ def clouds(run: AnyRun, count: int = SHOWN) -> list[Cloud]:
     return [Cloud(k, w.astype(np.float64), u.astype(np.float64), run.ensemble.m) for k, w, u in states]
 
 
-def evenly(items: list[Cloud], count: int) -> list[Cloud]:
-    """At most `count` of them, first and last included."""
-    if len(items) <= count:
-        return items
-    return [items[round(k * (len(items) - 1) / (count - 1))] for k in range(count)] if count > 1 else items[-1:]
+def spread(states: list[Cloud], count: int) -> list[Cloud]:
+    """At most `count` of them, first and last included, at steps that grow geometrically: most happens at the start."""
+    if len(states) <= count:
+        return states
+    passed = np.log([one.step - states[0].step for one in states[1:]])
+    nearest = [int(np.abs(passed - at).argmin()) for at in np.linspace(passed[0], passed[-1], count - 1)]
+    return [states[0], *(states[1 + k] for k in dict.fromkeys(nearest))]
 
 
 def informative_plane(run: AnyRun) -> Plane | None:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from ..errors import InputError
@@ -49,9 +49,10 @@ SMALL: Any = {
     "axes.labelsize": 7,
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
-    "legend.fontsize": 6.5,
+    "legend.fontsize": 7,
     "lines.linewidth": 1.0,
 }
+QUIET: Any = {"color": GREY, "fontsize": 7}  # captions and notes
 COLUMN, PAGE = 3.25, 6.75  # inches: the column of a journal, and two of them
 _NARROWEST = 2.0  # inches of a panel whose labels do not crowd
 _HIGHEST = 0.8  # of the width, the height of a panel that has a column to itself: square ones need room for a scale
@@ -101,22 +102,14 @@ def against_step(ax: Axes, label: str) -> Axes:
 
 
 def legend_above(ax: Axes, columns: int = 2, **options: Any) -> None:
-    ax.legend(
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
-        ncols=columns,
-        borderaxespad=0.2,
-        handlelength=2.2,
-        columnspacing=1.0,
-        handletextpad=0.5,
-        labelspacing=0.25,
-        **options,
-    )
+    usual: Any = {"borderaxespad": 0.2, "handlelength": 2.2, "columnspacing": 1.0, "handletextpad": 0.5}
+    place: Any = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "ncols": columns, "labelspacing": 0.25}
+    ax.legend(**{**usual, **place, **options})
 
 
 def note(ax: Axes, text: str) -> Axes:
     """A quiet line in the middle of a panel that has nothing to show."""
-    ax.text(0.5, 0.5, text, color=GREY, ha="center", va="center", transform=ax.transAxes, fontsize="small")
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, **QUIET)
     return ax
 
 
@@ -140,6 +133,17 @@ def letter(axes: Sequence[Axes], left: float = 34.0) -> None:
             ha="left",
             va="bottom",
         )
+
+
+def arrange(figure: Figure | SubFigure, panels: Sequence[Axes], most: int) -> int:
+    """Move panels into rows of at most `most`, each row filled to its end; the number of rows."""
+    rows = -(-len(panels) // most)
+    grid = figure.add_gridspec(rows, math.lcm(*range(1, most + 1)))
+    for k, row in enumerate(np.array_split(np.arange(len(panels)), rows)):
+        wide = grid.ncols // len(row)
+        for j, i in enumerate(row):
+            panels[i].set_subplotspec(grid[k, j * wide : (j + 1) * wide])
+    return rows
 
 
 def fit(figure: Figure, width: float) -> Figure:

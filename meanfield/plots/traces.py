@@ -99,7 +99,8 @@ def plot_margin(run: AnyRun, ax: Axes | None = None, *, optimum: float | None = 
     ax, t = axes_or_current(ax), run.trace
     shown = t["margin"][np.isfinite(t["margin"])]
     if not len(shown):
-        return empty(ax, "no classes, no margin", r"normalized margin $\gamma(\rho)$")
+        reason = "no classes, no margin" if run.problem.classes is None else "of homogeneous neurons alone"
+        return empty(ax, reason, r"normalized margin $\gamma(\rho)$")
     ax.plot(t["step"], t["margin"], color=BLUE, label=r"$\gamma(\rho)$" if optimum is not None else None)
     if optimum is not None:
         ax.axhline(optimum, color=GREY, ls="--", label=rf"$\gamma^* = {optimum:.4g}$")

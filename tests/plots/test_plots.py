@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from PIL import Image
 from meanfield import Ensemble, InputError, Problem, load, plots, simulate
 from meanfield.cli import main
 from meanfield.plots.particles import caption
-from meanfield.plots.plane import SHOWN, input_plane, present
+from meanfield.plots.plane import SHOWN, input_plane, present, spread
 from meanfield.plots.slices import moved_to
 from meanfield.simulation.loop import run_to_end
 from meanfield.simulation.new_run import new_run_from_config
@@ -144,18 +145,21 @@ def test_no_text_lies_over_another_or_outside(run, rich, name, which):
 @pytest.mark.parametrize("name", [name for name in plots.FIGURES if name != "dashboard"])
 @pytest.mark.parametrize("which", ["plain", "rich"])
 def test_at_the_width_of_a_column_letters_keep_their_size_and_their_room(run, rich, name, which):
-    """What was printed at 6.5 inches is not made small: it goes below each other, and no letter is below 6 points."""
+    """What was printed at 6.5 inches is not made small: it goes below each other, in letters of 7 to 9 points."""
     own = plots.FIGURES[name](rich if which == "rich" else run)
     panels, sizes = len(own.axes), {text.get_fontsize() for text in own.findobj(Text) if text.get_text().strip()}
     figure = plots.fit(own, 3.25)
     assert figure.get_figwidth() == 3.25
     assert len(figure.axes) == panels
     assert {text.get_fontsize() for text in figure.findobj(Text) if text.get_text().strip()} >= sizes
-    assert min(sizes) >= 6
+    assert min(sizes) >= 7
+    assert max(sizes) <= 9
     refuse_crowded(figure)
 
 
 def test_overlays_fit_a_column_and_dashboards_a_page(run):
+    """The one is laid out anew, the other has letters of 7 to 9 points at the one width it has."""
+    assert {7, 8} <= {text.get_fontsize() for text in plots.dashboard(run).findobj(Text)} <= {7, 8, 9, 10}
     refuse_crowded(plots.overlay([run, small("objective.reg=0.02", "ensemble.m=64")], width=3.25))
     with pytest.raises(InputError, match="that of a page"):
         plots.fit(plots.dashboard(run), 3.25)
@@ -177,6 +181,25 @@ def refuse_crowded(figure):
         for text, other in found:
             width, height = min(box.x1, other.x1) - max(box.x0, other.x0), min(box.y1, other.y1) - max(box.y0, other.y0)
             assert text in own or not (width > 1 and height > 1), f"{text!r} over a legend"
+
+
+def test_a_dashboard_has_no_empty_panel(run, rich):
+    """Whatever a run lacks, each panel shows something, each row is filled, and a regression has no margin anywhere."""
+    rng = np.random.default_rng(0)
+    one = still(np.ones(4), np.ones((4, 1)), rng.standard_normal((9, 1)), rng.standard_normal(9), loss="squared")
+    tanh = small('neuron.activation="tanh"', "run.steps=4")
+    counts = []
+    for each in (run, rich, one, tanh):
+        for figure in (plots.dashboard(each), plots.convergence(each)):
+            own = [ax for ax in figure.findobj(Axes) if ax.get_subplotspec() is not None]
+            assert all(ax.has_data() for ax in own)
+            filled = Counter()  # share of each row
+            for spec in (ax.get_subplotspec() for ax in own):
+                grid = spec.get_gridspec()
+                filled[grid, spec.rowspan.start] += len(spec.colspan) / grid.ncols
+            assert all(share == pytest.approx(1) for share in filled.values())
+            counts.append(len(own))
+    assert counts == [11, 4, 15, 4, 9, 3, 9, 3]
 
 
 def test_every_axis_is_named(rich):
@@ -377,6 +400,40 @@ def test_the_decision_of_the_network_is_its_own(rich):
         plots.plot_decision(rich, Figure().subplots(), who="other")
 
 
+def test_network_and_kernel_are_on_one_scale(rich):
+    """Side by side a colour means the same value, and the scale holds both functions."""
+    network, kernel = (ax.collections[0] for ax in plots.decision(rich).axes)
+    np.testing.assert_array_equal(network.levels, kernel.levels)
+    alone = [plots.plot_decision(rich, Figure().subplots(), who=who).collections[0] for who in ("network", "kernel")]
+    assert network.levels[0] <= min(one.levels[1] for one in alone)
+    assert network.levels[-1] >= max(one.levels[-2] for one in alone)
+
+
+def test_a_curve_turns_where_its_neurons_do():
+    """A kink that lies between any two even steps is a corner of the drawn line, and examples lie on points of it."""
+    X = np.column_stack([np.linspace(-1, 1, 7), np.ones(7)])
+    u = np.array([[1.0, -0.1234567], [1.0, 0.7654321]])
+    run = still(np.array([2.0, -3.0]), u, X, X[:, 0], loss="squared")
+    figure = plots.decision(run)
+    limits = {ax.get_ylim() for ax in figure.axes}
+    assert len(limits) == 1
+    x, f = figure.axes[0].get_lines()[0].get_data()
+    for kink in (0.1234567, -0.7654321, *X[:, 0]):
+        k = np.abs(x - kink).argmin()
+        assert x[k] == pytest.approx(kink, abs=1e-12)
+        exact = (2 * max(kink - 0.1234567, 0) - 3 * max(kink + 0.7654321, 0)) / 2
+        assert f[k] == pytest.approx(exact, abs=1e-12)
+
+
+def test_states_are_shown_at_steps_that_grow_geometrically():
+    """The first, the last, and between them most of the early ones."""
+    states = [plots.Cloud(step, np.ones((1, 1)), np.ones((1, 2)), 1) for step in range(0, 1010, 10)]
+    assert [one.step for one in spread(states, 4)] == [0, 10, 100, 1000]
+    assert [one.step for one in spread(states[:3], 4)] == [0, 10, 20]
+    far = [states[0], *states[50:]]  # nothing early: no state is shown twice
+    assert [one.step for one in spread(far, 4)] == [0, 500, 710, 1000]
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -440,6 +497,10 @@ def test_the_command_draws_one_run_or_several(run, rich, tmp_path, monkeypatch, 
     assert {one.name for one in (tmp_path / "out").iterdir()} >= {f"{tmp_path.name}-a-overlay.png", "b-a-gap.svg"}
     assert call("plot", "a.h5", "--width", "3.25", "--format", "pdf") == 0
     assert capsys.readouterr().out.split() == ["a-convergence.pdf"]
+    assert call("plot", "b/a.h5", "--width", "82.55mm", "--only", "gap") == 0
+    assert Image.open("b/a-gap.png").width == 3.25 * 300
+    assert call("plot", "a.h5", "--width", "3.25 inch") == 2
+    assert "such as 3.25in, 8.3cm" in capsys.readouterr().err
     assert call("plot", "a.h5", "--width", "3.25", "--only", "dashboard") == 2
     assert "that of a page" in capsys.readouterr().err
     assert call("plot", "a.h5", "--only", "convergance") == 2
