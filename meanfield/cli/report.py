@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -31,7 +32,8 @@ def report(path: Path, out: Path | None, seconds: float) -> int:
         raise InputError(f"-o {out}: must end in .html")
     run = load(path)
     check_rows(run, path)
-    page = html(run, path.name, seconds=seconds)
+    written = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+    page = html(run, path.name, seconds=seconds, written=written)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page, encoding="utf-8")

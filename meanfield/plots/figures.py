@@ -239,6 +239,14 @@ def single(plot: Callable[..., Axes], run: AnyRun, size: tuple[float, float] = (
     return figure
 
 
+def apart(run: AnyRun, size: tuple[float, float]) -> list[Figure]:
+    """Network and kernel on one scale, each a figure of its own."""
+    with matplotlib.rc_context(STYLE):
+        figures = [Figure(figsize=size, layout="constrained") for _ in range(2)]
+        draw_functions(run, [one.subplots() for one in figures])
+    return figures
+
+
 FIGURES: dict[str, Callable[..., Figure]] = {
     "convergence": convergence,
     "dashboard": dashboard,

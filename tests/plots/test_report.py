@@ -1,6 +1,7 @@
 """Laws of `meanfield report`: one page that holds the run, needs nothing else, and obeys nothing in the run's file."""
 
 import base64
+import copy
 import html.parser
 import os
 import re
@@ -20,6 +21,7 @@ from meanfield.report import settable
 from meanfield.simulation.loop import run_to_end
 from meanfield.simulation.new_run import new_run_from_config
 from meanfield.simulation.toml import load_config, parse_config
+from meanfield.studies.comparison import kernel_baseline
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SMALL = ("ensemble.m=256", "data.n=40", "data.d=6", "data.n_test=64", "run.steps=40", "run.record_every=10")
@@ -39,6 +41,14 @@ def run():
 @pytest.fixture(scope="module")
 def page(run):
     return page_of(run, "a.h5", seconds=0.5)
+
+
+@pytest.fixture
+def few_figures(monkeypatch):
+    """For laws that are about something else."""
+    monkeypatch.setattr(report, "_PANELS", report._PANELS[:1])
+    monkeypatch.setattr(report, "apart", lambda run, size: [])
+    monkeypatch.setattr(report, "_FUNCTIONS", ())
 
 
 class Reader(html.parser.HTMLParser):
@@ -69,10 +79,42 @@ def test_the_page_is_whole_and_needs_nothing_else(page):
     assert {tag for tag, _ in found.tags}.isdisjoint({"script", "link", "iframe", "object", "embed", "form", "base"})
     links = [value for _, attributes in found.tags for name, value in attributes.items() if name in ("src", "href")]
     assert len(links) > 8
-    assert all(link.startswith("data:image/svg+xml;base64,") for link in links)
+    assert all(link.startswith(("data:image/svg+xml;base64,", "#figure")) for link in links)
     assert not re.search(r"url\(|@import|https?://", re.sub(r"base64,[^\"]*", "", page))
     (policy,) = [a["content"] for t, a in found.tags if a.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none'")
+
+
+@pytest.mark.usefixtures("few_figures")
+def test_the_title_says_what_the_run_is(run):
+    """The data, the network and how it was trained; below it the file, its date and the run it began from."""
+    text = Reader(page_of(run, "a.h5", seconds=0, written="2024-02-29 12:00")).text
+    assert text["h1"] == ["xor, n = 40, d = 6: 256 relu neurons, logistic loss, implicit"]
+    assert text["p"][0] == "a.h5; finished at step 40 of 40; last written 2024-02-29 12:00"
+    grown = copy.copy(run)
+    grown.attributes = {**run.attributes, "parent": "b.h5, step 3"}
+    assert Reader(page_of(grown, "a.h5", seconds=0)).text["p"][0].endswith("; begun from b.h5, step 3")
+
+
+@pytest.mark.usefixtures("few_figures")
+def test_the_kernel_stands_beside_the_network(run, page, monkeypatch):
+    """Its errors are those of `meanfield ntk`; where it would take long, the network stands alone."""
+    cells = Reader(page).text["td"]
+    wanted = kernel_baseline(run.problem)
+    for name, value in (("training error", wanted.train_error), ("test error", wanted.test_error)):
+        assert cells[cells.index(name) + 2] == f"{value:.6g}"
+    monkeypatch.setattr(report, "_LARGEST_KERNEL", 39)
+    assert "th" not in Reader(page_of(run, "a.h5", seconds=0)).text
+
+
+def test_every_figure_is_a_link_to_itself_enlarged(page):
+    """By CSS alone: the figure that the address names fills the window, and has a way back."""
+    tags = Reader(page).tags
+    figures = [attributes["id"] for tag, attributes in tags if tag == "figure"]
+    links = [attributes["href"] for tag, attributes in tags if tag == "a"]
+    assert len(figures) > 8
+    assert links == [one for figure in figures for one in (f"#{figure}", "#figures")]
+    assert "figure:target" in page
 
 
 def test_figures_hold_no_reference_to_elsewhere(page):
@@ -119,6 +161,7 @@ def test_a_recipe_counts_a_bias_once(tmp_path):
         assert again.dataset.sha256 == run.dataset.sha256
 
 
+@pytest.mark.usefixtures("few_figures")
 @pytest.mark.parametrize("name", ["a\u202eb.h5", os.fsdecode(b"\xe9.h5"), "a\u2028b.h5"])
 def test_names_that_hide_or_are_no_text_are_shown_escaped(name):
     """Signs that turn the direction of what follows, break lines or are no Unicode, in the name and the configuration;
@@ -128,7 +171,7 @@ def test_names_that_hide_or_are_no_text_are_shown_escaped(name):
     page = page_of(run, name, seconds=0)
     assert page.encode()
     assert all(sign.isprintable() or sign == "\n" for sign in page)
-    assert printable(name) in Reader(page).text["h1"]
+    assert Reader(page).text["p"][0].startswith(printable(name))
     assert f'source = "{printable(name)}.npz"' in page.replace("&quot;", '"')
 
 
@@ -146,19 +189,14 @@ def test_what_comes_from_the_file_is_inert(tmp_path):
     found = Reader(page)
     assert {tag for tag, _ in found.tags}.isdisjoint({"script"})
     assert all("onerror" not in attributes for _, attributes in found.tags)
-    assert sum(tag == "img" for tag, _ in found.tags) == page.count("<figure>")
-    assert HOSTILE in found.text["h1"][0] + "".join(found.text["h1"])
+    assert sum(tag == "img" for tag, _ in found.tags) == page.count("<figure ")
+    assert HOSTILE in found.text["h1"][0]
+    assert HOSTILE in found.text["p"][0]
     assert any(HOSTILE in one for one in found.text["td"])
     (tmp_path / "a.html").write_text(page)
     if CHROMIUM:
         dom = browse(tmp_path / "a.html", tmp_path, "--dump-dom")
         assert "<title>taken" not in dom
-
-
-@pytest.fixture
-def few_figures(monkeypatch):
-    """For laws that are about something else."""
-    monkeypatch.setattr(report, "_PANELS", report._PANELS[:1])
 
 
 @pytest.mark.usefixtures("few_figures")
@@ -215,7 +253,7 @@ def browse(path, folder, *options):
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_the_page_fits_phone_and_desktop_in_both_schemes(page, tmp_path, width, scheme):
-    """Nothing is wider than the window; the ground is dark or light as asked for, and figures stand on white."""
+    """Nothing is wider than the window; the ground is dark or light as asked for, and the figures are as well."""
     (tmp_path / "a.html").write_text(page, encoding="utf-8")
     shot = tmp_path / "a.png"
     browse(
@@ -233,4 +271,4 @@ def test_the_page_fits_phone_and_desktop_in_both_schemes(page, tmp_path, width, 
     margin = pixels[:, -10:].reshape(-1, 3).astype(int)
     assert (np.abs(margin - np.array(ground)).max(axis=1) < 8).all()  # what overflows would stand in the margin
     white = (pixels > 250).all(axis=2).mean()
-    assert white > 0.15
+    assert white < 0.02 if scheme == "dark" else white > 0.15
