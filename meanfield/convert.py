@@ -1,4 +1,4 @@
-"""Traces for other tools, pandas, xarray and ArviZ, and networks for PyTorch, each imported when it is asked for.
+"""Traces for other tools, pandas, xarray and ArviZ, and networks for PyTorch and ONNX, each imported when asked for.
 
 None is needed by anything else here. A run is what `load` or `simulate` gives, or the path of a run file.
 """
@@ -15,9 +15,12 @@ import numpy as np
 from .ensemble import Ensemble
 from .errors import InputError
 from .simulation.run import Run, load
+from .storage.atomic import replace_whole
 
 if TYPE_CHECKING:
     from .simulation.result import Result
+
+_LARGEST_MODEL = 2**31  # bytes, of a message of Protocol Buffers
 
 
 def to_pandas(run: Run | Result | str | Path) -> Any:
@@ -198,6 +201,70 @@ def from_torch(module: Any, *, seed: int = 0) -> Ensemble:
         raise InputError("module: must be Sequential(Linear, ReLU, Linear), both linear layers without bias")
     u, a = (layer.weight.detach().cpu().numpy() for layer in layers[::2])
     return Ensemble.from_arrays(len(u) * a.T, u, seed=seed)
+
+
+def to_onnx(network: Ensemble | Run | Result | str | Path, path: str | Path) -> Path:
+    """Write a network as a model in ONNX, which most runtimes of networks read: MatMul, Relu, MatMul.
+
+    Parameters
+    ----------
+    network : Ensemble, Run, Result, str or Path
+        An ensemble of relu neurons; or what `load` or `simulate` gave, or the path of a run file.
+    path : str or Path
+        The model's file, such as "model.onnx"; what is there is replaced.
+
+    Returns
+    -------
+    Path
+        That file. Its input `x` is (n, d), its output `f` (n, C), of the ensemble's dtype, for any n.
+
+    Raises
+    ------
+    InputError
+        Other neurons than relu, more weights than the 2 GiB that such a file holds, or ONNX is not installed.
+    OSError
+        The file cannot be written.
+
+    Examples
+    --------
+    >>> from meanfield import Ensemble, convert
+    >>> convert.to_onnx(Ensemble.sphere(64, 2), "model.onnx")  # doctest: +SKIP
+    PosixPath('model.onnx')
+    """
+    onnx = _imported("onnx", "to_onnx")
+    ensemble, scale = (network, 1.0) if isinstance(network, Ensemble) else _relu_network(_opened(network))
+    weights = {"U": ensemble.u.T, "A": (scale / ensemble.m * ensemble.w).astype(ensemble.dtype)}
+    if sum(weight.nbytes for weight in weights.values()) >= _LARGEST_MODEL:
+        raise InputError(
+            f"to_onnx: a model of {ensemble.m} particles has more than the 2 GiB that a file of ONNX holds"
+        )
+    helper, kind = onnx.helper, onnx.helper.np_dtype_to_tensor_dtype(ensemble.dtype)
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "U"], ["z"]),
+            helper.make_node("Relu", ["z"], ["h"]),
+            helper.make_node("MatMul", ["h", "A"], ["f"]),
+        ],
+        "meanfield",
+        [helper.make_tensor_value_info("x", kind, ["n", ensemble.d])],
+        [helper.make_tensor_value_info("f", kind, ["n", ensemble.outputs])],
+        [onnx.numpy_helper.from_array(np.ascontiguousarray(weight), name) for name, weight in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)  # of 2020
+    onnx.checker.check_model(model)
+    content = model.SerializeToString(deterministic=True)
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    replace_whole(path, write)
+    return Path(path)
+
+
+def _relu_network(run: Run | Result) -> tuple[Ensemble, float]:
+    """The run's particles, and the factor α of its output."""
+    run.problem.neuron.require_relu("to_onnx")
+    return run.ensemble, run.problem.output_scale
 
 
 def _dataset(xarray: Any, runs: Sequence[Run | Result], steps: np.ndarray, coordinates: Mapping[str, Any]) -> Any:

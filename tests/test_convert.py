@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meanfield import Ensemble, InputError, Problem, load, simulate
-from meanfield.convert import from_torch, to_inference_data, to_pandas, to_torch, to_xarray
+from meanfield import Ensemble, InputError, Problem, convert, load, simulate
+from meanfield.convert import from_torch, to_inference_data, to_onnx, to_pandas, to_torch, to_xarray
 
 
 def result(seed=0, steps=12, every=4, **settings):
@@ -102,6 +102,45 @@ def test_a_module_is_the_same_network_and_leads_back(m, outputs, dtype):
     np.testing.assert_allclose(back.w, ensemble.w, rtol=4 * np.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("m", "outputs"), [(64, 1), (100, 3)])
+def test_a_model_in_onnx_is_the_same_network(m, outputs, dtype, tmp_path):
+    """ONNX's own evaluator gives the ensemble's predictions but for rounding, for any number of inputs."""
+    onnx = pytest.importorskip("onnx")
+    from onnx.reference import ReferenceEvaluator
+
+    ensemble = Ensemble.sphere(m, 5, outputs, seed=3, dtype=dtype)
+    path = to_onnx(ensemble, tmp_path / "a.onnx")
+    assert [node.op_type for node in onnx.load(path).graph.node] == ["MatMul", "Relu", "MatMul"]
+    for n in (1, 7):
+        X = np.random.default_rng(n).standard_normal((n, 5)).astype(dtype)
+        (f,) = ReferenceEvaluator(str(path)).run(None, {"x": X})
+        assert (f.shape, f.dtype) == ((n, outputs), dtype)
+        np.testing.assert_allclose(
+            f, ensemble.predict(X).reshape(n, -1), rtol=0, atol=1e-6 if dtype == "float32" else 1e-14
+        )
+    first = path.read_bytes()
+    assert to_onnx(ensemble, path).read_bytes() == first
+
+
+def test_a_run_in_onnx_has_its_output_scale(tmp_path, monkeypatch):
+    """The model of a run, or of its file, is the problem's network; other neurons and 2 GiB are refused."""
+    pytest.importorskip("onnx")
+    from onnx.reference import ReferenceEvaluator
+
+    X = np.random.default_rng(0).standard_normal((20, 3))
+    ensemble = Ensemble.sphere(64, 3, seed=1, dtype="float64")
+    done = simulate(Problem(X, np.sign(X[:, 0]), output_scale=10.0), ensemble, steps=2, out=tmp_path / "a.h5")
+    for run in (done, tmp_path / "a.h5"):
+        (f,) = ReferenceEvaluator(str(to_onnx(run, tmp_path / "a.onnx"))).run(None, {"x": X})
+        np.testing.assert_allclose(f[:, 0], done.problem.predict(done.ensemble), rtol=0, atol=1e-12)
+    with pytest.raises(InputError, match="relu neurons only, not 'tanh'"):
+        to_onnx(simulate(Problem(X, np.sign(X[:, 0]), neuron="tanh"), ensemble, steps=0), tmp_path / "a.onnx")
+    monkeypatch.setattr(convert, "_LARGEST_MODEL", 100)
+    with pytest.raises(InputError, match="2 GiB"):
+        to_onnx(ensemble, tmp_path / "a.onnx")
+
+
 def test_a_module_of_another_kind_is_refused():
     """InputError of one line that says which would do."""
     nn = pytest.importorskip("torch").nn
@@ -122,6 +161,7 @@ def test_a_module_of_another_kind_is_refused():
     [
         (lambda done: to_torch(done.ensemble), "torch"),
         (from_torch, "torch"),
+        (lambda done: to_onnx(done, "a.onnx"), "onnx"),
         (to_pandas, "pandas"),
         (to_xarray, "xarray"),
         (to_inference_data, "xarray"),
@@ -129,7 +169,7 @@ def test_a_module_of_another_kind_is_refused():
 )
 def test_a_library_that_is_missing_is_named(monkeypatch, convert, library):
     """InputError with the command that installs it."""
-    for name in ("pandas", "xarray", "arviz", "torch"):
+    for name in ("pandas", "xarray", "arviz", "torch", "onnx"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(InputError, match=f"pip install {library}"):
         convert([result()] if convert in (to_xarray, to_inference_data) else result())
