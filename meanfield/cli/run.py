@@ -16,7 +16,7 @@ import click
 
 from ..errors import InputError, printable
 from ..runtime.communicator import Alone, world
-from ..runtime.durations import parse_duration
+from ..runtime.durations import format_duration, parse_duration
 from ..simulation.toml import load_config
 from ._tables import mebibytes, network_table, percent, print_json, result_keys
 
@@ -61,7 +61,9 @@ def _options(function: Any) -> Any:
     "--ntk", is_flag=True, help="Fit the NTK of the same neuron to the same data and show it beside the network."
 )
 @click.option("--plot", is_flag=True, help="Draw the convergence figure beside the run file.")
-@click.option("--dry-run", is_flag=True, help="Read the data, show the sizes of the run, and do not run it.")
+@click.option(
+    "--dry-run", is_flag=True, help="Read the data, show the sizes of the run and the time expected, and do not run it."
+)
 @_options
 def run(
     *,
@@ -99,7 +101,7 @@ def run(
     _check_alike(ranks)
     begun = new_run_from_config(loaded, ranks=ranks, draw=not dry_run)
     if dry_run:
-        return _show_plan(begun, out, as_json)
+        return _show_plan(begun, out, as_json, threads)
     left = None if max_time is None else max(0.0, max_time - (time.monotonic() - began))
     progress = _progress(quiet, as_json)
     result = run_to_end(
@@ -108,15 +110,17 @@ def run(
     return _finish(out, result, as_json, quiet, ntk=ntk, plot=plot)
 
 
-def _show_plan(run: Any, out: Path, as_json: bool) -> int:
+def _show_plan(run: Any, out: Path, as_json: bool, threads: int | None) -> int:
     """What a run would take and write."""
-    from ..simulation.plan import Plan
+    from ..simulation.plan import Plan, expected_seconds
 
+    seconds = expected_seconds(run, threads)
     plan, problem, m = Plan.of(run), run.problem, run.ensemble.m
     n_test, steps = 0 if problem.X_test is None else len(problem.X_test), run.config.run.steps
     sizes = {"n": problem.n, "d": problem.d, "outputs": problem.outputs, "n_test": n_test, "m": m, "steps": steps}
     if as_json:
-        print_json({**sizes, **plan._asdict(), "memory": plan.memory, "file": plan.file, "out": out})
+        taken = {"memory": plan.memory, "file": plan.file, "seconds": seconds}
+        print_json({**sizes, **plan._asdict(), **taken, "out": out})
         return 0
     parts = {name: value for name, value in plan._asdict().items() if name != "rows"}
     held = ", ".join(f"{name} {mebibytes(value)}" for name, value in parts.items() if value)
@@ -126,6 +130,7 @@ def _show_plan(run: Any, out: Path, as_json: bool) -> int:
         ("examples", f"n {problem.n}, d {problem.d}, outputs {problem.outputs}, of tests {n_test}"),
         ("particles", f"m {m}, {run.ensemble.dtype}"),
         ("steps", f"{steps} of {run.dynamics.name}; {plan.rows} rows of trace, a checkpoint every {often}"),
+        ("time", f"about {format_duration(seconds)} for the steps, an estimate from a few that were timed here"),
         ("memory", f"at least {mebibytes(plan.memory)} beside the process: {held}"),
         (
             "file",

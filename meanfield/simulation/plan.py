@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
+import numpy as np
+
+from ..dynamics import Field
+from ..ensemble import Ensemble
 from .run import Run
 from .snapshots import nbytes
+
+_TRIED = 1 << 14  # particles with which a step is timed
+_TOO_LONG = 2.0  # seconds of a step, by the model, from which none is timed
+_STEPS = 3  # timed, after one by which all is compiled and warm
 
 
 class Plan(NamedTuple):
@@ -45,3 +54,30 @@ class Plan(NamedTuple):
     def file(self) -> int:
         """About what the run file will have: all but the activations, and the rows of the trace."""
         return self.memory - self.activations + 8 * 20 * self.rows
+
+
+def expected_seconds(run: Run, threads: int | None = None) -> float:
+    """An estimate of what the steps to come will take here, records and checkpoints apart; the run is left as it is.
+
+    A few steps of its dynamics are timed, on its data but with a part of the particles where there are many, and the
+    model of a step's cost (`Dynamics.cost`) says how that grows with them. Where even one step would take long, the
+    model alone decides.
+    """
+    problem, ensemble, dynamics = run.problem, run.ensemble, run.dynamics
+    left = run.config.run.steps - ensemble.step
+
+    def model(m: int) -> float:
+        return dynamics.cost(m, problem.n, problem.d, problem.outputs)
+
+    m = -(-ensemble.m // ensemble.span.ranks.size)
+    few = min(m, _TRIED)
+    if model(few) > _TOO_LONG:
+        return left * model(m)
+    tried = Ensemble.sphere(few, problem.d, problem.outputs, dtype=ensemble.dtype)
+    field = Field(problem, ensemble.dtype, threads)
+    with np.errstate(all="ignore"):
+        moments = dynamics.step(field, tried, field.predict(tried))
+        began = time.perf_counter()
+        for _ in range(_STEPS):
+            moments = dynamics.step(field, tried, moments)
+    return left * (time.perf_counter() - began) / _STEPS * model(m) / model(few)

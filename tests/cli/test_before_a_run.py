@@ -76,7 +76,9 @@ def test_a_dry_run_tells_the_sizes_and_writes_nothing(call, tmp_path):
     assert (told["rows"], told["particles"]) == (len(run.trace["step"]), run.ensemble.theta.nbytes)
     assert told["snapshots"] == sum(one.w.nbytes + one.u.nbytes for one in run.snapshots)
     assert told["file"] == pytest.approx(Path("a.h5").stat().st_size, rel=0.15)
+    assert 0.1 < told["seconds"] / run.recorder.seconds < 10
     status, out, _ = call("run", "--dry-run", *SETS, "--out", "b.h5")
+    assert "for the steps, an estimate" in out
     assert "m 20000, float32" in out
     assert "b.h5, about" in out
 
