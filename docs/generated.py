@@ -8,6 +8,7 @@ import pkgutil
 import re
 from typing import Any
 
+_ELSEWHERE = ("meanfield.exact", "meanfield.estimators")  # modules whose members are on the page on Python
 _COMMENT = re.compile(r"^<!-- (configuration keys|commands|interface|modules)(?:: (.*?))? -->$", re.MULTILINE)
 
 
@@ -107,12 +108,12 @@ def module_names(package: str) -> list[str]:
 def modules(package: str) -> str:
     """autodoc's directives for every module of a package; of a folder only what it is for.
 
-    The members of `meanfield.exact` are on the page on Python.
+    The members of some modules are on the page on Python.
     """
     parts = []
     for name in module_names(package):
         lines = [f".. automodule:: {name}"]
-        if not hasattr(importlib.import_module(name), "__path__") and name != "meanfield.exact":
+        if not hasattr(importlib.import_module(name), "__path__") and name not in _ELSEWHERE:
             lines.append("   :members:")
         parts.append(f"## {name.removeprefix('meanfield.')}\n\n```{{eval-rst}}\n" + "\n".join(lines) + "\n```")
     return "\n\n".join(parts)

@@ -179,6 +179,15 @@ def test_every_public_name_is_in_the_reference():
         assert path.stem.startswith("__") or f".. automodule:: {name}\n" in pages
 
 
+def test_no_name_is_described_twice():
+    """What a page of the reference shows of a module, the page of all modules leaves to it."""
+    pages = [page.read_text("utf-8") for page in sorted((DOCS / "reference").glob("*.md"))]
+    shown = re.findall(r"^<!-- interface: (\S+) -->$", "\n".join(pages), re.MULTILINE)
+    assert "meanfield.estimators" in shown
+    expanded = "".join(map(generated.expand, pages))
+    assert [name for name in shown if f".. automodule:: {name}\n   :members:" in expanded] == []
+
+
 def test_every_configuration_key_has_its_words(monkeypatch):
     """The table has exactly the models' keys, with their defaults; a key without words, or words alone, are errors."""
     from meanfield.simulation.config import Config
