@@ -26,6 +26,7 @@ TOP = [README, ROOT / "CONTRIBUTING.md"]
 INDENTED = re.compile(r"^ {4}(?:mpi(?:run|exec) -n \d+ |\.venv/bin/)?(meanfield (?:[^\n]*\\\n)*[^\n]*)$", re.MULTILINE)
 LINK = re.compile(r"(?<!\\)\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"^ {4}.*$|`[^`\n]+`", re.MULTILINE)
+FORMULA = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$]+)\$", re.DOTALL)
 NAME = re.compile(r"`(meanfield(?:\.\w+)+)`")
 FILE = re.compile(r"`((?:scripts|tests|docs|data|meanfield|kernels)/[\w./*-]+)`")
 
@@ -91,12 +92,30 @@ def test_configurations_shown_are_valid(page):
             check_config(tomllib.loads(block.code), f"{page.name}:{block.line}")
 
 
+def test_formulas_become_mathml():
+    """Each on every page; primes and norms are set as TeX sets them, and what is no TeX is named."""
+    pytest.importorskip("docutils")
+    from formulas import mathml
+
+    count = 0
+    for page in PAGES:
+        for found in FORMULA.finditer(CODE.sub("", outside_code(page.read_text(encoding="utf-8")))):
+            block = found["block"] is not None
+            assert mathml(found["block"] if block else found["inline"], block=block).startswith("<math")
+            count += 1
+    assert count > 100
+    assert "′" in mathml("L'")
+    assert mathml(r"\lVert u \rVert").count('<mo stretchy="false">‖</mo>') == 2
+    with pytest.raises(ValueError, match=r"unknown\{x\}: .*unknown"):
+        mathml(r"\unknown{x}")
+
+
 @pytest.mark.parametrize("page", named([*TOP, *PAGES]))
 def test_links_and_files_resolve(page):
     """Links to pages, headings, figures and tables lead to something that is there; so do file names in code font."""
     text = outside_code(page.read_text(encoding="utf-8"))
     lost = []
-    for link in LINK.findall(CODE.sub("", text)):
+    for link in LINK.findall(FORMULA.sub("", CODE.sub("", text))):
         if "://" in link or link.startswith("mailto:"):
             continue
         path, _, heading = link.partition("#")
@@ -243,5 +262,7 @@ def test_the_site_builds_without_warnings_and_needs_no_network(tmp_path):
     assert "ReLU NTK" in first
     assert "xor-convergence.png" in first
     mathematics = (tmp_path / "html" / "mathematics.html").read_text(encoding="utf-8")
+    assert "<math" in mathematics
+    assert "$" not in re.sub("<script.*?</script>", "", mathematics, flags=re.DOTALL)
     assert 'href="reference/modules.html#meanfield.exact' not in mathematics
     assert 'href="reference/modules.html#meanfield.dynamics.step_size.safety"' in mathematics
