@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-OUTPUT = "<!-- output -->"
 _PART = re.compile(
     r"^```(?P<language>python|console|toml)\n(?P<code>.*?)^```$"
     r"|^(?P<output><!-- output -->)$"
@@ -63,6 +62,11 @@ def check(arguments: list[str]) -> None:
         assert command is not None
         with command.make_context(name, list(rest), parent=context):
             load_config(None, [b for a, b in itertools.pairwise(rest) if a == "--set"])
+
+
+def shows(text: str) -> bool:
+    """Whether a page has outputs or figures of its examples, which are then run as they are."""
+    return any(found["output"] or found["figure"] for found in _PART.finditer(text))
 
 
 class Session:
@@ -113,9 +117,9 @@ class Session:
 def expand(text: str, name: str, folder: Path, figures: Path, address: str) -> str:
     """The page with what its examples print in the place of output comments, and figures they wrote in that of theirs.
 
-    Figures are copied into `figures`, which the page reaches as `address`. A page without such comments is not run.
+    Figures are copied into `figures`, which the page reaches as `address`. A page that shows nothing is not run.
     """
-    if OUTPUT not in text:
+    if not shows(text):
         return text
     session, printed = Session(name, folder), ""
 

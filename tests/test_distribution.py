@@ -92,6 +92,7 @@ def test_the_citation_is_that_of_this_version():
     lines = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
     assert f"version: {meanfield.__version__}" in lines
     assert "license: BSD-3-Clause" in lines
+    assert f"version = {{{meanfield.__version__}}}," in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("BSD 3-Clause License\n")
 
 
