@@ -1,13 +1,13 @@
-"""What the site adds to Sphinx: examples that are run, generated parts, docstrings as prose, names that are links."""
+"""What the site adds to Sphinx: examples that are run, generated parts, docstrings read, names that are links."""
 
 from __future__ import annotations
 
-import itertools
 import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import docstrings
 import generated
 import sessions
 from docutils import nodes
@@ -16,45 +16,6 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
 _NAME = re.compile(r"meanfield(\.\w+)+")
-_LITERAL = re.compile(r"`([^`\n]+)`")
-_ACTIVE = re.compile(r"([*|\\]|(?<=\w)_(?!\w)|^[+.:=~^#\"'-](?=\s|[+.:=~^#\"'-]{2}))", re.MULTILINE)
-
-
-def as_prose(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings are prose with mathematics in Unicode, and no reStructuredText: indented parts are shown as they are,
-    single backticks are code, and whatever else would be markup is text."""
-    if "".join(lines).startswith("Alias for field number"):  # what a NamedTuple says of itself
-        lines[:] = []
-    if any(lines):
-        parts = re.split(r"\n\s*\n", "\n".join(lines).strip("\n"))
-        lines[:] = [*"\n\n".join(map(_part, parts)).split("\n"), ""]
-
-
-def _part(part: str) -> str:
-    """A paragraph: runs of indented rows are shown as they are, list items keep their dash."""
-    done = []
-    for indented, run in itertools.groupby(part.split("\n"), lambda row: row.startswith("    ")):
-        rows = list(run)
-        if indented:
-            done.append("::\n\n" + "\n".join(rows))
-        elif rows[0].startswith("- "):
-            items = [" ".join(item.split()) for item in re.split(r"^- ", "\n".join(rows), flags=re.MULTILINE)[1:]]
-            done.append("\n".join("- " + _inline(item) for item in items))
-        else:
-            done.append(_inline("\n".join(row.strip() for row in rows)))
-    return "\n\n".join(done)
-
-
-def _inline(text: str) -> str:
-    kept: list[str] = []
-
-    def keep(found: re.Match[str]) -> str:
-        kept.append(f"``{found[1]}``")
-        return f"\0{len(kept) - 1}\0"
-
-    text = re.sub("``([^`]+)``", keep, text)
-    text = _ACTIVE.sub(r"\\\1", _LITERAL.sub(keep, text)).replace("`", "\\`")
-    return re.sub("\0(\\d+)\0(?=(\\w?))", lambda found: kept[int(found[1])] + ("\\ " if found[2] else ""), text)
 
 
 class LinkNames(SphinxTransform):
@@ -75,6 +36,14 @@ class LinkNames(SphinxTransform):
             link += literal
 
 
+def as_they_are(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings, which are no reStructuredText, in that language; nothing of what a NamedTuple says of itself."""
+    text = "\n".join(lines).strip("\n")
+    lines[:] = (
+        [*docstrings.as_rst(text).split("\n"), ""] if text and not text.startswith("Alias for field number") else []
+    )
+
+
 def run_examples(app: Sphinx, docname: str, source: list[str]) -> None:
     """Execute a page's examples, in a folder of their own, and generate what is generated."""
     figures = Path(app.srcdir) / "_build" / "figures" / docname
@@ -86,6 +55,6 @@ def run_examples(app: Sphinx, docname: str, source: list[str]) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", run_examples)
-    app.connect("autodoc-process-docstring", as_prose)
+    app.connect("autodoc-process-docstring", as_they_are)
     app.add_transform(LinkNames)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}

@@ -6,9 +6,10 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 from typing import Any
 
-_ELSEWHERE = ("meanfield.exact", "meanfield.estimators")  # modules whose members are on the page on Python
+_ELSEWHERE = ("meanfield.exact", "meanfield.estimators", "meanfield.convert")  # modules whose members have a page
 _COMMENT = re.compile(r"^<!-- (configuration keys|commands|interface|modules)(?:: (.*?))? -->$", re.MULTILINE)
 
 
@@ -78,8 +79,10 @@ def commands() -> str:
 
 
 def public_names(module: str) -> list[str]:
-    """The names that a module announces."""
-    return [name for name in importlib.import_module(module).__all__ if not name.startswith("__")]
+    """The names that a module announces, or what it makes itself."""
+    held = importlib.import_module(module)
+    own = [name for name, thing in vars(held).items() if getattr(thing, "__module__", "") == module]
+    return [name for name in getattr(held, "__all__", own) if not name.startswith("_")]
 
 
 def interface(module: str) -> str:
@@ -90,7 +93,11 @@ def interface(module: str) -> str:
         if inspect.isclass(thing):
             lines += [f".. autoclass:: {module}.{name}", "   :members:", "   :undoc-members:", ""]
         elif callable(thing):
-            lines += [f".. autofunction:: {module}.{name}", ""]
+            lines += [f".. autofunction:: {module}.{name}"]
+            lines += (
+                ["   :no-index:"] if f"{module}.{name}" in sys.modules else []
+            )  # a module has the name, and the link
+            lines += [""]
         else:
             constants.append(f"`{module}.{name}`")
     page = "```{eval-rst}\n" + "\n".join(lines) + "\n```"
@@ -108,7 +115,7 @@ def module_names(package: str) -> list[str]:
 def modules(package: str) -> str:
     """autodoc's directives for every module of a package; of a folder only what it is for.
 
-    The members of some modules are on the page on Python.
+    The members of some modules are on pages before it.
     """
     parts = []
     for name in module_names(package):

@@ -1,6 +1,7 @@
 """The documentation holds what it says: examples run, links lead somewhere, every name is in the reference."""
 
 import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -192,16 +193,39 @@ def test_names_that_do_not_exist_are_seen():
 
 
 def test_every_public_name_is_in_the_reference():
-    """Of the engine, its references and figures, and the kernels; every module has its place too."""
+    """Of the engine, its parts and the kernels; every module has its place too."""
     pages = "".join(generated.expand(page.read_text("utf-8")) for page in sorted((DOCS / "reference").glob("*.md")))
-    for module in ("meanfield", "meanfield.exact", "meanfield.plots", "meanfield.kernels"):
+    parts = ("exact", "plots", "kernels", "estimators", "diagnostics", "losses", "dynamics", "convert")
+    for module in ("meanfield", *(f"meanfield.{part}" for part in parts)):
         names = set(generated.public_names(module))
+        assert names
         assert names >= ({"Problem", "simulate", "certify"} if module == "meanfield" else set())
         missing = [name for name in names if not re.search(rf"[: `]{re.escape(module)}\.{name}[`\n]", pages)]
         assert missing == []
     for path in [*(ROOT / "meanfield").glob("*.py"), *(ROOT / "kernels").glob("*.py")]:
         name = "meanfield." + ("kernels." if path.parent.name == "kernels" else "") + path.stem
         assert path.stem.startswith("__") or f".. automodule:: {name}\n" in pages
+
+
+def test_docstrings_become_lists_and_prose():
+    """Of every name of the package itself: parameters as terms, examples as they are, and nothing taken for markup."""
+    pytest.importorskip("docutils")
+    from docstrings import as_rst
+    from docutils import nodes
+    from docutils.core import publish_doctree
+
+    import meanfield
+
+    trees = {}
+    for name in generated.public_names("meanfield"):
+        text = inspect.getdoc(getattr(meanfield, name)) or ""
+        trees[name] = publish_doctree(as_rst(text), settings_overrides={"report_level": 5, "syntax_highlight": "none"})
+    for name, tree in trees.items():
+        assert [one.astext() for one in tree.findall(nodes.system_message)] == [], name
+        assert "----" not in tree.astext(), name
+    terms = [one.astext() for one in trees["Problem"].findall(nodes.term)]
+    assert {"X", "X_test, y_test", "InputError"} <= set(terms)
+    assert next(one.astext() for one in trees["Problem"].findall(nodes.literal_block)).startswith(">>> from meanfield")
 
 
 def test_no_name_is_described_twice():
