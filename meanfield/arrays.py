@@ -13,18 +13,19 @@ from .errors import InputError
 
 LARGEST_VALUE = 1e15
 LARGEST_LABEL = 256  # characters; NumPy gives every label the room of the longest
+_NARROW = (np.dtype(np.uint8), np.dtype(np.float32))
 MISSING = frozenset(
     ["", "?", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "NaT"]
 )
 
 
 def inputs(X: Any, where: str, *, gaps: bool = False) -> np.ndarray:
-    """X (n, d) as C-contiguous float64, not empty, finite and at most 1e15 in size; with `gaps`, NaN may be in it.
+    """X (n, d), C-contiguous, not empty, finite and at most 1e15 in size; with `gaps`, NaN may be in it.
 
     Parameters
     ----------
     X : array (n, d) of numbers
-        Also a DataFrame, or a list of rows; booleans and integers become float64.
+        Also a DataFrame, or a list of rows; all but uint8 and float32 become float64.
     where : str
         Its name in messages.
     gaps : bool
@@ -32,7 +33,7 @@ def inputs(X: Any, where: str, *, gaps: bool = False) -> np.ndarray:
 
     Returns
     -------
-    ndarray (n, d), float64
+    ndarray (n, d); uint8, float32 or float64
 
     Raises
     ------
@@ -50,10 +51,10 @@ def inputs(X: Any, where: str, *, gaps: bool = False) -> np.ndarray:
     ...
     meanfield.errors.InputError: X[1, 1] is nan: must be finite
     """
-    values = numbers(X, where)
+    values = numbers(X, where, narrow=True)
     if values.ndim != 2 or values.size == 0:
         raise InputError(f"{where} has shape {values.shape}: must be (n, d), and not empty")
-    refuse_unusable(np.where(np.isnan(values), 0.0, values) if gaps else values, where)
+    refuse_unusable(np.where(np.isnan(values), values.dtype.type(0), values) if gaps else values, where)
     return values
 
 
@@ -83,8 +84,8 @@ def refuse_other_columns(X: Any, X_test: Any) -> None:
             raise InputError(f"X_test: column {j} is {_shown(other)}: must be {_shown(name)}, as in X")
 
 
-def numbers(values: Any, where: str) -> np.ndarray:
-    """Numbers of any shape as C-contiguous float64, which may be NaN or infinite.
+def numbers(values: Any, where: str, *, narrow: bool = False) -> np.ndarray:
+    """Numbers of any shape, C-contiguous, which may be NaN or infinite: float64, but for what may stay `narrow`.
 
     Parameters
     ----------
@@ -92,10 +93,12 @@ def numbers(values: Any, where: str) -> np.ndarray:
         Also objects that are numbers, as pandas has them.
     where : str
         Its name in messages.
+    narrow : bool
+        Whether uint8 and float32 stay what they are.
 
     Returns
     -------
-    ndarray, float64
+    ndarray
 
     Raises
     ------
@@ -117,7 +120,7 @@ def numbers(values: Any, where: str) -> np.ndarray:
         given = _unboxed(given, where)
     if given.dtype.kind not in "biuf":
         raise InputError(f"{where} has dtype {given.dtype}: must be numbers")
-    return np.ascontiguousarray(given, dtype=np.float64)
+    return np.ascontiguousarray(given, dtype=given.dtype if narrow and given.dtype in _NARROW else np.float64)
 
 
 def labels(y: Any, where: str) -> np.ndarray:

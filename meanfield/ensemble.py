@@ -401,7 +401,7 @@ class Ensemble(Shown, Layers):
         >>> Ensemble.from_arrays(w=[2.0], u=[[1.0, 0.0]]).predict([[3.0, 0.0], [-3.0, 0.0]])
         array([6., 0.])
         """
-        X, passes = numbers(X, "X"), get_neuron(neuron).passes
+        X, passes = numbers(X, "X", narrow=True), get_neuron(neuron).passes
         if X.ndim != 2 or X.shape[1] != self.d:
             raise InputError(f"X {X.shape}: must have shape (n, {self.d})")
         refuse_unusable(X, "X")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,7 +44,7 @@ class Problem(Shown):
     Parameters
     ----------
     X : array (n, d)
-        Inputs, kept as float64; finite, at most 1e15 in size.
+        Inputs, finite, at most 1e15 in size; kept as uint8, float32 or float64.
     y : array (n,) or (n, C)
         Labels, which the loss encodes.
     loss : str or Loss
@@ -66,6 +67,8 @@ class Problem(Shown):
         Likewise.
     penalty : Penalty
     output_scale : float
+    inputs, test_inputs : array
+        X and X_test as they are kept. `X` and `X_test` are float64: copies, made when first asked for, of what is not.
     targets, test_targets : array
         Labels as the loss encodes them.
     classes : array (K,) or None
@@ -104,11 +107,11 @@ class Problem(Shown):
         X_test: Any = None,
         y_test: Any = None,
     ) -> None:
-        self.X, self.y = inputs(X, "X"), labels(y, "y")
+        self.inputs, self.y = inputs(X, "X"), labels(y, "y")
         self.loss, self.neuron = get_loss(loss), get_neuron(neuron)
         self.targets, self.classes = self.loss.encode(self.y, where="y")
-        if len(self.targets) != len(self.X):
-            raise InputError(f"y {self.y.shape}: must have one label for each of the {len(self.X)} rows of X")
+        if len(self.targets) != self.n:
+            raise InputError(f"y {self.y.shape}: must have one label for each of the {self.n} rows of X")
         self.outputs = self.loss.outputs(self.targets)
         self.penalty, self.output_scale = Penalty.of(penalty), _positive("output_scale", output_scale)
         self.reg = _regularization(reg)
@@ -116,7 +119,7 @@ class Problem(Shown):
         if min(self.temperature.start, self.temperature.end) < 0:
             raise InputError(f"temperature = {min(self.temperature.start, self.temperature.end)!r}: must be at least 0")
         check_growth(self.neuron, max(self.temperature.start, self.temperature.end))
-        self.X_test: np.ndarray | None = None
+        self.test_inputs: np.ndarray | None = None
         self.y_test: np.ndarray | None = None
         if (X_test is None) != (y_test is None):
             raise InputError(
@@ -124,11 +127,11 @@ class Problem(Shown):
             )
         if X_test is not None:
             refuse_other_columns(X, X_test)
-            self.X_test, self.y_test = inputs(X_test, "X_test"), labels(y_test, "y_test")
-            if self.X_test.shape[1] != self.d:
-                raise InputError(f"X_test {self.X_test.shape}: must have shape (n, {self.d}) like X")
+            self.test_inputs, self.y_test = inputs(X_test, "X_test"), labels(y_test, "y_test")
+            if self.test_inputs.shape[1] != self.d:
+                raise InputError(f"X_test {self.test_inputs.shape}: must have shape (n, {self.d}) like X")
             self.test_targets, _ = self.loss.encode(self.y_test, where="y_test", classes=self.classes)
-            if len(self.test_targets) != len(self.X_test):
+            if len(self.test_targets) != self.n_test:
                 raise InputError(f"y_test {self.y_test.shape}: must have one label for each row of X_test")
 
     def _facts(self) -> dict[str, Any]:
@@ -139,18 +142,33 @@ class Problem(Shown):
             "penalty": None if self.penalty == _PLAIN else self.penalty,
             "output_scale": None if self.output_scale == 1 else self.output_scale,
             "classes": None if self.classes is None else len(self.classes),
-            "n_test": None if self.X_test is None else len(self.X_test),
+            "n_test": self.n_test or None,
         }
+
+    @cached_property
+    def X(self) -> np.ndarray:
+        """The inputs (n, d), float64."""
+        return np.asarray(self.inputs, np.float64)
+
+    @cached_property
+    def X_test(self) -> np.ndarray | None:
+        """Those of the test set (k, d), float64, if there is one."""
+        return None if self.test_inputs is None else np.asarray(self.test_inputs, np.float64)
 
     @property
     def n(self) -> int:
         """The number of examples."""
-        return self.X.shape[0]
+        return self.inputs.shape[0]
+
+    @property
+    def n_test(self) -> int:
+        """The number of those of the test set."""
+        return 0 if self.test_inputs is None else len(self.test_inputs)
 
     @property
     def d(self) -> int:
         """The number of features."""
-        return self.X.shape[1]
+        return self.inputs.shape[1]
 
     def objective(self, ensemble: Ensemble, *, threads: int | None = None) -> Objective:
         """The objective of an ensemble at the λ that its step has.
@@ -182,7 +200,7 @@ class Problem(Shown):
         (0.5, 0.2)
         """
         self.check(ensemble)
-        moments = self.engine(self.X, ensemble.dtype, threads).predict(ensemble.particles, keep=False)
+        moments = self.engine(self.inputs, ensemble.dtype, threads).predict(ensemble.particles, keep=False)
         return self.evaluate(moments.f, moments.penalty, self.reg(ensemble.step))
 
     def engine(self, X: np.ndarray, dtype: Any, threads: int | Workers | None = None) -> Engine:
@@ -220,7 +238,7 @@ class Problem(Shown):
         >>> problem.predict(Ensemble.from_arrays([0.5], [[1.0]]))
         array([ 5., 10.])
         """
-        f = ensemble.predict(self.X if X is None else X, neuron=self.neuron, threads=threads)
+        f = ensemble.predict(self.inputs if X is None else X, neuron=self.neuron, threads=threads)
         return f if self.output_scale == 1 else self.output_scale * f
 
     @property
@@ -312,8 +330,9 @@ class Problem(Shown):
         [[1.0], [3.0]]
         """
         part = copy.copy(self)
-        part.X, part.y, part.targets = self.X[rows], self.y[rows], self.targets[rows]
-        part.X_test = part.y_test = None
+        part.__dict__.pop("X", None)
+        part.inputs, part.y, part.targets = self.inputs[rows], self.y[rows], self.targets[rows]
+        part.test_inputs = part.X_test = part.y_test = None
         return part
 
     def critical_reg(self, *, starts: int = 256, iterations: int = 20) -> float:
@@ -350,7 +369,7 @@ class Problem(Shown):
         self.neuron.require_relu("critical_reg")
         self.require_plain("critical_reg")
         rows = np.arange(min(self.n, 2048)) * self.n // min(self.n, 2048)
-        X = self.X[rows]
+        X = np.asarray(self.inputs[rows], np.float64)
         r = self.loss.residual(np.zeros((self.n, self.outputs)), self.targets)[rows] * (self.n / len(rows))
         ties = _TIE * exact_math.row_norms(X)
         u = noise.normals(0, 0, 0, starts, self.d, dtype="float64")

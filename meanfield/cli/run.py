@@ -116,7 +116,7 @@ def _show_plan(run: Any, out: Path, as_json: bool, threads: int | None) -> int:
 
     seconds = expected_seconds(run, threads)
     plan, problem, m = Plan.of(run), run.problem, run.ensemble.m
-    n_test, steps = 0 if problem.X_test is None else len(problem.X_test), run.config.run.steps
+    n_test, steps = problem.n_test, run.config.run.steps
     sizes = {"n": problem.n, "d": problem.d, "outputs": problem.outputs, "n_test": n_test, "m": m, "steps": steps}
     if as_json:
         taken = {"memory": plan.memory, "file": plan.file, "seconds": seconds}

@@ -16,6 +16,8 @@ from ..errors import InputError
 from ..storage.hashing import bytes_of
 from .generators import SPLIT, words
 
+_VALUES = 1 << 20  # taken into a digest at a time
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -23,7 +25,7 @@ class Dataset:
 
     Parameters
     ----------
-    X : ndarray (n, d), float64
+    X : ndarray (n, d); uint8, float32 or float64
         Inputs: C-contiguous, finite.
     y : ndarray (n,) or (n, C); int64, float64 or str
         Labels as they came.
@@ -52,12 +54,16 @@ class Dataset:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex digest over the shapes, dtypes and bytes of the four arrays."""
+        """Hex digest over the shapes, dtypes and bytes of the four arrays, the inputs as float64."""
         digest = hashlib.sha256()
-        for values in (self.X, self.y, self.X_test, self.y_test):
-            digest.update(b"none;" if values is None else f"{values.shape} {values.dtype.str};".encode())
-            if values is not None:
-                digest.update(bytes_of(np.ascontiguousarray(values)))
+        for values, dtype in ((self.X, "<f8"), (self.y, None), (self.X_test, "<f8"), (self.y_test, None)):
+            if values is None:
+                digest.update(b"none;")
+                continue
+            digest.update(f"{values.shape} {dtype or values.dtype.str};".encode())
+            flat = np.ascontiguousarray(values).reshape(-1)
+            for start in range(0, len(flat), _VALUES):
+                digest.update(bytes_of(flat[start : start + _VALUES].astype(dtype or flat.dtype, copy=False)))
         return digest.hexdigest()
 
 
@@ -71,12 +77,12 @@ def checked_dataset(
     feature_names: Sequence[str] | None = None,
     gaps: bool = False,
 ) -> Dataset:
-    """A Dataset of arrays that nobody has checked: X becomes float64, y int64, float64 or str.
+    """A Dataset of arrays that nobody has checked: X stays uint8 or float32, else is float64; y int64, float64 or str.
 
     Parameters
     ----------
     X : array (n, d) of numbers
-        Inputs; booleans and integers become float64.
+        Inputs.
     y : array (n,) or (n, C) of numbers or strings
         Labels, or C targets of each example.
     X_test, y_test : array, optional
@@ -228,7 +234,7 @@ def with_bias(dataset: Dataset) -> Dataset:
     """A further feature that is 1 everywhere."""
 
     def extended(X: np.ndarray) -> np.ndarray:
-        return np.column_stack([X, np.ones(len(X))])
+        return np.column_stack([X, np.ones(len(X), X.dtype)])
 
     names = None if dataset.feature_names is None else (*dataset.feature_names, "1")
     X_test = None if dataset.X_test is None else extended(dataset.X_test)

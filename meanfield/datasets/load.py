@@ -32,7 +32,7 @@ def load_dataset(section: Any) -> Dataset:
     Returns
     -------
     Dataset
-        X (n, d) float64 and y, checked.
+        Checked.
 
     Raises
     ------

@@ -174,9 +174,9 @@ def calibration_on_test_set(problem: Problem, ensemble: Ensemble, threads: int |
     >>> round(diagnostics.calibration_on_test_set(problem, Ensemble.from_arrays([1.0], [[1.0]])), 6)
     0.25
     """
-    if problem.X_test is None or problem.classes is None:
+    if problem.test_inputs is None or problem.classes is None:
         return math.nan
-    f = problem.predict(ensemble, problem.X_test, threads=threads)
+    f = problem.predict(ensemble, problem.test_inputs, threads=threads)
     return calibration_error(problem, f[:, None] if f.ndim == 1 else f, problem.test_targets)
 
 
@@ -264,9 +264,9 @@ def error_on_test_set(problem: Problem, ensemble: Ensemble, threads: int | None 
     >>> diagnostics.error_on_test_set(problem, Ensemble.from_arrays([1.0], [[1.0]]))
     4.5
     """
-    if problem.X_test is None:
+    if problem.test_inputs is None:
         return math.nan
-    f = problem.predict(ensemble, problem.X_test, threads=threads)
+    f = problem.predict(ensemble, problem.test_inputs, threads=threads)
     return problem.loss.error(f[:, None] if f.ndim == 1 else f, problem.test_targets)
 
 

@@ -49,7 +49,7 @@ class Field:
 
     def __init__(self, problem: Problem, dtype: np.dtype, threads: int | Workers | None = None) -> None:
         self.problem, self.dtype = problem, dtype
-        self.engine = problem.engine(problem.X, dtype, threads)
+        self.engine = problem.engine(problem.inputs, dtype, threads)
 
     def minibatch(self, size: int, seed: int, step: int) -> Field:
         """The same problem on `size` examples drawn uniformly with replacement, by address: an unbiased residual."""
@@ -84,4 +84,4 @@ class Field:
     @cached_property
     def norms(self) -> tuple[np.ndarray, float]:
         """‖x_i‖ (n,), and the spectral norm of X."""
-        return exact_math.row_norms(self.problem.X), exact_algebra.spectral_norm(self.problem.X)
+        return exact_math.row_norms(self.problem.inputs), exact_algebra.spectral_norm(self.problem.inputs)

@@ -80,7 +80,7 @@ def curvature_ratio(field: Field, ensemble: Ensemble, moments: Moments, *, itera
     bound, problem = curvature_bound(field, moments), field.problem
     particles = ensemble.head(2 * BLOCK)
     weights = (problem.loss.curvature(moments.f, problem.targets) / problem.n)[:, None]
-    engine = problem.engine(problem.X, field.dtype, field.engine.workers)
+    engine = field.engine.beside()
     f = engine.predict(particles).f
     v = noise.normals(0, 0, 0, f.size, 1, dtype="float64").reshape(f.shape)
     top = 0.0

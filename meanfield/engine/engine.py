@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -34,18 +35,29 @@ class Moments(NamedTuple):
 
 
 def _tiles_of_columns(A: np.ndarray, dtype: Any) -> np.ndarray:
-    """A (rows, k) as (tiles, rows, width): columns in tiles of equal even width ≤ MAX_FEATURES, padded with zeros."""
-    rows, k = A.shape
-    tiles = -(-k // MAX_FEATURES)
-    width = 2 * -(-k // (2 * tiles))
-    padded = np.zeros((rows, tiles * width), dtype)
-    padded[:, :k] = A
-    return np.ascontiguousarray(padded.reshape(rows, tiles, width).swapaxes(0, 1))
+    """A (n, k) as (tiles, rows, width): columns in tiles of equal even width ≤ MAX_FEATURES, all padded with zeros.
+
+    rows: n, up to a multiple of ROWS. A itself is never copied as a whole, here and in `_tiles_of_rows`.
+    """
+    n, k = A.shape
+    count = -(-k // MAX_FEATURES)
+    width = 2 * -(-k // (2 * count))
+    tiles = np.zeros((count, -(-n // ROWS) * ROWS, width), dtype)
+    for t, tile in enumerate(tiles):
+        part = A[:, t * width : (t + 1) * width]
+        tile[:n, : part.shape[1]] = part
+    return tiles
 
 
 def _tiles_of_rows(A: np.ndarray, dtype: Any) -> np.ndarray:
-    """A (rows, k), rows a multiple of ROWS, as (tiles, k, ROWS)."""
-    return np.ascontiguousarray(A.reshape(-1, ROWS, A.shape[1]).swapaxes(1, 2), dtype)
+    """A (n, k) as (tiles, k, ROWS), padded with zeros."""
+    n, k = A.shape
+    tiles = np.zeros((-(-n // ROWS), k, ROWS), dtype)
+    whole = n // ROWS
+    tiles[:whole] = A[: whole * ROWS].reshape(whole, ROWS, k).swapaxes(1, 2)
+    if n % ROWS:
+        tiles[whole, :, : n % ROWS] = A[whole * ROWS :].T
+    return tiles
 
 
 @dataclass(frozen=True)
@@ -58,11 +70,8 @@ class Inputs:
 
     @classmethod
     def of(cls, X: np.ndarray, dtype: Any) -> Inputs:
-        """X (n, d), packed in this dtype."""
-        n, d = X.shape
-        padded = np.zeros((-(-n // ROWS) * ROWS, d), dtype)
-        padded[:n] = X
-        return cls(n, _tiles_of_rows(padded, dtype), _tiles_of_columns(padded, dtype))
+        """X (n, d) of any dtype, packed in this one."""
+        return cls(len(X), _tiles_of_rows(X, dtype), _tiles_of_columns(X, dtype))
 
     @property
     def rows(self) -> int:
@@ -114,6 +123,12 @@ class Engine:
         self.inputs = Inputs.of(X, self.dtype)
         self.workers = threads if isinstance(threads, Workers) else Workers(threads or default_threads())
         self._forget()
+
+    def beside(self) -> Engine:
+        """Another on the same packed inputs, for other particles: what this one knows of its own stays known."""
+        other = copy.copy(self)
+        other._forget()
+        return other
 
     def _forget(self) -> None:
         self._bits = np.zeros((0, 0), f"u{lanes(self.dtype) // 8}")

@@ -18,6 +18,7 @@ from .exact_math import norm, plain
 from .microkernels import ROWS, VECTORS, dots, lanes, more_dots, place, take_ticket
 
 _GROUP = VECTORS * lanes(np.dtype(np.float64))
+_LINES = 32  # of a matrix that are made float64 at a time
 _BLOCK = 512  # lines of a Gram matrix that are packed at a time: what they fill stays in the caches
 
 
@@ -114,10 +115,9 @@ def gram(A: np.ndarray, weight: np.ndarray, workers: Workers | None = None) -> n
 
 @register_jitable
 def _combined(rows: Any, weights: Any, out: Any) -> None:
-    """out[j] = Σ_i weights[i] rows[i, j], over i in turn."""
-    out[:] = 0.0
-    for i in range(rows.shape[0]):
-        for j in range(rows.shape[1]):
+    """out[j] += Σ_i weights[i] rows[i, j], over i in turn."""
+    for i in range(len(weights)):
+        for j in range(len(out)):
             out[j] = fma(weights[i], rows[i, j], out[j])
 
 
@@ -128,7 +128,7 @@ def _combine(rows, weights, out):  # type: ignore[no-untyped-def]
 
 def combined(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Σ_i weights_i rows_i (p,) of rows (n, p): each element one chain of fma over i; nothing is copied."""
-    out = np.empty(rows.shape[1])
+    out = np.zeros(rows.shape[1])
     _combine(rows, weights, out)
     return out
 
@@ -263,13 +263,32 @@ def _largest_of_tridiagonal(diagonal: Any, beside: Any, k: Any) -> Any:
             low = middle
 
 
+@register_jitable
+def _apply_gram(X: Any, scale: Any, v: Any, tile: Any, turned: Any, w: Any) -> None:
+    """w ← AᵀA v of A = X/scale, which is made some rows at a time in the tile, and transposed beside it."""
+    image = np.empty(len(tile))
+    w[:] = 0.0
+    for first in range(0, len(X), len(tile)):
+        count = min(len(tile), len(X) - first)
+        for i in range(count):
+            for j in range(len(v)):
+                tile[i, j] = X[first + i, j] / scale
+        for j in range(len(v)):
+            for i in range(count):
+                turned[j, i] = tile[i, j]
+        image[:count] = 0.0
+        _combined(turned, v, image[:count])
+        _combined(tile, image[:count], w)
+
+
 @compiled
-def _lanczos(X, Xt, v, image, w, before, diagonal, beside):  # type: ignore[no-untyped-def]
-    """The largest eigenvalue of XᵀX on the Krylov space of the unit vector v, of len(diagonal) dimensions at most."""
+def _lanczos(X, scale, v, w, before, diagonal, beside):  # type: ignore[no-untyped-def]
+    """The largest eigenvalue of AᵀA, A = X/scale, on the Krylov space of the unit vector v, of len(diagonal) dimensions
+    at most."""
     largest, beta = 0.0, 0.0
+    tile, turned = np.empty((_LINES, len(v))), np.empty((len(v), _LINES))
     for k in range(len(diagonal)):
-        _combined(Xt, v, image)
-        _combined(X, image, w)
+        _apply_gram(X, scale, v, tile, turned, w)
         for i in range(len(v)):
             w[i] -= beta * before[i]
         alpha = _dot(w, v)
@@ -288,14 +307,15 @@ def _lanczos(X, Xt, v, image, w, before, diagonal, beside):  # type: ignore[no-u
 def spectral_norm(X: Any, *, steps: int = 40) -> float:
     """The largest singular value of X (n, d), from below: Lanczos on XᵀX from a fixed vector, `steps` long.
 
+    X is uint8, float32 or float64, and stays so: the bits are those of its float64.
+
     Relative error, measured on random matrices: below 1e-6 up to 2000 × 300, 1e-4 at 5000 × 784.
     """
-    X = plain(X)
-    scale = float(np.abs(X).max(initial=0.0))
+    X = np.ascontiguousarray(X)
+    scale = max(float(X.max(initial=0)), -float(X.min(initial=0)))
     if scale == 0.0:
         return 0.0
-    X = X / scale
-    n, d = X.shape
+    d = X.shape[1]
     start = 1.0 + np.arange(d) % 7 / 8.0
-    work = np.zeros(n), np.zeros(d), np.zeros(d), np.zeros(min(steps, d)), np.zeros(min(steps, d))
-    return scale * math.sqrt(max(0.0, _lanczos(X, plain(X.T), start / norm(start), *work)))
+    work = np.zeros(d), np.zeros(d), np.zeros(min(steps, d)), np.zeros(min(steps, d))
+    return scale * math.sqrt(max(0.0, _lanczos(X, scale, start / norm(start), *work)))

@@ -30,6 +30,7 @@ _LOG2_E = float.fromhex("0x1.71547652b82fep+0")
 _PI_HIGH, _PI_LOW = math.pi, float.fromhex("0x1.1a62633145c07p-53")
 _WHOLE = 1.5 * 2.0**52  # added to a number below 2⁵¹, its last bits are the nearest integer
 _WHOLE_BITS = int(np.float64(_WHOLE).view(np.int64))
+_BLOCK = 1 << 20  # numbers of a matrix that are squared at a time
 _ROOT_HALF = int(np.float64(math.sqrt(0.5)).view(np.int64))
 # ---------------------------------------------------------------------------------------------------------------------
 # functions of a number
@@ -306,8 +307,12 @@ def mean(x: Any) -> float:
 
 def row_norms(A: Any) -> np.ndarray:
     """‖A_i‖ (n,) of the rows of A (n, k); squares must not leave the range of float64."""
-    A = plain(A)
-    return np.sqrt(row_sums(A * A))
+    A = np.asarray(A)
+    out, rows = np.empty(len(A)), max(1, _BLOCK // max(A.shape[1], 1))
+    for first in range(0, len(A), rows):
+        block = plain(A[first : first + rows])
+        out[first : first + rows] = np.sqrt(row_sums(block * block))
+    return out
 
 
 def norm(x: Any) -> float:

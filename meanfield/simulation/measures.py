@@ -261,7 +261,7 @@ def affordable_every(
     But ten times in `steps`, as far as there are rows, whatever they cost. step: seconds that one takes; kept:
     particles in a snapshot.
     """
-    n_test = 0 if problem.X_test is None else len(problem.X_test)
+    n_test = problem.n_test
     size = Sizes(m, problem.n, problem.d, problem.d + problem.outputs, n_test, min(kept, m))
     seconds = sum(measure.cost(size) for measure in chosen(measures))
     rows = min(math.ceil(seconds / (_SHARE * step * record_every)), steps // (10 * record_every))

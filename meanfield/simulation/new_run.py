@@ -74,7 +74,7 @@ def new_run_from_objects(
     does not fit the problem.
     """
     problem.check(ensemble)
-    dataset = checked_dataset(problem.X, problem.y, problem.X_test, problem.y_test, where="arrays")
+    dataset = checked_dataset(problem.inputs, problem.y, problem.test_inputs, problem.y_test, where="arrays")
     tables = {
         "data": {"source": "arrays"},
         "objective": {
@@ -112,7 +112,7 @@ def decide_defaults(
     config: Config, problem: Problem, ensemble: Ensemble, dynamics: Dynamics, measures: Wanted | None = None
 ) -> Config:
     """The configuration with every default decided and every size filled in."""
-    n_test = 0 if problem.X_test is None else len(problem.X_test)
+    n_test = problem.n_test
     config = config.resolved(problem.critical_reg).with_sizes(n=problem.n, d=problem.d, n_test=n_test, m=ensemble.m)
     record, every, steps = config.record, config.run.record_every, config.run.steps - ensemble.step
     own, step = (

@@ -35,7 +35,7 @@ class Plan(NamedTuple):
         """That of a run, whose particles need not be drawn."""
         problem, ensemble, config = run.problem, run.ensemble, run.config
         bits = ensemble.m * problem.n // 8 if problem.outputs == 1 and problem.neuron.is_relu else 0
-        arrays = (problem.X, problem.y, problem.X_test, problem.y_test)
+        arrays = (problem.inputs, problem.y, problem.test_inputs, problem.y_test)
         kept, steps = config.record.snapshot_particles, config.run.steps - ensemble.step
         return cls(
             ensemble.theta.nbytes,

@@ -48,11 +48,14 @@ class Bar(Silent):
 
 
 class Lines(Silent):
-    """A line now and then, further and further apart: what a log file wants."""
+    """A line now and then, further and further apart: what a log file wants.
+
+    The first comes with the first report after a second: before the first step, if one takes long.
+    """
 
     def start(self, step: int, until: int) -> None:
         self._until, self._wait, self._began = until, 5.0, time.monotonic()
-        self._next, self._last = self._began + self._wait, (step, self._began)
+        self._next, self._last = self._began + 1.0, (step, self._began)
 
     def update(self, step: int, shown: dict[str, float]) -> None:
         now = time.monotonic()

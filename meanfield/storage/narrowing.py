@@ -1,5 +1,4 @@
-"""Inputs in a file as they came: float64 in memory, and the narrowest of uint8, float32 and float64 that keeps each bit
-of them in the file."""
+"""Inputs in a file in the narrowest of uint8, float32 and float64 that keeps each bit of them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,25 +15,15 @@ def narrowed(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _narrow(values) if name in _INPUTS else values for name, values in data.items()}
 
 
-def widened(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, its inputs in float64 again; what is none stays what it is."""
-    return {
-        name: values.astype(np.float64, copy=False) if name in _INPUTS and _is_narrow(values) else values
-        for name, values in data.items()
-    }
-
-
-def _is_narrow(values: Any) -> bool:
-    return isinstance(values, np.ndarray) and values.dtype in DTYPES
-
-
 def _narrow(values: np.ndarray) -> np.ndarray:
     return next(values.astype(dtype, copy=False) for dtype in DTYPES if _keeps(values, dtype))
 
 
 def _keeps(values: np.ndarray, dtype: np.dtype) -> bool:
-    """Whether float64 values are the same bits when they were of this dtype in between."""
+    """Whether values are the same bits as float64 when they were of this dtype in between."""
+    if values.dtype == dtype:
+        return True
     flat = values.reshape(-1)
-    blocks = (flat[start : start + _VALUES] for start in range(0, len(flat), _VALUES))
+    blocks = (flat[start : start + _VALUES].astype(np.float64) for start in range(0, len(flat), _VALUES))
     with np.errstate(invalid="ignore", over="ignore"):
         return all(np.array_equal(one.astype(dtype).astype(np.float64).view("i8"), one.view("i8")) for one in blocks)

@@ -25,7 +25,7 @@ import numpy as np
 from ..errors import InputError, RunFileError
 from . import hdf5, parts, versions
 from .hdf5 import RowReader, Stream
-from .narrowing import narrowed, widened
+from .narrowing import DTYPES, narrowed
 from .parts import Parts
 
 FORMAT = "meanfield run"
@@ -40,9 +40,9 @@ Read = TypeVar("Read")
 class RunContent:
     """All that a run file holds.
 
-    w (m, C) and u (m, d) are float32 or float64, and may be streams (to save) or readers (after a lazy load).
-    `step` counts steps done, `time` is the flow's time, `memory` is what an automatic step size remembers. `parts` are
-    those of its file; whoever saves a run again and again hands on those of the save before.
+    Inputs are uint8, float32 or float64. w (m, C) and u (m, d) are float32 or float64, and may be streams (to save) or
+    readers (after a lazy load). `step` counts steps done, `time` is the flow's time, `memory` is what an automatic step
+    size remembers. `parts` are those of its file; who saves a run again and again hands on those of the save before.
     """
 
     config: str
@@ -116,7 +116,6 @@ def load(path: str | Path, *, lazy: bool = False) -> RunContent:
     tree = hdf5.read(path, rows=_LARGE if lazy else (), accept=_accept(path))
     with _whole(path):
         tree["parts"] = parts.join(path, tree)
-        tree["data"] = widened(tree["data"])
     return _content(path, tree)
 
 
@@ -146,7 +145,6 @@ def whole_parts(path: str | Path) -> tuple[dict[str, Any], list[str]]:
     """
     tree, lost = hdf5.salvage(path, _LARGE)
     parts.salvage(path, tree, lost)
-    tree["data"] = widened(tree.get("data", {}))
     if hdf5.ATTRIBUTES in tree:
         _accept(path)(tree[hdf5.ATTRIBUTES])
     return tree, lost
@@ -285,7 +283,7 @@ def _check_data(data: Mapping[str, Any]) -> None:
         raise ValueError(f"its data are {', '.join(sorted(data))}")
     for end in ("", "_test") if len(data) > 2 else ("",):
         X, y = _typed(data[f"X{end}"], np.ndarray), _typed(data[f"y{end}"], np.ndarray)
-        kinds = X.dtype == np.float64 and (y.dtype in (np.int64, np.float64) or y.dtype.kind == "U")
+        kinds = X.dtype in DTYPES and (y.dtype in (np.int64, np.float64) or y.dtype.kind == "U")
         if not kinds or X.ndim != 2 or y.ndim not in (1, 2) or len(X) != len(y) or X.shape[1] == 0:
             raise ValueError(f"X{end} {X.shape} {X.dtype} and y{end} {y.shape} do not belong together")
 

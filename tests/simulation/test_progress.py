@@ -84,9 +84,21 @@ def test_a_log_tells_how_long_it_has_been_how_fast_and_what_is_left(capsys, monk
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     log = Lines()
     log.start(1000, 2000)
-    for now, step in ((103.0, 1030), (105.0, 1050), (110.0, 1075), (115.0, 1250)):
+    for now, step in ((100.9, 1009), (105.0, 1050), (110.0, 1075), (115.0, 1250)):
         clock[0] = now
         log.update(step, SHOWN)
     first, second = capsys.readouterr().err.splitlines()
     assert first == "step 1050 of 2000  objective 0.1673  train_error 0.03125  5 s, 10 steps/s, about 95 s left"
     assert second == "step 1250 of 2000  objective 0.1673  train_error 0.03125  15 s, 20 steps/s, about 38 s left"
+
+
+def test_a_log_is_not_silent_until_a_long_first_step_is_done(capsys, monkeypatch):
+    """The predictions of the start are reported before it; if they took a second, it will take many."""
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    for seconds in (0.9, 2.0):
+        log = Lines()
+        log.start(0, 2000)
+        clock[0] += seconds
+        log.update(0, SHOWN)
+    assert capsys.readouterr().err == "step 0 of 2000  objective 0.1673  train_error 0.03125  2 s\n"
