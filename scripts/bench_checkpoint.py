@@ -9,9 +9,10 @@ hashes, writes and flushes it, and writing a file of the same length from memory
 medians, the fastest, and the ratio of both. A copy can vary by a factor of three: pages that the system has not used
 before cost it more. Beside them what one thread takes for the parts alone: laying out the particles, SHA-256.
 
-The second has 1024 particles, and data of 50,000 examples of 784 features or a trace of a million rows. Turns alternate
-between a checkpoint and one into a single file, as if nothing were ever large enough for a part; wall-clock and
-processor time of this process, medians. The figures are of one disk under one load.
+The second has 1024 particles, and data of 50,000 examples of 784 features or a trace of a million rows; or 16,384
+particles, of which it has 200 snapshots. Turns alternate between a checkpoint and one into a single file, as if nothing
+were ever large enough for a part; wall-clock and processor time of this process, medians. The figures are of one disk
+under one load.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def prepared(m: int, d: int) -> Run:
     )
 
 
-def with_much_unchanged(n: int, d: int, rows: int) -> Run:
-    """A run of 1024 particles with so many examples and rows of trace, all the same."""
+def with_much_unchanged(n: int, d: int, rows: int, snapshots: int) -> Run:
+    """A run with so many examples, rows of trace, all the same, and snapshots."""
     import numpy as np
 
     from meanfield import Ensemble, Langevin, Problem
@@ -60,8 +61,12 @@ def with_much_unchanged(n: int, d: int, rows: int) -> Run:
 
     X = np.random.default_rng(0).standard_normal((n, d))
     settings: dict[str, Any] = {"steps": rows, "record_every": 1}
-    start = Ensemble.sphere(1024, d)
-    run = new_run_from_objects(Problem(X, np.sign(X[:, 0])), start, Langevin(), run=settings, record={"test_every": 1})
+    start = Ensemble.sphere(16384 if snapshots else 1024, d)
+    record = {"test_every": 1, "snapshots": snapshots, "snapshot_particles": "all"}
+    run = new_run_from_objects(Problem(X, np.sign(X[:, 0])), start, Langevin(), run=settings, record=record)
+    for step in sorted(run.kept.steps):
+        run.ensemble.step = step
+        run.kept.take(run.ensemble, 0.0)
     columns = {name: np.full(rows, value) for name, value in run.measure().items()}
     columns["step"] = np.arange(rows)
     run.recorder = Trace(1, columns=columns, timing={"seconds": np.arange(rows) / 100})
@@ -119,10 +124,10 @@ def measure(m: int, d: int, turns: int, folder: str) -> dict[str, Any]:
     }
 
 
-def measure_unchanged(n: int, d: int, rows: int, turns: int, folder: str) -> dict[str, Any]:
+def measure_unchanged(sizes: dict[str, int], turns: int, folder: str) -> dict[str, Any]:
     from meanfield.storage import parts
 
-    run, large = with_much_unchanged(n, d, rows), parts.LARGE
+    run, large = with_much_unchanged(**sizes), parts.LARGE
     found: dict[str, list[tuple[float, float]]] = {"parts": [], "whole": []}
     with tempfile.TemporaryDirectory(dir=folder) as name:
         run.save(Path(name) / "parts.h5")
@@ -132,17 +137,19 @@ def measure_unchanged(n: int, d: int, rows: int, turns: int, folder: str) -> dic
                 parts.LARGE, cpu = limit, time.process_time()
                 wall = seconds(partial(run.save, Path(name) / f"{kind}.h5"))
                 found[kind].append((wall, time.process_time() - cpu))
-        sizes = {kind: (Path(name) / f"{kind}.h5").stat().st_size for kind in found}
+        lengths = {kind: (Path(name) / f"{kind}.h5").stat().st_size for kind in found}
     medians = {
         kind: [statistics.median(column) for column in zip(*times, strict=True)] for kind, times in found.items()
     }
-    return {"n": n, "d": d, "rows": rows, "turns": turns, "bytes": sizes, "wall_and_processor_s": medians}
+    return {**sizes, "turns": turns, "bytes": lengths, "wall_and_processor_s": medians}
 
 
 def tell_unchanged(turns: int, folder: str) -> list[dict[str, Any]]:
-    every = [measure_unchanged(n, d, rows, turns, folder) for n, d, rows in ((50_000, 784, 10), (100, 20, 10**6))]
+    cases = (50_000, 784, 10, 0), (100, 20, 10**6, 0), (100, 20, 1000, 200)
+    names = "n", "d", "rows", "snapshots"
+    every = [measure_unchanged(dict(zip(names, case, strict=True)), turns, folder) for case in cases]
     for found in every:
-        print(f"1024 particles, data {found['n']} × {found['d']}, {found['rows']} rows of trace, {turns} turns")
+        print("{n} × {d} data, {rows} rows of trace, {snapshots} snapshots, {turns} turns".format(**found))
         for kind, (wall, cpu) in found["wall_and_processor_s"].items():
             size = found["bytes"][kind] / 1e6
             print(f"{kind:8}{size:10.2f} MB{1e3 * wall:10.1f} ms{1e3 * cpu:10.1f} ms of processor time")
@@ -157,7 +164,7 @@ def main() -> None:
     parser.add_argument("--d", type=int, default=20)
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--folder", default=".", help="where the runs would be: another disk, another answer")
-    parser.add_argument("--unchanged", action="store_true", help="few particles, large data, a long trace")
+    parser.add_argument("--unchanged", action="store_true", help="few particles, large data, a long trace, snapshots")
     parser.add_argument("--json", help="write the figures to this file too")
     arguments = parser.parse_args()
     if arguments.unchanged:

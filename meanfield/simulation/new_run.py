@@ -23,7 +23,7 @@ from .run import Run, check_ranks, distribute, load, problem_of, snapshots_of, t
 from .snapshots import nbytes, spaced
 from .trace import affordable_gap_every, affordable_test_every
 
-_SNAPSHOT_BYTES = 1 << 32  # a run's snapshots are held in memory, and written with every checkpoint
+_SNAPSHOT_BYTES = 1 << 32  # a run's snapshots are held in memory
 
 
 def new_run_from_config(config: Config, *, ranks: Alone = ALONE, draw: bool = True) -> Run:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..engine import noise
 from ..ensemble import Ensemble
-from ..storage.hdf5 import Stream
+from ..storage.streams import Stacked
 
 _CHUNK = 1 << 20  # tickets drawn at a time
 
@@ -74,15 +74,10 @@ class Snapshots:
         """For a run file: step, time, reg (k,), index (p,), w (k, p, C) and u (k, p, d); nothing if none is taken."""
         if not self.taken:
             return {}
-        first, count = self.taken[0], len(self.taken)
-
-        def stacked(name: str) -> Stream:
-            shape = (count, *getattr(first, name).shape)
-            return Stream(shape, first.u.dtype, (getattr(one, name)[None] for one in self.taken))
-
         numbers = {"step": np.int64, "time": np.float64, "reg": np.float64}
         columns = {name: np.array([getattr(s, name) for s in self.taken], kind) for name, kind in numbers.items()}
-        return {**columns, "index": first.index, "w": stacked("w"), "u": stacked("u")}
+        w, u = (Stacked([getattr(one, name) for one in self.taken]) for name in ("w", "u"))
+        return {**columns, "index": self.index, "w": w, "u": u}
 
 
 def from_content(content: Mapping[str, Any], ensemble: Ensemble) -> list[Snapshot]:

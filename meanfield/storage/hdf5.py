@@ -18,7 +18,7 @@ import os
 import re
 import stat
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from .atomic import StorageError, previous, replace_whole
 from .blocks import pour
 from .hashing import bytes_of, digest, hasher
 from .links import Elsewhere, link
+from .streams import Stream
 
 __all__ = ["ATTRIBUTES", "RowReader", "StorageError", "Stream", "previous", "read", "salvage", "write"]
 
@@ -44,15 +45,6 @@ _BOUNDS = ("v110", "v110")  # HDF5 1.10 and later can read it; formats before 1.
 _BLOCK_BYTES = 1 << 23
 _ENTRY = re.compile(rb'"((?:[^"\\\\]|\\\\.)+)": (\[[^][]*\[[^][]*\][^][]*\])')  # of an array, in a table of contents
 _PLAIN_DTYPE = re.compile(r"[<|>](b1|[iu][1248]|f[248]|[SV][1-9]\d{0,9})")
-
-
-@dataclass
-class Stream:
-    """An array of this shape and dtype, written block by block: `chunks` yields (k, ...) rows, not to change later."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    chunks: Iterable[np.ndarray]
 
 
 class RowReader:

@@ -3,8 +3,8 @@ costs what has changed.
 
 A part holds arrays in their groups, as a run file does, and is called ``RUN.part-`` and twelve digits of the SHA-256 of
 what it holds. The run's /parts lists them, JSON: [kind, name, SHA-256, rows] of one after the other. The part of kind
-"data" has all of it. Those of the "history" have rows of trace and timing, and /latest those that came after them.
-Where data, trace and timing are always looked for, links lead there.
+"data" has all of it. Those of the "history" have rows of trace and timing, those of "snapshots" some snapshots, and
+/latest what came after them. Where all these are always looked for, links lead there.
 
 Parts are flushed to disk before the run file that names them. One that no generation names any more is removed.
 """
@@ -25,12 +25,15 @@ from ..errors import InputError, RunFileError, printable
 from . import hdf5
 from .hashing import digest
 from .links import Elsewhere
+from .streams import Stacked
 
-LARGE = 1 << 23  # bytes of data, or of rows of trace and timing, that are put into a part
+LARGE = 1 << 23  # bytes of data, or of what came since the last part, that are put into a part
 LONGEST_SUFFIX = len(".part-") + 12
 _SUFFIX = re.compile(r"\.part-[0-9a-f]{12}")
-KINDS = {"data": ("data",), "history": ("trace", "timing")}
+KINDS = {"data": ("data",), "history": ("trace", "timing"), "snapshots": ("snapshots",)}
+_OF_ALL_ROWS = ("snapshots/index",)  # stays in the run file
 Tree = dict[str, Any]
+Rows = np.ndarray | Stacked
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,18 @@ class Part:
 
 @dataclass
 class Parts:
-    """Those of a run, in the order of their rows: at most one of its data, and any number of its history."""
+    """Those of a run, in the order of their rows: at most one of its data, any number of its history and snapshots."""
 
     data: list[Part] = field(default_factory=list)
     history: list[Part] = field(default_factory=list)
+    snapshots: list[Part] = field(default_factory=list)
 
     def of(self, kind: str) -> list[Part]:
-        return {"data": self.data, "history": self.history}[kind]
+        return {"data": self.data, "history": self.history, "snapshots": self.snapshots}[kind]
 
     @property
     def names(self) -> set[str]:
-        return {part.path.name for part in (*self.data, *self.history)}
+        return {part.path.name for kind in KINDS for part in self.of(kind)}
 
 
 def forget_lost(path: str | Path, tree: Tree, parts: Parts) -> None:
@@ -69,7 +73,7 @@ def forget_lost(path: str | Path, tree: Tree, parts: Parts) -> None:
     """
     run = Path(os.path.realpath(path))
     for kind, groups in KINDS.items():
-        known, arrays = parts.of(kind), _arrays({group: tree[group] for group in groups})
+        known, arrays = parts.of(kind), _arrays(tree, groups)
         if not all(part.path == _place(run, part.sha256) and part.holds(arrays) for part in known):
             known.clear()
 
@@ -81,7 +85,7 @@ def divide(path: str | Path, tree: Tree, parts: Parts) -> Tree:
     """
     run, divided = Path(os.path.realpath(path)), dict(tree)
     for kind, groups in KINDS.items():
-        known, arrays = parts.of(kind), _arrays({group: tree[group] for group in groups})
+        known, arrays = parts.of(kind), _arrays(tree, groups)
         latest = _latest(kind, known, arrays)
         if sum(values.nbytes for values in latest.values()) >= LARGE:
             known.append(_write(run, latest))
@@ -96,17 +100,17 @@ def divide(path: str | Path, tree: Tree, parts: Parts) -> Tree:
     return divided
 
 
-def _arrays(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays of some groups by their paths."""
+def _arrays(tree: Mapping[str, Any], groups: Iterable[str]) -> dict[str, Any]:
+    """What may go into parts of some groups, by its paths."""
     return {
         f"{group}/{name}": value
-        for group, content in tree.items()
-        for name, value in content.items()
-        if isinstance(value, np.ndarray)
+        for group in groups
+        for name, value in tree.get(group, {}).items()
+        if isinstance(value, Rows) and f"{group}/{name}" not in _OF_ALL_ROWS
     }
 
 
-def _latest(kind: str, known: Sequence[Part], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _latest(kind: str, known: Sequence[Part], arrays: Mapping[str, Rows]) -> dict[str, Rows]:
     """What none of these parts holds."""
     if kind == "data" and known:
         return {}
@@ -114,9 +118,7 @@ def _latest(kind: str, known: Sequence[Part], arrays: Mapping[str, np.ndarray]) 
     return {name: values[done:] for name, values in arrays.items()}
 
 
-def _link(
-    tree: Tree, known: Sequence[Part], arrays: Mapping[str, np.ndarray], latest: Mapping[str, np.ndarray]
-) -> None:
+def _link(tree: Tree, known: Sequence[Part], arrays: Mapping[str, Rows], latest: Mapping[str, Rows]) -> None:
     """Put links in the places of arrays, and the latest of them into a group of their own."""
     for path, values in arrays.items():
         group, _, name = path.partition("/")
@@ -131,7 +133,7 @@ def _place(run: Path, sha256: str) -> Path:
     return run.with_name(f"{run.name}.part-{sha256[:12]}")
 
 
-def _write(run: Path, arrays: Mapping[str, np.ndarray]) -> Part:
+def _write(run: Path, arrays: Mapping[str, Rows]) -> Part:
     sha256 = _identity(arrays)
     part = Part(_place(run, sha256), sha256, len(next(iter(arrays.values()))), frozenset(arrays))
     tree: Tree = {}
@@ -142,9 +144,12 @@ def _write(run: Path, arrays: Mapping[str, np.ndarray]) -> Part:
     return part
 
 
-def _identity(arrays: Mapping[str, np.ndarray]) -> str:
+def _identity(arrays: Mapping[str, Rows]) -> str:
     """SHA-256 of the names, types, shapes and bytes of arrays."""
-    digests = {name: digest(one.dtype, one.shape, [np.ascontiguousarray(one)]) for name, one in arrays.items()}
+    digests = {}
+    for name, one in arrays.items():
+        rows = one.chunks if isinstance(one, Stacked) else [np.ascontiguousarray(one)]
+        digests[name] = digest(one.dtype, one.shape, rows)
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
@@ -163,7 +168,7 @@ def join(path: str | Path, tree: Tree, kinds: Collection[str] = tuple(KINDS)) ->
             pieces.append(_read(path, part))
             known[k] = replace(part, arrays=frozenset(pieces[-1]))
         if known:
-            pieces += [_arrays({group: latest[group] for group in KINDS[kind]})] if kind == "history" else []
+            pieces += [_arrays(latest, KINDS[kind])] if kind != "data" else []
             _put(tree, _joined(path, pieces))
     return parts
 
@@ -183,9 +188,9 @@ def salvage(path: str | Path, tree: Tree, lost: list[str]) -> None:
             except RunFileError:
                 found, missing = {}, ["all"]
             lost += [f"{part.path.name}: {name}" for name in missing]
-            pieces.append(_arrays({group: found.get(group, {}) for group in groups}))
+            pieces.append(_arrays(found, groups))
         if pieces:
-            pieces += [_arrays({group: latest.get(group, {}) for group in groups})] if kind == "history" else []
+            pieces += [_arrays(latest, groups)] if kind != "data" else []
             names = [name for name in pieces[-1] if all(name in piece for piece in pieces)]
             _put(tree, _joined(path, [{name: piece[name] for name in names} for piece in pieces]))
 
@@ -213,7 +218,8 @@ def _read(path: str | Path, part: Part) -> dict[str, np.ndarray]:
             "file with its parts"
         )
     try:
-        arrays = _arrays(hdf5.read(part.path))
+        tree = hdf5.read(part.path)
+        arrays = _arrays(tree, tree)
     except RunFileError as error:
         raise RunFileError(f"{path}: a part of it is damaged: {error}") from None
     if _identity(arrays) != part.sha256 or len(next(iter(arrays.values()))) != part.rows:

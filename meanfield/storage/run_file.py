@@ -7,7 +7,7 @@
 - /trace: one column a measure, all of one length
 - /timing: wall-clock columns, the only ones that two equal runs may differ in
 - /snapshots, where any were taken: step, time, reg (k,), index (p,) of the particles, w (k, p, C), u (k, p, d)
-- /parts and /latest, where data or trace are large: what of them lies in files beside this one (`parts`)
+- /parts and /latest, where data, trace or snapshots are large: what of them lies in files beside this one (`parts`)
 - attributes: format, format_version; bits, the version of the bits of its state; of what wrote the file, the software
   versions, processor, libc, BLAS and NumPy's SIMD extensions (`versions.describe`); and what the run adds: its parent,
   say, or bits_history, under which versions of the bits it was before, and until which step

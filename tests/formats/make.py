@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Write the examples of the present run format, runs of 12 steps, and of each in JSON what it holds: v<N>.h5, as most
-are; v<N>-kinetic.h5, whose particles have velocities; v<N>-parts.h5, with its data and its trace in parts beside it.
+are; v<N>-kinetic.h5, whose particles have velocities; v<N>-parts.h5, with its data and its trace in parts beside it;
+v<N>-snapshots.h5, the same with snapshots.
 
 To be run once, when a format is new; the files then stay as they are for good, since they stand for users' files.
 """
@@ -21,11 +22,11 @@ from meanfield.storage import parts, run_file
 HERE = Path(__file__).parent
 
 
-def make(kind, dynamics=None):
+def make(kind, dynamics=None, **settings):
     target = HERE / f"v{run_file.FORMAT_VERSION}{kind}.h5"
     if target.exists():
         sys.exit(f"{target} is there already, and must stay as it is")
-    simulate(problem(n=6, d=3), ensemble(m=10, d=3), dynamics, steps=12, out=target, **SETTINGS)
+    simulate(problem(n=6, d=3), ensemble(m=10, d=3), dynamics, steps=12, out=target, **SETTINGS, **settings)
     Path(f"{target}.prev").unlink()
     with h5py.File(target) as file:  # by another reader than the engine's
         arrays = {
@@ -38,6 +39,9 @@ def make(kind, dynamics=None):
             "time": float(file["ensemble/time"][()]).hex(),
             **arrays,
             "trace": {name: [float(v).hex() for v in column[...]] for name, column in file["trace"].items()},
+            "snapshots": {
+                name: [float(v).hex() for v in array[...].ravel()] for name, array in file.get("snapshots", {}).items()
+            },
         }
     target.with_suffix(".json").write_text(json.dumps(held, indent=1) + "\n")
 
@@ -46,3 +50,4 @@ make("")
 make("-kinetic", KineticLangevin())
 parts.LARGE = 400
 make("-parts")
+make("-snapshots", record={"snapshots": 4})

@@ -56,6 +56,9 @@ def test_a_run_of_every_format_is_read_as_it_was_written_and_goes_on(tmp_path, e
         values = getattr(layers[name[:-1]], name[-1])
         assert [float(value).hex() for value in values.ravel()] == held[name]
     assert {name: [float(v).hex() for v in column] for name, column in run.trace.items()} == held["trace"]
+    for name, values in held.get("snapshots", {}).items():
+        ours = run.kept.index if name == "index" else np.array([getattr(one, name) for one in run.snapshots])
+        assert [float(value).hex() for value in ours.ravel()] == values
     result = resume(path, more=4)
     assert (result.ensemble.step, result.saved) == (held["step"] + 4, True)
     assert np.isfinite(result.trace["objective"]).all()

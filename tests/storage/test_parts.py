@@ -25,11 +25,11 @@ def small(monkeypatch):
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
-    """A run at step 42, before that at step 39, with its data in one part and its trace in several."""
+    """A run at step 42, before that at step 39, with its data in one part, its trace and its snapshots in several."""
     path = tmp_path_factory.mktemp("good") / "run.h5"
     with pytest.MonkeyPatch.context() as patch:
         in_parts(patch.setattr)
-        simulate(problem(), ensemble(), Langevin(), steps=42, out=path, **SETTINGS)
+        simulate(problem(), ensemble(), Langevin(), steps=42, out=path, record={"snapshots": 6}, **SETTINGS)
     return path
 
 
@@ -60,6 +60,7 @@ def test_a_run_in_parts_is_the_same_run(path):
     assert_same(load(path), whole)
     assert_same(load(atomic.previous(path)), uninterrupted(39))
     assert len(listed(path, "history")) > 1
+    assert len(listed(path, "snapshots")) == 6
     with h5py.File(path) as file:
         for name, column in whole.trace.items():
             np.testing.assert_array_equal(file["trace"][name], column)
@@ -76,8 +77,10 @@ def test_what_is_small_stays_in_the_one_file(tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path)) == ["run.h5", "run.h5.prev"]
 
 
-def test_a_checkpoint_writes_what_has_changed(path):
+def test_a_checkpoint_writes_what_has_changed(tmp_path):
     """Over thirty steps more no part is written twice, nor one that there was; the run file is as long as it was."""
+    path = tmp_path / "run.h5"
+    simulate(problem(), ensemble(), Langevin(), steps=42, out=path, **SETTINGS)
     before, length = held(path), path.stat().st_size
     result = resume(path, more=30)
     assert {name: held(path)[name] for name in before} == before
@@ -85,6 +88,22 @@ def test_a_checkpoint_writes_what_has_changed(path):
     assert path.stat().st_size < length + 4096  # some more names of parts, no more rows
     assert_same(result, uninterrupted(72))
     assert_same(load(path), uninterrupted(72))
+
+
+def test_snapshots_in_parts_are_the_same_snapshots(path):
+    """Loaded, as another HDF5 library reads them, and after the run has gone on; a checkpoint writes none again."""
+    whole = uninterrupted(42, record={"snapshots": 6}).snapshots
+    run = load(path)
+    with h5py.File(path) as file:
+        for name in ("step", "time", "reg", "w", "u"):
+            values = np.array([getattr(one, name) for one in whole])
+            assert np.array_equal([getattr(one, name) for one in run.snapshots], values)
+            assert np.array_equal(file["snapshots"][name], values)
+        assert np.array_equal(file["snapshots/index"], whole[0].index)
+    before = {one.name: held(path)[one.name] for one in listed(path, "snapshots")}
+    resume(path, more=3)
+    assert {one.name: held(path)[one.name] for one in listed(path, "snapshots")} == before
+    assert [one.step for one in load(path).snapshots] == [one.step for one in whole]
 
 
 def test_a_run_without_its_parts_is_refused_in_one_line_that_names_one(path, tmp_path):
@@ -132,7 +151,7 @@ def test_the_generation_before_goes_on_where_the_newest_is_damaged(path):
     assert_same(load(path), uninterrupted(step + 20))
 
 
-@pytest.mark.parametrize("kind", ["data", "history"])
+@pytest.mark.parametrize("kind", parts.KINDS)
 def test_a_damaged_or_exchanged_part_is_refused(path, kind):
     """Every 97th byte changed, cut off, or that of another run, whole: one line that names it; nothing is touched."""
     part = listed(path, kind)[0]
@@ -147,8 +166,8 @@ def test_a_damaged_or_exchanged_part_is_refused(path, kind):
     assert refused > 30
     part.write_bytes(raw)
     tree = hdf5.read(part)
-    group, name = ("data", "X") if kind == "data" else ("trace", "risk")
-    tree[group][name] = tree[group][name] + 1e-9
+    group, name = {"data": ("data", "X"), "history": ("trace", "risk"), "snapshots": ("snapshots", "u")}[kind]
+    tree[group][name] = tree[group][name] * tree[group][name].dtype.type(1 + 1e-6)
     hdf5.write(part, tree)
     with pytest.raises(RunFileError, match="is not the one that it was written with"):
         load(path)
@@ -263,9 +282,10 @@ def test_rows_that_a_part_does_not_have_are_refused(path):
         load(path)
 
 
-@pytest.mark.parametrize("kind", ["data", "history"])
+@pytest.mark.parametrize("kind", parts.KINDS)
 def test_salvage_keeps_what_is_whole_of_parts(path, kind):
-    """Without a part of its history a run goes on without a trace; the data are to be had nowhere else."""
+    """Without a part of its history a run goes on without a trace, and likewise without snapshots; the data are to be
+    had nowhere else."""
     listed(path, kind)[-1].unlink()
     new = path.with_name("new.h5")
     if kind == "data":
@@ -275,7 +295,7 @@ def test_salvage_keeps_what_is_whole_of_parts(path, kind):
     run, lost = salvage(path, new)
     assert any(".part-" in line for line in lost)
     assert np.array_equal(run.ensemble.theta, uninterrupted(42).ensemble.theta)
-    assert len(run.trace) == 0
+    assert (len(run.trace) == 0, len(run.snapshots) == 0) == (kind == "history", kind == "snapshots")
 
 
 def test_salvage_of_a_run_in_parts_has_all_of_it(path):
