@@ -10,6 +10,8 @@ import io
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ Key = tuple[str, ...]
 
 
 class Ledger:
-    """`header`, `rows` (key -> name -> text), `notes` (comment lines on software), as the disk has them.
+    """`header`, `rows` (key -> name -> text), `made` (key -> the comment on its software), as the disk has them.
 
     A row's key is its texts in `columns`, with which the header must begin (without columns: the whole row). A torn
     last line does not count and the next append takes its place; lines with a wrong number of fields are left out and
@@ -32,13 +34,14 @@ class Ledger:
         self.path, self.title, self._cells = path, f"# {title}\n", f"# a cell is {', '.join(columns)}\n"
         self.header: list[str] = []
         self.rows: dict[Key, dict[str, str]] = {}
-        self.notes: list[str] = []
+        self.made: dict[Key, str] = {}
         self.damaged = 0
+        self._told = self._note = ""  # what a cell is, and the software of the last rows
         content = path.read_bytes() if path.exists() else b""
         self._size = content.rfind(b"\n") + 1  # beyond it a torn line
         self._read(content[: self._size].decode("utf-8", errors="replace"), columns)
         if not self.header:
-            self._size = 0
+            self._size, self._note = 0, ""
 
     def _read(self, text: str, columns: Sequence[str]) -> None:
         all_lines = [f"{line}\n" for line in text.split("\n") if line]
@@ -46,28 +49,30 @@ class Ledger:
         if all_lines and comments[:1] != [self.title]:
             found, expected = (one.strip("# \n") for one in [*(comments or ["something else"])[:1], self.title])
             raise InputError(f"{self.path}: holds {found}, not {expected}: move it away to compute anew")
-        self.notes = comments[1:]
-        body = [_fields(line) for line in all_lines if not line.startswith("#")]
-        if not body:
-            return
-        self.header = body[0]
-        told = [line for line in self.notes if line.startswith("# a cell is ")]
-        if columns and (self.header[: len(columns)] != list(columns) or told[:1] not in ([], [self._cells])):
+        self._told = next((line for line in comments if line.startswith("# a cell is ")), "")
+        body = [line for line in all_lines[1:] if line != self._told]
+        self.header = next((_fields(line) for line in body if not line.startswith("#")), [])
+        fits = self.header[: len(columns)] == list(columns) and self._told in ("", self._cells)
+        if columns and self.header and not fits:
             raise InputError(
                 f"{self.path}: its columns are {', '.join(self.header)}, a cell now is "
                 f"{', '.join(columns)}: move it away to compute anew"
             )
-        for line in body[1:]:
-            if len(line) == len(self.header):
-                self.rows[tuple(line[: len(columns) or None])] = dict(zip(self.header, line, strict=True))
-            else:
+        for before, line in zip(["", *body], body, strict=False):
+            fields = _fields(line)
+            if line.startswith("#"):
+                self._note = self._note + line if before.startswith("#") else line
+            elif len(fields) != len(self.header):
                 self.damaged += 1
+            elif fields != self.header:
+                key = tuple(fields[: len(columns) or None])
+                self.rows[key], self.made[key] = dict(zip(self.header, fields, strict=True)), self._note
 
     def append(self, key: Key, row: Mapping[str, str], note: str) -> None:
-        """Write a row, before it `note` where that is new; on the disk when this returns. OSError: the disk is full."""
+        """Write a row, below `note`; on the disk when this returns. OSError: the disk is full."""
         new_header = [] if self.header else list(row)
-        new_notes = [one for one in ([self._cells, note] if new_header else [note]) if one not in self.notes]
-        text = "".join([*([] if self.header else [self.title]), *new_notes, *lines(new_header, [row])])
+        head = [self.title, self._cells] if new_header else []
+        text = "".join([*head, *([note] if note != self._note else []), *lines(new_header, [row])])
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
             os.ftruncate(descriptor, self._size)
@@ -79,11 +84,17 @@ class Ledger:
             os.close(descriptor)
         self._size += len(content)
         self.header, self.rows[key] = self.header or new_header, dict(row)
-        self.notes += new_notes
+        self.made[key] = self._note = note
 
-    def rewrite(self, rows: Iterable[Mapping[str, str]], notes: Iterable[str]) -> None:
-        """Replace the file by these rows, atomically. StorageError: it cannot be written; the old one stands."""
-        content = "".join([self.title, *notes, *lines(self.header, rows)]).encode()
+    def rewrite(self, rows: Iterable[tuple[Mapping[str, str], str]]) -> None:
+        """Replace the file by these rows, each below its comment on the software, atomically.
+
+        StorageError: it cannot be written; the old one stands.
+        """
+        parts = [self.title, self._told]
+        for k, (note, group) in enumerate(groupby(rows, itemgetter(1))):
+            parts += [note, *lines([] if k else self.header, (row for row, _ in group))]
+        content = "".join(parts).encode()
 
         def write(temporary: Path) -> None:
             temporary.write_bytes(content)

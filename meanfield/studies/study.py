@@ -223,11 +223,11 @@ class Study:
         asked = set(order)
         if own.path == path and not own.damaged and [key for key in own.rows if key in asked] == list(order):
             return
-        kept = self._kept(columns)
-        notes = list(dict.fromkeys(note for ledger in ledgers for note in ledger.notes))
-        whole = Ledger(path, self._title, columns)
-        whole.header = own.header
-        whole.rewrite([*(kept[key] for key in order), *(row for key, row in kept.items() if key not in asked)], notes)
+        kept: dict[Key, tuple[dict[str, str], str]] = {}
+        for ledger in ledgers:
+            kept = {**{key: (row, ledger.made[key]) for key, row in ledger.rows.items()}, **kept}
+        own.path = path
+        own.rewrite([*(kept[key] for key in order), *(row for key, row in kept.items() if key not in asked)])
 
 
 def software() -> str:

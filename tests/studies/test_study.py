@@ -110,6 +110,18 @@ def test_no_cell_is_computed_twice_and_new_ones_join(squares, here):
     assert (study.folder / "squares.csv").read_bytes() == content
 
 
+def test_every_row_stands_below_the_software_that_made_it(squares, here, monkeypatch):
+    """Two versions in turn, and then the rows in another order, from shares put together: each keeps its own."""
+    study, cells, _ = squares
+    for k, shard in ((0, (1, 1)), (1, (2, 2)), (2, (1, 1)), (3, (1, 1))):
+        monkeypatch.setattr("meanfield.studies.study.software", lambda k=k: f"# computed with bits {k % 2}\n")
+        study.run(cells[k : k + 1] if shard == (1, 1) else [cells[3], cells[k]], shard=shard, executor=here, quiet=True)
+    study.run(cells[::-1], executor=here, quiet=True)
+    lines = (study.folder / "squares.csv").read_text().splitlines()
+    bits = [line[-1] if line.startswith("# computed") else line[0] for line in lines[2:]]
+    assert bits == ["1", "x", "1", "0", "4", "1", "3", "0", "5"]
+
+
 @pytest.mark.parametrize("value", [0.1, 1e-300, -0.0, float("inf"), 3, 10**20, True, False, "6d", 'a,b"c', "", "1_0"])
 def test_a_value_comes_back_from_its_text(value):
     """Every bit of a float, and the type."""
