@@ -83,7 +83,7 @@ def teacher_cell(task: Task, n: int, seed: int, reg: float, m: int, steps: int, 
         return {
             "error": float(np.mean(f * data.y_test <= 0)),
             "kernel_error": float(np.mean(g * data.y_test <= 0)),
-            "complexity": C / margin,
+            "complexity": C / margin if margin > 0 else np.inf,
             "kernel_complexity": root / fit.margin(),
             "risk": objective.risk,
             "excess": 1 - margin / star,

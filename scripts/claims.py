@@ -53,6 +53,7 @@ class Options:
     executor: Executor | None = None
     source: str = ""
     width: float = PAGE
+    data: str = ""
 
     def study(self, name: str, cell: Callable[..., Mapping], version: int = 1) -> BoundStudy:
         return BoundStudy(Study(name, cell, self.folder, version), self)
@@ -81,11 +82,42 @@ class BoundStudy:
         return rows
 
 
-def main(doc: str, parts: Mapping[str, Callable[[Options], None]], sources: Sequence[str] = ("",)) -> None:
+def main(
+    doc: str, parts: Mapping[str, Callable[[Options], None]], sources: Sequence[str] = ("",), data: str = ""
+) -> None:
     """Run the parts asked for (all, if none is named); ends the process. Status 1: cells are missing; 2: bad input.
 
-    `sources`: the data that the claim can be put to, the default first, where there are several.
+    `sources`: the data that the claim can be put to, the default first, where there are several. `data`: what stands in
+    for a file of the user's.
     """
+    arguments = parse(doc, parts, sources, data)
+    print(", ".join(f"{name} {value}" for name, value in describe_versions().items()))
+    try:
+        with other_ranks() as executor:
+            options = Options(
+                arguments.full,
+                arguments.folder,
+                arguments.processes,
+                arguments.threads,
+                parse_shard(arguments.shard),
+                arguments.quiet,
+                executor,
+                arguments.source,
+                arguments.width,
+                arguments.data,
+            )
+            status = sum(_run(parts[part], part, options) for part in arguments.part or parts) and 1
+        sys.exit(status)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse(doc: str, parts: Iterable[str], sources: Sequence[str], data: str) -> argparse.Namespace:
+    """The command line of a claim; --source and --data where it has them."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="*", help=f"of {', '.join(parts)} (default: all)")
     mode = parser.add_mutually_exclusive_group()
@@ -105,31 +137,16 @@ def main(doc: str, parts: Mapping[str, Callable[[Options], None]], sources: Sequ
         default=sources[0],
         help=f"of the data (default: {sources[0]})" if len(sources) > 1 else argparse.SUPPRESS,
     )
+    parser.add_argument(
+        "--data",
+        default=data,
+        metavar="FILE",
+        help=f"of one's own, for the part that takes it (default: {data})" if data else argparse.SUPPRESS,
+    )
     arguments = parser.parse_args()
     if unknown := [part for part in arguments.part if part not in parts]:
         parser.error(f"{', '.join(unknown)}: the parts are {', '.join(parts)}")
-    print(", ".join(f"{name} {value}" for name, value in describe_versions().items()))
-    try:
-        with other_ranks() as executor:
-            options = Options(
-                arguments.full,
-                arguments.folder,
-                arguments.processes,
-                arguments.threads,
-                parse_shard(arguments.shard),
-                arguments.quiet,
-                executor,
-                arguments.source,
-                arguments.width,
-            )
-            status = sum(_run(parts[part], part, options) for part in arguments.part or parts) and 1
-        sys.exit(status)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
+    return arguments
 
 
 def _run(part: Callable[[Options], None], name: str, options: Options) -> int:
@@ -201,13 +218,17 @@ def proven_minimum(problem: Problem, effort: float) -> dict[str, float]:
     return {"attained": found.primal, "proven_bound": found.lower_bound, "estimated_bound": found.estimated_bound}
 
 
+def marked(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table as Markdown."""
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows))
+
+
 def markdown(head: Sequence[str], rows: Iterable[Sequence[object]], name: str, options: Options) -> None:
     """Print a table, and write it to NAME.md in the folder, where a page includes it."""
     texts = [[f"{x:.4g}" if isinstance(x, float) else str(x) for x in row] for row in rows]
     table(head, texts)
-    lines = [" | ".join(cells) for cells in ([*head], ["---"] * len(head), *texts)]
     options.folder.mkdir(parents=True, exist_ok=True)
-    (options.folder / f"{name}.md").write_text("".join(f"| {line} |\n" for line in lines), encoding="utf-8")
+    (options.folder / f"{name}.md").write_text(marked(head, texts), encoding="utf-8")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

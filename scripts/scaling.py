@@ -26,7 +26,10 @@ TOLD = 2.0  # of a log-likelihood: a factor of seven
 
 
 class Growth(NamedTuple):
-    """`thresholds`: d -> (n, low, high); `slope`, between `low` and `high`; `preference` for d^p log d over d^p."""
+    """`thresholds`: d -> (n, low, high); `slope`, between `low` and `high`; `preference` for d^p log d over d^p.
+
+    `draws`: the fewest and the most at any d.
+    """
 
     thresholds: dict[int, tuple[float, ...]]
     slope: float
@@ -34,7 +37,7 @@ class Growth(NamedTuple):
     high: float
     preference: float
     power: float
-    draws: int
+    draws: tuple[int, int]
 
     @property
     def verdict(self) -> str:
@@ -102,6 +105,7 @@ def growth(found: Curves, power: float, level: float = 0.1, replicates: int = 20
     drawn_slopes = slopes(logs[picked], resampled)
     drawn_slopes = drawn_slopes[np.isfinite(drawn_slopes)]
     low, high = np.percentile(drawn_slopes, [2.5, 97.5]) if len(drawn_slopes) else (np.nan, np.nan)
+    draws = [errors.shape[1] for _, errors in found.values()]
     return Growth(
         {int(d): tuple(ends) for d, *ends in zip(dims, point.tolist(), *ends.tolist(), strict=True)},
         float(slopes(logs, np.log(point))),
@@ -109,7 +113,7 @@ def growth(found: Curves, power: float, level: float = 0.1, replicates: int = 20
         float(high),
         preference,
         power,
-        min(errors.shape[1] for _, errors in found.values()),
+        (min(draws), max(draws)),
     )
 
 

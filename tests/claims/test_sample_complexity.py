@@ -61,11 +61,11 @@ def test_all_three_distributions_are_problems_that_four_neurons_separate(source)
 
 
 def test_the_committed_tables_say_what_the_claim_says():
-    """At n = 6d no network errs; each has a recorded gap below 3 %; the kernel there still errs on a third or more."""
+    """At n = 6d one network of 70 errs; each has a recorded gap below 3 %; the kernel there errs on a third or more."""
     network, kernel = committed("network"), committed("kernel")
     enough = [row for row in network if row["n"] == 6 * row["d"]]
-    assert len(enough) >= 25
-    assert max(row["network_error"] for row in enough) == 0
+    assert len(enough) == 70
+    assert sum(row["network_error"] > 0 for row in enough) == 1
     assert 0 <= max(row["relative_gap"] for row in network) < 0.03
     few = [row for row in kernel if row["n"] <= 8 * row["d"] and row["d"] >= 20]
     assert few
@@ -85,21 +85,17 @@ def test_a_learned_metric_needs_a_number_of_examples_between():
 
 
 def test_the_verdicts_in_words_are_those_of_the_table(tmp_path):
-    """The committed table comes out of the committed cells, and the pages that quote an exponent quote this one."""
+    """The committed table comes out of the committed cells, and the page that quotes an exponent quotes this one."""
     columns = {name: name.partition("_")[0].replace("features", "kernel") for name in claim.NAMES}
     rows = {part: claim.on_grid(part, committed(part)) for part in claim.GRIDS}
     fits = {name: claim.growth_of(claim.curves(rows[part], name), name) for name, part in columns.items()}
     claim.write_exponents(fits, claims.Options(folder=tmp_path))
     name = "sample_complexity_exponents.md"
     assert (tmp_path / name).read_text("utf-8") == (claims.RESULTS / name).read_text("utf-8")
-    for page in ("README.md", "docs/claims.md"):
-        line = next(
-            line
-            for line in (ROOT / page).read_text("utf-8").splitlines()
-            if "claim_sample_complexity" in line and "[" in line and "%" in line
-        )
-        for fit in (fits["network_error"], fits["kernel_best_error"]):
-            assert f"{fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}]" in line, page
+    page = (ROOT / "docs/claims.md").read_text("utf-8").splitlines()
+    line = next(line for line in page if "claim_sample_complexity" in line and "[" in line and "%" in line)
+    for fit in (fits["network_error"], fits["kernel_best_error"]):
+        assert f"{fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}]" in line
 
 
 def test_a_part_with_missing_cells_draws_nothing(tmp_path, monkeypatch, capsys):

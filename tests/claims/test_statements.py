@@ -1,6 +1,5 @@
 """The page of statements is that of the tables, and its verdicts turn where the numbers do."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -14,15 +13,17 @@ import statements  # noqa: E402
 from statements import AGREES, DIFFERS, OPEN, UNTESTABLE  # noqa: E402
 
 
-def test_the_committed_table_is_that_of_the_committed_numbers(tmp_path, capsys):
-    """Written anew it is the same, and the page includes it; the pages that it sends to are there."""
-    for name in {name for one in statements.STATEMENTS for name in one.tables}:
-        shutil.copy(claims.RESULTS / f"{name}.csv", tmp_path)
-    statements.write(claims.Options(folder=tmp_path))
-    assert (tmp_path / "statements.md").read_text("utf-8") == (claims.RESULTS / "statements.md").read_text("utf-8")
+def test_the_committed_tables_are_those_of_the_committed_numbers(tmp_path, monkeypatch, capsys):
+    """Of the page and of the README; the pages that they send to are there. A number that is another is told."""
+    assert statements.main(["--check"]) == 0
     assert "data/results/statements.md" in (ROOT / "docs/claims/statements.md").read_text("utf-8")
     for one in statements.STATEMENTS:
         assert (ROOT / f"docs/claims/{one.page}.md").exists(), one.claim
+    shown = statements.README.read_text("utf-8")
+    monkeypatch.setattr(statements, "README", tmp_path / "README.md")
+    statements.README.write_text(shown.replace("| agrees |", "| agreed |"), "utf-8")
+    assert statements.main(["--check"]) == 1
+    assert "README.md: is not what the tables say" in capsys.readouterr().err
 
 
 def test_the_table_is_of_the_folder_that_is_named(tmp_path):
@@ -40,6 +41,11 @@ def margins(*values):
     return rows, [{"seed": 0, "margin": 1.0}]
 
 
+def wide(*trials):
+    """Rows of trials with these margins at widths 1, 2, …."""
+    return [{"m": 2**k, "seed": s, "margin": x} for s, trial in enumerate(trials) for k, x in enumerate(trial)]
+
+
 @pytest.mark.parametrize(
     ("found", "verdict"),
     [
@@ -48,8 +54,11 @@ def margins(*values):
         (statements.margin_limit(*margins(0.5, 0.6, 0.7)), DIFFERS),
         (statements.margin_limit(*margins(0.9, 1.0, 1.1)), DIFFERS),
         (statements.eighth(*margins(0.8, 0.9)), UNTESTABLE),
-        (statements.width([{"m": m, "seed": 0, "margin": 1 - 1 / m} for m in (1, 2, 4)]), AGREES),
-        (statements.width([{"m": m, "seed": 0, "margin": 1 / m} for m in (1, 2, 4)]), DIFFERS),
+        (statements.width([{"m": m, "seed": s, "margin": 1 - 1 / m} for m in (1, 2, 4) for s in (0, 1)]), AGREES),
+        (statements.width([{"m": m, "seed": s, "margin": 1 / m} for m in (1, 2, 4) for s in (0, 1)]), DIFFERS),
+        (statements.not_falling(wide((0, 1), (0, 1.1), (0, 0.9))), AGREES),
+        (statements.not_falling(wide((0, 1), (0, -0.5), (0, -0.4))), OPEN),
+        (statements.not_falling(wide((1, 0), (1.1, 0), (0.9, 0))), DIFFERS),
         (statements.quarter([{"margin": 0.25}]), AGREES),
         (statements.quarter([{"margin": 0.24}]), DIFFERS),
         (statements.network_bound([{"d": 5, "n": 10, "margin": 0.25, "test_error": 0.5}]), UNTESTABLE),
@@ -72,7 +81,7 @@ def test_a_difference_agrees_where_it_is_more_than_two_standard_errors(differenc
 
 
 def test_bits_and_draws_are_those_of_the_tables():
-    """Of the table with comments of two versions both; the fewest draws at any d."""
-    assert statements.bits("sample_complexity_network", claims.RESULTS) == {"1", "2"}
+    """Of the table with comments of several versions all; the fewest draws at any d."""
+    assert statements.bits("sample_complexity_network", claims.RESULTS) == {"1", "2", "6"}
     assert statements.bits("starts_steps", claims.RESULTS) == {"3"}
     assert statements.draws_of([{"d": 1, "seed": 0}, {"d": 1, "seed": 1}, {"d": 2, "seed": 0}]) == 1
