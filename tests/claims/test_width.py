@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import claim_margin  # noqa: E402
+import claim_margin_limit  # noqa: E402
 import claim_width as claim  # noqa: E402
 import claims  # noqa: E402
 
@@ -62,3 +63,11 @@ def test_what_training_left_is_neither_refitted_nor_kept():
     ]
     found = claim_margin.as_trained(rows, [0], [1, 2], {0: 2.0})
     np.testing.assert_allclose(found, [[[0.4, 0.2]], [[0.3, 0.15]]])
+
+
+def test_the_margin_of_the_minimum_follows_the_law_where_its_logarithm_is_long():
+    """At λ = 1e-16, on the line, where only estimates are left: γ/γ* within 3e-5 of what the dual solution says."""
+    (limit,) = Study("margin_line_limit", None, claims.RESULTS).read()[:1]
+    row = claim_margin_limit.cell("line", 12, 2, 0, 1e-16)
+    assert row["gap"] < 1e-6 < row["proven_gap"]
+    assert row["margin"] / limit["margin"] == pytest.approx(float(claim_margin.predicted(1e-16, limit)), abs=3e-5)

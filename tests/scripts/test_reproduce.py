@@ -34,6 +34,14 @@ def test_it_calls_every_claim_that_there_is(reproduce):
         reproduce.parse(["lasy"])
 
 
+def test_an_estimate_adds_up_what_the_cells_took(reproduce, tmp_path):
+    """By claim, the longest name that fits a table's; what has no seconds counts for nothing."""
+    (tmp_path / "margin_line.csv").write_text("# study\nd,seconds\n1,2.5\n# computed with x\n2,3.5\n", "utf-8")
+    (tmp_path / "margin_limit.csv").write_text("d,seconds\n1,4\n", "utf-8")
+    (tmp_path / "margin.csv").write_text("d,fit_seconds\n1,4\n", "utf-8")
+    assert reproduce.estimate(tmp_path) == {"margin": 6.0, "margin_limit": 4.0}
+
+
 def test_a_claim_that_fails_does_not_keep_the_others_and_all_are_timed(reproduce, tmp_path, monkeypatch, capsys):
     (tmp_path / "claim_bad.py").write_text("raise SystemExit(1)")
     (tmp_path / "claim_good.py").write_text("import sys, pathlib; pathlib.Path(sys.argv[-2], 'mark').touch()")
