@@ -56,6 +56,14 @@ def test_a_teacher_s_cell_is_the_committed_one(scripts):
         assert found[key] == pytest.approx(row[key], abs=5e-3)
 
 
+def test_a_network_that_misses_an_example_has_no_margin(scripts):
+    """After two steps: its complexity is infinite, and its test error counts all the same."""
+    bounds, _ = scripts
+    found = bounds.teacher_cell("classification", n=100, seed=0, reg=1e-8, m=8, steps=2, dynamics="langevin")
+    assert np.isinf(found["complexity"])
+    assert 0.2 < found["error"] < 0.8
+
+
 def test_kernel_margins_of_deep_networks_are_the_committed_ones(scripts):
     """One small cell of the deep claim."""
     _, deep = scripts
