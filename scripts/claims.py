@@ -184,7 +184,7 @@ def at_values(ax: Axes, values: Sequence[float]) -> None:
     """A logarithmic axis of x that is marked at these values alone."""
     ax.set_xscale("log")
     ax.set_xticks(values, [f"{value:g}" for value in values])
-    ax.minorticks_off()
+    ax.set_xticks([], minor=True)
 
 
 def save(figure: Figure, name: str, options: Options) -> None:
