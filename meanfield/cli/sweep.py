@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import click
 
 from ..errors import InputError
 from ._tables import print_json, table
+from .run import Duration
 
 _SHOWN = ("objective", "train_error", "test_error", "relative_gap")
 
@@ -39,6 +41,7 @@ _SHOWN = ("objective", "train_error", "test_error", "relative_gap")
 @click.option("--measure", "measures", metavar="NAME,…", help="Columns to draw (default: test_error or train_error).")
 @click.option("--workers", type=click.IntRange(1, 4096), help="Worker processes (default: one a core).")
 @click.option("--threads", type=click.IntRange(1, 4096), default=1, show_default=True, help="Threads of each.")
+@click.option("--max-time", type=Duration(), help="Save all runs and stop with status 75 after this long: 10min, 2h.")
 @click.option("--shard", default="1/1", metavar="k/K", help="Compute only the k-th of K shares.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else there.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
@@ -51,6 +54,7 @@ def sweep(
     measures: str | None,
     workers: int | None,
     threads: int,
+    max_time: float | None,
     shard: str,
     as_json: bool,
     quiet: bool,
@@ -60,13 +64,14 @@ def sweep(
     Finished cells stand in DIR/sweep.csv and are never computed again; one that was stopped goes on from its run file:
     the same command goes on where it stopped, and with longer lists computes only what is new.
     """
+    until = None if max_time is None else time.time() + max_time
     from ..runtime.process_pool import other_ranks
     from ..studies.study import parse_shard
     from ..studies.sweep import axes_of, read_grid, sweep_study
 
     grid, part = read_grid(texts), parse_shard(shard)
     try:
-        study, cells = sweep_study(config, overrides, grid, folder)
+        study, cells = sweep_study(config, overrides, grid, folder, until)
         with other_ranks() as executor:
             rows = study.run(cells, workers, threads, part, quiet, executor)
     except OSError as error:
@@ -83,8 +88,9 @@ def sweep(
         print(f"runs      {folder / '*.h5'}")
         print(f"figure    {figure or 'none: ' + ('cells are missing' if missing else 'drawn over one or two keys')}")
     if missing:
-        print(f"meanfield: {missing} of {len(cells)} cells are missing", file=sys.stderr)
-    return 1 if study.failures else 0
+        late = "; the time is over, the same command goes on" if study.left else ""
+        print(f"meanfield: {missing} of {len(cells)} cells are missing{late}", file=sys.stderr)
+    return 1 if study.failures else 75 if study.left else 0
 
 
 def _averaged(rows: list[dict[str, Any]], axes: Sequence[str]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from ..simulation import progress
 from ..storage.csv_table import Key, Ledger, Value, parse, text_of
 from ..storage.lock import RunLock
 
-Cell = Callable[..., Mapping[str, Any]]
+Cell = Callable[..., Mapping[str, Any] | None]
 
 
 class Study:
@@ -36,7 +36,8 @@ class Study:
     name : str
         Of the study and its file.
     cell : callable
-        A module-level pure function; its results are a mapping, with the same names for every cell.
+        A module-level pure function; its results are a mapping, with the same names for every cell, or None: the cell
+        is left to the next run.
     folder : str or Path
         Where the file lies; made by `run` where it is missing.
     version : int
@@ -46,6 +47,8 @@ class Study:
     ----------
     failures : list of (dict, str)
         (configuration, reason) of the cells that failed in the last run.
+    left : int
+        How many cells the last run left to the next one.
 
     Examples
     --------
@@ -64,6 +67,7 @@ class Study:
     def __init__(self, name: str, cell: Cell, folder: str | Path, version: int = 1) -> None:
         self.name, self.cell, self.folder = name, cell, Path(folder)
         self.failures: list[tuple[dict[str, Value], str]] = []
+        self.left = 0
         self._title = f"study {name}, version {version}"
 
     def run(
@@ -122,7 +126,7 @@ class Study:
         k, K = check_shard(shard)
         path = self.folder / (f"{self.name}.csv" if K == 1 else f"{self.name}.shard-{k}-of-{K}.csv")
         columns = list(next(iter(wanted.values()), {}))
-        self.failures = []
+        self.failures, self.left = [], 0
         self.folder.mkdir(parents=True, exist_ok=True)
         with RunLock(path):
             kept = self._kept(columns)
@@ -191,11 +195,14 @@ class Study:
             for done, future in enumerate(as_completed(futures), 1):
                 key = futures[future]
                 try:
-                    row = _row(missing[key], *future.result(), ledger.header)
+                    results, seconds = future.result()
+                    row = None if results is None else _row(missing[key], results, seconds, ledger.header)
                 except Exception as error:
                     self._fail(missing[key], error)
                 else:
-                    ledger.append(key, row, software())
+                    self.left += row is None
+                    if row is not None:
+                        ledger.append(key, row, software())
                 shown.update(done, {"failed": len(self.failures)} if self.failures else {})
         finally:
             shown.close()
@@ -249,7 +256,7 @@ def software() -> str:
     return "# computed with " + ", ".join(f"{name} {value}" for name, value in describe_versions().items()) + "\n"
 
 
-def timed(cell: Cell, configuration: Mapping[str, Value]) -> tuple[dict[str, Any], float]:
+def timed(cell: Cell, configuration: Mapping[str, Value]) -> tuple[dict[str, Any] | None, float]:
     """What runs in the worker: a cell, and the clock.
 
     Parameters
@@ -261,7 +268,7 @@ def timed(cell: Cell, configuration: Mapping[str, Value]) -> tuple[dict[str, Any
 
     Returns
     -------
-    (dict, float)
+    (dict or None, float)
         The results, and wall-clock seconds.
 
     Examples
@@ -272,8 +279,8 @@ def timed(cell: Cell, configuration: Mapping[str, Value]) -> tuple[dict[str, Any
     ({'a': 1}, True)
     """
     began = time.perf_counter()
-    results = dict(cell(**configuration))
-    return results, time.perf_counter() - began
+    results = cell(**configuration)
+    return None if results is None else dict(results), time.perf_counter() - began
 
 
 def check_shard(shard: tuple[int, int]) -> tuple[int, int]:

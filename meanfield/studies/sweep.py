@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import math
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def _whole_range(bounds: re.Match[str], text: str) -> range:
 
 
 def sweep_study(
-    config: str | Path | None, overrides: Sequence[str], grid: Grid, folder: str | Path
+    config: str | Path | None, overrides: Sequence[str], grid: Grid, folder: str | Path, until: float | None = None
 ) -> tuple[Study, list[dict[str, Value]]]:
     """The study of a sweep and its cells, all of them valid; `folder` holds, or will hold, what they are made from.
 
@@ -98,6 +99,8 @@ def sweep_study(
         Key -> values, as `read_grid` has it.
     folder : str or Path
         Made where it is missing.
+    until : float, optional
+        Seconds since 1970 at which cells that are under way stop, saved, and none is begun any more.
 
     Returns
     -------
@@ -136,23 +139,25 @@ def sweep_study(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _keep(read_tables(config, overrides, named="--set"), folder / BASE)
-    return Study(NAME, functools.partial(run_cell, str(folder)), folder), cells
+    return Study(NAME, functools.partial(run_cell, str(folder), until), folder), cells
 
 
-def run_cell(folder: str, /, **settings: Value) -> dict[str, Value]:
+def run_cell(folder: str, until: float | None = None, /, **settings: Value) -> dict[str, Value] | None:
     """One cell: its run from the first step, or from where its file is, to the end.
 
     Parameters
     ----------
     folder : str
         Of the sweep.
+    until : float, optional
+        Seconds since 1970 at which the run stops, saved.
     **settings
         Key -> value.
 
     Returns
     -------
-    dict
-        The measures of the last state, as `Result.final` has them, and `run`, the file's name.
+    dict or None
+        The measures of the last state, as `Result.final` has them, and `run`, the file's name; None if it is too late.
 
     Raises
     ------
@@ -175,11 +180,16 @@ def run_cell(folder: str, /, **settings: Value) -> dict[str, Value]:
     ('data.seed=3.h5', 2, True)
     """
     path = Path(folder) / file_name(settings)
+    left = None if until is None else until - time.time()
+    if left is not None and left <= 0:
+        return None
     if path.exists():
-        result = resume(path)
+        result = resume(path, max_time=left)
     else:
         config = load_config(Path(folder) / BASE, _overrides(settings), named="--grid")
-        result = run_to_end(new_run_from_config(config), path)
+        result = run_to_end(new_run_from_config(config), path, max_time=left)
+    if result.stopped == "max_time":
+        return None
     if result.stopped not in ("done", "objective_change", "relative_gap"):
         raise InterruptedError(f"{result.stopped} at step {result.ensemble.step}; {path} is saved there")
     return {**result.final, "run": path.name}

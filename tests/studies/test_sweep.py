@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from helpers import assert_same
 
 from meanfield import load
 from meanfield.cli import main
+from meanfield.cli import sweep as sweep_command
 from meanfield.errors import InputError
 from meanfield.runtime import process_pool
 from meanfield.simulation.loop import run_to_end
@@ -90,6 +92,32 @@ def test_a_cell_that_was_stopped_goes_on(tmp_path, monkeypatch, stopped_at):
     monkeypatch.setattr(sweep, "new_run_from_config", None)  # no step is taken anew
     assert computed({"data.seed": [5]}, tmp_path, often) == whole
     assert_same(load(tmp_path / file_name(cell)), load(tmp_path / "whole" / file_name(cell)))
+
+
+def test_the_time_allowed_stops_runs_between_and_within(call, tmp_path, monkeypatch):
+    """With status 75, every run saved where it is; the same command ends with the table of a sweep left alone."""
+    sets = [part for one in (*SMALL, "run.record_every=1") for part in ("--set", one)]
+    command = ["sweep", "--grid", "data.seed=0:3", *sets, "--quiet", "--max-time"]
+    clock = iter([0.0, 0.0, 3600.0 - 1e-9, 3601.0])  # the command's start, and that of each of its cells
+    for module in (sweep, sweep_command):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: next(clock)))
+    status, _, err = call(*command, "1h")
+    assert status == 75
+    assert err == "meanfield: 2 of 3 cells are missing; the time is over, the same command goes on\n"
+    stopped = load(tmp_path / "sweep" / "data.seed=1.h5")
+    assert stopped.ensemble.step < stopped.config.run.steps
+    assert not (tmp_path / "sweep" / "data.seed=2.h5").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    rows = computed({"data.seed": [0, 1, 2]}, tmp_path / "sweep", [*SMALL, "run.record_every=1"])
+    assert rows == computed({"data.seed": [0, 1, 2]}, tmp_path / "whole", [*SMALL, "run.record_every=1"])
+    assert len({line.split(",")[0] for line in rows_of(tmp_path)}) == len(rows_of(tmp_path)) == 3
+
+
+def rows_of(folder):
+    """The lines of a sweep's table, without comments and head."""
+    lines = (folder / "sweep" / "sweep.csv").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.startswith("#")][1:]
 
 
 def test_a_folder_holds_one_sweep(tmp_path):
@@ -245,3 +273,4 @@ def test_a_sweep_that_is_killed_goes_on(tmp_path):
     rows = json.loads(done.stdout)["table"]
     whole = computed(grid, tmp_path / "whole", longer)
     assert [row["objective"] for row in rows] == [row["objective"] for row in whole]
+    assert len(rows_of(tmp_path)) == 4
