@@ -260,8 +260,8 @@ class Ensemble(Shown, Layers):
     def _drawn(
         cls, law: str, sizes: tuple[int, int, int], scale: float, symmetric: bool, seed: int, dtype: Any, ranks: Alone
     ) -> Ensemble:
-        m, d, outputs = sizes
-        _check(m, d, outputs, seed, dtype)
+        _check(*sizes, seed, dtype)
+        (m, d, outputs), seed = map(int, sizes), int(seed)  # NumPy's scalars are no numbers of a configuration
         if not 1e-15 <= scale <= 1e15:  # its square is computed in the dtype of the particles
             raise InputError(f"scale = {scale!r}: must be from 1e-15 to 1e15")
         if symmetric and m % 2:

@@ -64,8 +64,8 @@ def nearest(value: object, known: Iterable[str]) -> str:
     if not isinstance(value, str):
         return ""
     known = list(known)
-    matches = [ours(value)] if ours(value) in known else difflib.get_close_matches(value, known, n=1)
-    return matches[0] if matches else ""
+    same = [one for one in known if one == ours(value) or one.lower() == value.lower()]
+    return next(iter(same or difflib.get_close_matches(value, known, n=1)), "")
 
 
 def did_you_mean(value: object, known: Iterable[str], otherwise: str = "") -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from meanfield import Problem, load, simulate
 from meanfield.ensemble import Ensemble
 from meanfield.errors import InputError
 
@@ -191,3 +192,12 @@ def test_particles_that_overflow_single_precision_are_refused():
     """What is finite in float64 but not in the ensemble's own dtype must not become an infinity in silence."""
     with pytest.raises(InputError, match="finite"):
         Ensemble.from_arrays(np.ones(2), np.array([[1.0], [1e39]]), dtype="float32")
+
+
+def test_sizes_and_seeds_may_be_scalars_of_numpy(tmp_path):
+    """The run is kept, and the particles are those of the numbers themselves."""
+    sizes = (np.int64(64), np.int32(2), np.uint8(1))
+    ensemble = Ensemble.sphere(*sizes, seed=np.uint64(3))
+    np.testing.assert_array_equal(ensemble.theta, Ensemble.sphere(64, 2, 1, seed=3).theta)
+    simulate(Problem(np.eye(2), [1, -1]), ensemble, steps=np.int32(1), out=tmp_path / "a.h5")
+    assert load(tmp_path / "a.h5").ensemble.m == 64

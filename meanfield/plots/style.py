@@ -20,6 +20,7 @@ BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6
 COLOURS = (BLUE, RED, GREEN, ORANGE, "#56B4E9", "#CC79A7", "#000000", "#999933", "#882255", "#AAAAAA")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*", "<", ">")
 STYLE: Any = {
+    "text.usetex": False,  # no figure of ours needs LaTeX, whatever the user's own do
     "font.family": "STIXGeneral",
     "mathtext.fontset": "stix",
     "font.size": 9,

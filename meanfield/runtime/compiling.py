@@ -27,7 +27,11 @@ from numba.core.caching import CompileResultCacheImpl, _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from ..errors import InputError
 from .telling import tell
+
+if numba.config.DISABLE_JIT:
+    raise InputError("NUMBA_DISABLE_JIT is set: there is nothing here that runs without being compiled; unset it")
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COMPILES = (b"compiled", b"intrinsic", b"register_jitable", b"overload")  # in the files that make machine code

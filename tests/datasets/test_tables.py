@@ -183,6 +183,7 @@ def test_columns_are_meant_by_name_or_place(tmp_path):
     ("settings", "words"),
     [
         ({"label": "name"}, "data.label = 'name': no such column; there are a, b, y"),
+        ({"label": "Y"}, "data.label = 'Y': no such column; did you mean y?"),
         ({"label": 3}, "data.label = 3: no such column"),
         ({"drop": ["bb", "c"]}, "data.drop = 'bb': no such column"),
         ({"one_hot": [-4]}, "data.one_hot = -4: no such column"),

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -77,6 +78,14 @@ def test_the_test_error_is_drawn_only_where_it_was_measured(run):
     x, y = curves(plots.plot_errors(run, Figure().subplots()))["test"]
     assert np.isfinite(y).all()
     assert set(x) == set(run.trace["step"][np.isfinite(run.trace["test_error"])])
+
+
+def test_figures_need_no_latex(run, tmp_path, monkeypatch):
+    """Though the user's own are typeset by it."""
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
+    monkeypatch.setenv("PATH", "")
+    (path,) = plots.write(run, tmp_path, "a", "svg", ["gap"])
+    assert path.stat().st_size > 0
 
 
 def test_lines_of_a_panel_differ_without_colour(run):

@@ -253,3 +253,13 @@ def test_processes_at_once_do_not_harm_each_other(program, tmp_path):
         assert (child.returncode, out.strip()) == (0, ANSWER), err
     assert len(kept(cache)) == 1
     assert run(program, cache) == ""
+
+
+def test_a_run_without_compilation_is_refused_in_one_line():
+    """numba's own switch for debugging, under which intrinsics cannot run."""
+    command = [sys.executable, "-m", "meanfield", "run", "--set", "run.steps=1"]
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("meanfield: error: NUMBA_DISABLE_JIT is set")
+    assert done.stderr.count("\n") == 1
