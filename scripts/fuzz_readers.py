@@ -2,6 +2,7 @@
 """Coverage-guided fuzzing of whatever reads a file: a reader may raise InputError, in one line, and nothing else.
 
     pip install atheris
+    python scripts/fuzz_readers.py all --minutes 30                     # every target in turn, a line for each
     python scripts/fuzz_readers.py run corpus/ -max_total_time=600      # options of libFuzzer; stops at what it finds
     python scripts/fuzz_readers.py run crash-0123abcd                   # again what was found
 
@@ -9,7 +10,10 @@ Targets:
   run      the table of contents of a run file, all digests put right so that what lies behind them is reached
   tree     what a run file holds: names, types, shapes and values changed, each under a right SHA-256
   config   TOML, and an override as of --set
-  csv      a table of examples
+  csv      a table of examples, in every dialect and with every setting of columns that there is
+  arff     the same as ARFF
+  svm      the same as LIBSVM
+  proof    what a proof file holds, changed as in "tree"
   npz      arrays of NumPy in a ZIP, whose CRCs are put right
   h5       arrays in the user's own HDF5, which has no checksums
   ledger   a table of results of a sweep
@@ -20,6 +24,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import zipfile
@@ -29,8 +34,11 @@ from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["meanfield"]):
+with atheris.instrument_imports(include=["meanfield", "scipy.io.arff"]):
+    import scipy.io.arff  # noqa: F401
+
     from meanfield.datasets import load
+    from meanfield.optimality import proof_file
     from meanfield.simulation import config, run, toml
     from meanfield.storage import csv_table, hashing, hdf5
 import h5py
@@ -39,7 +47,19 @@ import numpy as np
 from meanfield.errors import InputError
 
 FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
-EXAMPLE = Path(__file__).parents[1] / "tests/formats/v2.h5"
+EXAMPLE = Path(__file__).parents[1] / "tests/formats/v3-snapshots.h5"
+for part in EXAMPLE.parent.glob(f"{EXAMPLE.name}.part-*"):
+    shutil.copy(part, FOLDER)
+
+
+MAKE_PROOF = """
+import sys
+import numpy as np
+from meanfield import Ensemble, Problem, certify
+from meanfield.optimality.proof_file import save_proof
+problem, start = Problem(np.eye(2), [1, -1], reg=0.1), Ensemble.sphere(64, 2)
+save_proof(sys.argv[1], problem, start, certify(problem, start))
+"""
 
 
 def may_refuse(reader: Callable[..., Any], *arguments: Any) -> Any:
@@ -113,9 +133,8 @@ def slightly_changed(value: Any, chance: Any) -> Any:
     return odd_value(chance)
 
 
-def tree_target(data: bytes) -> None:
-    chance = atheris.FuzzedDataProvider(data)
-    tree = hdf5.read(EXAMPLE)
+def change(tree: dict[str, Any], chance: Any) -> None:
+    """Take away, add, exchange or change up to four of its things."""
     for _ in range(chance.ConsumeIntInRange(1, 4)):
         group = tree
         while True:
@@ -130,13 +149,32 @@ def tree_target(data: bytes) -> None:
             group[chance.ConsumeUnicodeNoSurrogates(8)] = odd_value(chance)
         else:
             group[name] = odd_value(chance) if action == 2 else slightly_changed(group.get(name), chance)
-    path = FOLDER / "run.h5"
+
+
+def changed_target(data: bytes, example: Path, reader: Callable[..., Any]) -> None:
+    tree, path = hdf5.read(example), FOLDER / "changed.h5"
+    change(tree, atheris.FuzzedDataProvider(data))
     try:
         with np.errstate(all="ignore"):
             hdf5.write(path, tree)
     except Exception:
         return  # has no form in a file
-    may_refuse(run.load, path)
+    with np.errstate(all="ignore"):
+        may_refuse(reader, path)
+
+
+def a_proof() -> Path:
+    """A proof of two points, made by a process of its own: what is instrumented cannot be compiled."""
+    path = FOLDER / "example.proof"
+    if not path.exists():
+        subprocess.run([sys.executable, "-c", MAKE_PROOF, path], check=True)
+    return path
+
+
+def proof_target(data: bytes) -> None:
+    """All of a verification but its compiled end."""
+    proof_file.check_proof = lambda *_: None  # type: ignore
+    changed_target(data, a_proof(), proof_file.verify_proof)
 
 
 # ---- the user's files ------------------------------------------------------------------------------------------------
@@ -153,13 +191,32 @@ def config_target(data: bytes) -> None:
         assert toml.parse_config(toml.to_toml(found), "again") == found
 
 
-def read_source(name: str, data: bytes) -> None:
+def read_source(name: str, data: bytes, **settings: Any) -> None:
     path = FOLDER / name
     path.write_bytes(data)
-    section = config.Config.model_validate({"data": {"source": str(path)}}).data
+    section = config.Config.model_validate({"data": {"source": str(path), **settings}}).data
     with np.errstate(all="ignore"):
         found = may_refuse(load.load_dataset, section)
     assert found is None or np.isfinite(found.X).all()
+
+
+SETTINGS: dict[str, tuple[Any, ...]] = {
+    "missing": ("refuse", "drop", "mean"),
+    "standardize": (False, True),
+    "bias": (False, True),
+    "test_fraction": (0.25, 0.0, 0.9),
+    "label": (None, 0, 1, "y", "a"),
+    "drop": ([], [0], ["b"], [0, 1, 2]),
+    "one_hot": (False, True, [0], ["b"]),
+    "header": (None, True, False),
+    "delimiter": (None, ",", ";", "\t", " ", "|"),
+}
+
+
+def table_target(name: str, data: bytes, count: int) -> None:
+    """The first `count` settings, each chosen by a byte; then the file."""
+    chosen = zip(SETTINGS.items(), data[:count].ljust(count, b"\0"), strict=False)
+    read_source(name, data[count:], **{key: values[byte % len(values)] for (key, values), byte in chosen})
 
 
 def npz_target(data: bytes) -> None:
@@ -200,9 +257,10 @@ def seeds(target: str, folder: Path) -> None:
         (folder / "good").write_bytes(raw.split(b"\n")[2])
     elif target == "config":
         (folder / "good").write_bytes(b"\0" + toml.to_toml(config.Config()).encode())
-    elif target == "csv":
-        (folder / "good").write_text("a,b,y\n1,2.5,-1\n-3e4,0,1\n")
-        (folder / "words").write_text('a;"b";y\n"1";2,yes\n\n0,1,no\n')
+    elif target in TABLES:
+        for k, text in enumerate(TABLES[target]):
+            (folder / f"plain{k}").write_bytes(bytes(len(SETTINGS)) + text)
+            (folder / f"other{k}").write_bytes(bytes([1] * len(SETTINGS)) + text)
     elif target == "npz":
         whole, members = io.BytesIO(), io.BytesIO()
         np.savez(whole, X=X, y=y)
@@ -222,21 +280,46 @@ def seeds(target: str, folder: Path) -> None:
         (folder / "good").write_text("# fuzz\na,b,c\n1,2.5,x\n2,nan,True\n")
 
 
-TARGETS = {
+TABLES = {
+    "csv": (b"a,b,y\n1,2.5,-1\n-3e4,0,1\n", b'a;"b";y\n"1";2,yes\n\n0,?,no\n', b"# x\n1 2 0\n3 NaN 1\n"),
+    "arff": (b"@relation r\n@attribute a numeric\n@attribute y {no,'y s'}\n@data\n1.5,no\n?,'y s'\n",),
+    "svm": (b"1 1:0.5 3:-2e3 # c\n-1 2:1\n", b"0 qid:1 1:1\n"),
+}
+TARGETS: dict[str, Callable[[bytes], None]] = {
     "run": run_target,
-    "tree": tree_target,
+    "tree": lambda data: changed_target(data, EXAMPLE, run.load),
+    "proof": proof_target,
     "config": config_target,
     "ledger": ledger_target,
     "npz": npz_target,
-    "csv": lambda data: read_source("d.csv", data),
+    "csv": lambda data: table_target("d.csv", data, len(SETTINGS)),
+    "arff": lambda data: table_target("d.arff", data, len(SETTINGS) - 2),
+    "svm": lambda data: table_target("d.svm", data, 4),
     "h5": lambda data: read_source("d.h5", data),
 }
 
 
+def every_target(minutes: float) -> int:
+    """Each in a process of its own; a line of what it did, and what it found lies in the present folder."""
+    found = 0
+    for target in TARGETS:
+        options = f"-max_total_time={60 * minutes / len(TARGETS):.0f}", "-timeout=60", f"-artifact_prefix={target}-"
+        command = [sys.executable, __file__, target, str(FOLDER / f"corpus-{target}"), *options]
+        ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
+        found += ended.returncode != 0
+        lines = [line for line in ended.stderr.splitlines() if line.startswith(("Done", " === ", "AssertionError"))]
+        print(f"{target:8}{'; '.join(lines) if ended.returncode == 0 else ended.stderr[-1500:]}", flush=True)
+    return found
+
+
 def main() -> None:
     target = sys.argv[1] if len(sys.argv) > 1 else ""
+    if target == "all":
+        found = every_target(float(sys.argv[sys.argv.index("--minutes") + 1]) if "--minutes" in sys.argv else 30.0)
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        sys.exit(found and f"{found} of {len(TARGETS)} targets found something")
     if target not in TARGETS:
-        sys.exit(f"{target!r} is no target: must be one of {', '.join(TARGETS)}")
+        sys.exit(f"{target!r} is no target: must be all, or one of {', '.join(TARGETS)}")
     corpus = [Path(one) for one in sys.argv[2:] if not one.startswith("-")]
     for folder in corpus[:1]:
         if not folder.is_file():

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,14 @@ def test_scripts_can_be_started():
     for name in ("scripts/quickstart", "scripts/test", ".ci/run"):
         assert os.access(ROOT / name, os.X_OK), name
     assert "scripts/test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_a_soak_of_a_second_ends_with_a_whole_file(tmp_path):
+    """scripts/soak steps, saves, and says what it saw."""
+    command = [sys.executable, ROOT / "scripts/soak", "--time", "1s", "--every", "1s", "--m", "64"]
+    ended = subprocess.run([*command, "--out", tmp_path / "soak.h5"], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "is whole, at step" in ended.stdout
 
 
 def shown(language, page="README.md"):
