@@ -105,6 +105,7 @@ print((memory("VmHWM") - before) / (8192 * 2048))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the memory")
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_a_run_never_holds_its_inputs_in_float64(tmp_path, dtype):
