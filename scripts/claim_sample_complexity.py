@@ -9,7 +9,8 @@ Parts, each a table of its own: `network` (objective regularized with λ = 5·10
 which in the first draw at n = 6d is proven by `certify` at effort 1), `kernel` (the closed-form NTK with the best of
 all regularizations, and with the one that leave-one-out chooses; random features), `lazy` (the same network without
 regularization, initialized where it stays in the kernel regime), `learned` (the NTK that learns its metric); `figure`
-takes all. Data are the paper's distribution D, `xor`; `--source` takes `parity` or `parity_normal`, with two relevant
+takes all, `exponents` what there is.
+Data are the paper's distribution D, `xor`; `--source` takes `parity` or `parity_normal`, with two relevant
 signs, into tables of their own. Each error is over 4096 new points.
 """
 
@@ -28,6 +29,7 @@ LEVEL = 0.1  # the test error at which sample sizes are compared
 REG = 5e-3
 DRAWS, FEWER, CHEAP = 20, 5, 20  # of the network; fewer in fast mode, but where d is small and so are the sets
 NETWORK = (1.5, 2, 2.5, 3, 3.25, 3.5, 3.75, 4, 4.5, 5, 6)  # n / d
+SIGNS = (0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 6)  # the same where the labels are a product of signs, found sooner
 KERNEL = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)  # n / d²
 LEARNED = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.2)  # n / d^1.5
 LAZY = (0.2, 0.4, 0.8, 1.2, 1.6)  # n / d²
@@ -120,7 +122,7 @@ def network_rows(options: claims.Options) -> list[dict[str, Any]]:
         {"d": d, "n": round(r * d), "seed": seed, "reg": REG, "m": m, "steps": steps}
         for seed in range(DRAWS)
         for d in dims
-        for r in NETWORK
+        for r in ratios_of("network", options.source)
         if options.full or seed < FEWER or d <= CHEAP
     ]
     return study(options, "network", network_cell, cells)
@@ -229,10 +231,28 @@ def figure(options: claims.Options) -> None:
     claims.save(page, named("", options), options)
 
 
+def ratios_of(part: str, source: str) -> Sequence[float]:
+    """n / d^power at which a part is computed."""
+    return SIGNS if part == "network" and source in SOURCES[1:] else GRIDS[part][0]
+
+
 def on_grid(part: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of a part's table at the sizes that the part asks for; a table can hold others, too."""
-    ratios, power = GRIDS[part]
-    return [row for row in rows if row["n"] in {round(r * row["d"] ** power) for r in ratios}]
+    power = GRIDS[part][1]
+    return [
+        row
+        for row in rows
+        if row["n"] in {round(r * row["d"] ** power) for r in ratios_of(part, row.get("source", SOURCES[0]))}
+    ]
+
+
+def exponents(options: claims.Options) -> None:
+    """The table of exponents alone, of those parts that have tables; computes no cell."""
+    tables = {part: options.study(named(part, options), dict).study.read() for part in GRIDS}
+    kept = {part: on_grid(part, rows) for part, rows in tables.items() if rows}
+    parts = {name: name.partition("_")[0].replace("features", "kernel") for name in NAMES}
+    fits = {name: growth_of(curves(kept[part], name), name) for name, part in parts.items() if part in kept}
+    write_exponents(fits, options)
 
 
 def growth_of(found: scaling.Curves, name: str) -> scaling.Growth:
@@ -319,5 +339,14 @@ def draw_thresholds(ax: Any, fits: dict[str, scaling.Growth]) -> None:
 
 if __name__ == "__main__":
     claims.main(
-        __doc__, {"network": network, "kernel": kernel, "learned": learned, "lazy": lazy, "figure": figure}, SOURCES
+        __doc__,
+        {
+            "network": network,
+            "kernel": kernel,
+            "learned": learned,
+            "lazy": lazy,
+            "figure": figure,
+            "exponents": exponents,
+        },
+        SOURCES,
     )

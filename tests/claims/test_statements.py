@@ -27,12 +27,17 @@ def test_the_committed_tables_are_those_of_the_committed_numbers(tmp_path, monke
 
 
 def test_the_table_is_of_the_folder_that_is_named(tmp_path):
-    """A row more there, with a margin below a quarter, turns the verdict."""
+    """A row more there, with a margin below a quarter, turns the verdict; what has no table there is left out."""
     text = (claims.RESULTS / "bounds_network.csv").read_text("utf-8")
     (tmp_path / "bounds_network.csv").write_text(text + "32,99,0,0.1,0.1,0.5,1.0\n", "utf-8")
     one = next(one for one in statements.STATEMENTS if one.measure is statements.quarter)
     assert statements.line(one, claims.RESULTS)[3] == AGREES
     assert statements.line(one, tmp_path)[3] == DIFFERS
+    assert statements.main(["--folder", str(tmp_path)]) == 0
+    assert [row.split(" | ")[3] for row in (tmp_path / "statements.md").read_text("utf-8").splitlines()[2:]] == [
+        statements.network_bound(statements.read("bounds_network", tmp_path))[1],
+        DIFFERS,
+    ]
 
 
 def margins(*values):
