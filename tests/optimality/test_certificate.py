@@ -150,7 +150,7 @@ def test_the_relaxation_is_above_every_peak(outputs):
     np.testing.assert_allclose(relaxed_bound([[3.0, 4.0]] @ np.eye(2), np.array([[2.0]])), 10.0, rtol=1e-6)
 
 
-@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("d", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_converged_ensembles_in_small_dimension_have_a_proven_gap(d):
     """n = 500, random labels and real data: rigorous, by enumeration, relative gap at most 1e-3."""
     rng = np.random.default_rng(d)

@@ -90,6 +90,7 @@ def test_rescaled_inputs_with_rescaled_reg_have_the_same_optimum():
     np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_papers_data_are_solved():
     """xor, d 20, n 40: an estimated relative gap of 1e-6, and below a long simulation's objective by less than 2 %."""
     X, y = xor(40, 20)

@@ -78,6 +78,7 @@ def test_what_weights_prove_does_not_depend_on_their_sum():
         np.testing.assert_allclose(proven_margin(pairs, s * q, s * peak), one, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_on_the_papers_data_what_was_asked_for_is_proven():
     """n = 40, d = 20: to a thousandth of the margin."""
     X, y = paper(40, 20)
