@@ -330,12 +330,14 @@ class Neuron:
         """
         if self.output:
             raise InputError(
-                f"{reference} needs a neuron that is linear in w, not {self.label!r}; there is the objective"
+                f"{reference} needs a neuron that is linear in w, not {self.label!r}; "
+                "for any neuron there are the objective, the errors and the drift of a trace"
             )
         if not self.is_relu and self.growth > _LINEAR:
             raise InputError(
                 f"{reference} needs a neuron that grows at most quadratically in its weights, which {self.label!r} "
-                "does not: few particles of large weights fit anything at a vanishing penalty; there is the objective"
+                "does not: few particles of large weights fit anything at a vanishing penalty; "
+                "for any neuron there are the objective, the errors and the drift of a trace"
             )
 
     @property

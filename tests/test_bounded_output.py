@@ -143,7 +143,9 @@ def test_what_knows_no_output_says_so():
         with pytest.raises(ValueError, match=r"output|tanh") as caught:
             refused()
         assert "\n" not in str(caught.value)
-    assert "linear in w" in simulate(problem, ensemble, GradientFlow(), steps=2).final_gap.missing
+    missing = simulate(problem, ensemble, GradientFlow(), steps=2).final_gap.missing
+    assert "linear in w" in missing
+    assert "drift" in missing
     assert "output tanh" in repr(problem)
     again = pickle.loads(pickle.dumps(problem.neuron))
     assert again.output.name == "tanh"
