@@ -29,7 +29,7 @@ def committed(study, **where):
     [
         ("kernel_ridge", claim_kernel.ridge_cell, {"d": 10, "n": 80, "seed": 1}),
         ("kernel_oracle", claim_kernel.oracle_cell, {"method": "logistic", "d": 10, "n": 100, "seed": 1}),
-        ("kernel_oracle", claim_kernel.oracle_cell, {"method": "svm", "d": 10, "n": 100, "seed": 0}),
+        ("kernel_oracle", claim_kernel.oracle_cell, {"method": "svm", "d": 10, "n": 110, "seed": 2}),
         ("kernel_margin", claim_kernel.margin_cell, {"d": 20, "n": 100, "seed": 2}),
     ],
 )
