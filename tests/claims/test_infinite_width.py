@@ -83,6 +83,7 @@ def test_time_averages_have_a_bias_like_one_over_the_width():
     assert many.mean() < 0.5 * few.mean()
 
 
+@pytest.mark.slow
 def test_the_bias_of_the_step_size_is_linear():
     """m 1000, where it outweighs 1/m: the virial, zero without it, is twice as far off at η = 1.6 as at 0.8."""
     coarse, fine = (

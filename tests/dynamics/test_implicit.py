@@ -131,7 +131,7 @@ def test_without_data_the_law_under_noise_is_exact_for_any_step(eta):
     assert np.var(result.ensemble.u) == pytest.approx(0.2 / (2 * 0.1), rel=0.02)
 
 
-@pytest.mark.parametrize("cooled_at", [0, 240])
+@pytest.mark.parametrize("cooled_at", [pytest.param(0, marks=pytest.mark.slow), 240])
 def test_under_noise_the_automatic_step_ends_at_the_gibbs_measure(cooled_at):
     """Predictions within 1.5 %, whether η is lowered or not; with the τ = 0 length it is 7 % where it is not."""
     X = np.random.default_rng(1).standard_normal((8, 2))

@@ -81,6 +81,7 @@ def test_it_is_of_second_order():
     assert math.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.slow
 def test_much_friction_is_gradient_flow_at_a_slower_clock():
     """γ → ∞: the flow at t/γ, off by O(1/γ²) once velocities have relaxed."""
     problem = Problem(X, Y, reg=0.05, neuron="tanh")

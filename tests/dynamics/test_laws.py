@@ -96,7 +96,7 @@ class Frozen:
 
 
 @pytest.mark.parametrize("C", [1, 2])
-@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("d", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_under_a_frozen_residual_particles_relax_to_the_gibbs_measure(d, C):
     """Moments within three standard errors: of s ∝ q^{−d/2}, |u|² given s, w given u, and of Φ; four laws in full."""
     frozen, m = Frozen(d, C), 1 << 15

@@ -138,7 +138,8 @@ def haswell():
     return {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": features}
 
 
-@pytest.mark.parametrize("names", [QUICK, pytest.param([*bits.CASES], marks=pytest.mark.slow)], ids=["one", "all"])
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [QUICK, [*bits.CASES]], ids=["one", "all"])
 def test_256_bit_vectors_and_another_target_change_no_bit(names):
     assert_committed(program("--cases", ",".join(names), **haswell()))
 

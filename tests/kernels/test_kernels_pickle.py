@@ -14,6 +14,7 @@ from meanfield.kernels import (
     ConjugateGradients,
     GradientFlow,
     Interpolation,
+    IterativePath,
     IterativeRidge,
     Logistic,
     NeuronKernel,
@@ -52,6 +53,7 @@ FITTED = {
     "RandomFeatures": lambda: RandomFeatures(50).fit(X, Y),
     "RecursiveFeatureMachine": lambda: RecursiveFeatureMachine(iterations=1).fit(X, Y),
     "Ridge": lambda: Ridge(0.1).fit(K, Y),
+    "IterativePath": lambda: IterativePath([0.1, 1.0]).fit(StreamedGram(X), Y),
     "RidgePath": lambda: RidgePath([0.1, 1.0]).fit(K, Y),
     "SVM": lambda: SVM(0.3).fit(K, Y),
     "Selection": lambda: best("ridge", K, Y),
@@ -72,6 +74,8 @@ def predictions(name, fitted):
         return fitted.dot(K_TEST[:, : len(fitted.centres)].T)
     if name == "ConjugateGradients":
         return IterativeRidge(0.1, fitted).fit(StreamedGram(X), Y).coef
+    if name == "IterativePath":
+        return fitted.freedom
     predictor = fitted.predictor if name == "Selection" else fitted
     return predictor.predict(Z if name in POINTS else K_TEST[:, : len(predictor.coef)])
 

@@ -260,6 +260,7 @@ def test_bad_requests_are_refused_in_one_line():
         certify_free_energy(problem, ensemble)
 
 
+@pytest.mark.slow
 def test_the_free_energy_bound_stays_below_the_minimum():
     """Samples of the optimal measure: D(a) ≤ min F_τ, close to it, and f(a) near f; a poor ensemble gets less."""
     rng = np.random.default_rng(0)

@@ -57,7 +57,7 @@ def test_in_one_dimension_it_is_a_lasso_of_two_features():
     assert found.lower_bound == pytest.approx(least, rel=1e-4)
 
 
-@pytest.mark.parametrize(("d", "outputs"), [(3, 1), (3, 2), (6, 1)])
+@pytest.mark.parametrize(("d", "outputs"), [(3, 1), (3, 2), pytest.param(6, 1, marks=pytest.mark.slow)])
 def test_a_minimum_is_attained_and_proven(d, outputs):
     """The objective of the network found is its value, and a proof lies below it and above 97 % of it."""
     X = RNG.standard_normal((24, d))

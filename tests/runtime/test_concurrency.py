@@ -108,7 +108,7 @@ print("good")
     )
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_children_of_multiprocessing_run_with_one_thread(tmp_path, method):
     """After the parent has run with several threads: the same bits, no helping threads, and the parent still works."""
     check(

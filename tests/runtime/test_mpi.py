@@ -190,6 +190,7 @@ def test_rank_zero_alone_speaks(folder):
 
 
 @needs_launcher
+@pytest.mark.slow
 def test_a_sweep_over_ranks_has_the_rows_of_a_pool(folder):
     """`compare` with the cells on other ranks writes the same table but for the seconds, and every rank ends."""
     options = ["--d", "4", "--n", "2d,3d", "--seeds", "2", "--m", "256", "--steps", "50", "--n-test", "64", "--quiet"]

@@ -144,6 +144,7 @@ def test_the_profile_lists_the_parts_and_their_sum():
     assert set(ms) == {*parts, "sum of parts", "whole step"}
 
 
+@pytest.mark.slow
 def test_the_parts_of_the_profile_do_what_the_step_does():
     """On one block, gradient and then update with noise off give the particles of an advance without noise."""
     from meanfield.dynamics import exponential_move

@@ -164,6 +164,7 @@ def test_a_slurm_job_stops_before_its_limit_and_queues_itself_until_done(machine
     check_end(machine, 6000)
 
 
+@pytest.mark.slow
 def test_a_slurm_job_that_is_cancelled_saves_and_is_not_queued_again(machine):
     """Nor one that fails; and where queueing fails, it says what to do."""
     path = machine.folder / "run.h5"

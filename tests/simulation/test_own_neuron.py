@@ -146,6 +146,7 @@ def test_implicit_steps_and_annealing_are_refused():
         simulate(problem, Ensemble.sphere(64, 2), steps=1, anneal=True)
 
 
+@pytest.mark.slow
 def test_a_run_of_another_neuron_is_drawn():
     """Every figure and panel; what it draws of the function is the network of this neuron."""
     result = simulate(example(neuron=OWN), start(m=200), Langevin(), steps=10, record_every=5, record={"snapshots": 2})

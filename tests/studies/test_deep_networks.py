@@ -83,6 +83,7 @@ def test_four_neurons_have_a_margin_that_no_dimension_lowers(depth):
         assert margin == pytest.approx(depth ** (-depth / 2) / (4 * 2 ** ((depth - 2) / 2)), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_two_layers_climb_to_the_linear_program_s_margin():
     """The best of two starts comes within 0.5 % of γ*, and none exceeds its upper bound."""
     problem = paper(40, 6)
