@@ -32,7 +32,7 @@ NAME = re.compile(r"`(meanfield(?:\.\w+)+)`")
 FILE = re.compile(r"`((?:scripts|tests|docs|data|meanfield|kernels)/[\w./*-]+)`")
 
 
-SLOW = [DOCS / "gallery.md", DOCS / "howto" / "variants.md"]  # the figures of the first are each drawn in a test of its own
+SLOW = [DOCS / "gallery.md", DOCS / "howto" / "variants.md"]  # every figure of the first is drawn in a test of its own
 
 
 def named(pages, slow=()):
