@@ -400,6 +400,7 @@ np.savez(f"{sys.argv[2]}-{world().rank}.npz", coef=ridge.coef, norm=ridge.norm, 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(MPIEXEC is None, reason="no mpiexec")
 def test_any_number_of_ranks_finds_the_same_bits(tmp_path):
     """Two ranks and this process: coefficients, on every rank; what one cannot do fails on all."""

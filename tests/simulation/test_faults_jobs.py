@@ -140,6 +140,7 @@ def test_a_signal_to_until_done_saves_and_ends_the_run(machine, name, status):
     assert len(calls(machine)) == 1
 
 
+@pytest.mark.slow
 def test_a_slurm_job_stops_before_its_limit_and_queues_itself_until_done(machine):
     """The scheduler sends USR1 before the limit: saved, queued again, status 75; the last life ends with 0."""
     path, lives = machine.folder / "run.h5", 0

@@ -66,6 +66,7 @@ def stopped(path, process, tmp_path):
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_readers_never_disturb_the_writer_nor_see_half_a_file(writer, tmp_path):
     """load, `info`, `plot`, and h5py as a user would: every reading is whole and verified, steps never go back."""
     path, process = writer
