@@ -87,6 +87,13 @@ def saved_since(path, moment):
     return path.exists() and path.stat().st_mtime_ns > moment
 
 
+def wait_for_steps(path):
+    """The first file is of step 0."""
+    wait_for(path.exists)
+    begun = path.stat().st_mtime_ns
+    wait_for(lambda: saved_since(path, begun))
+
+
 def check_end(machine, steps):
     """run.h5 has come to its end as if nothing had ever happened."""
     whole = machine.folder.parent / "whole.h5"
@@ -132,7 +139,7 @@ def test_a_signal_to_until_done_saves_and_ends_the_run(machine, name, status):
     """To the script alone, as `kill` does; the next call goes on."""
     path = machine.folder / "run.h5"
     process = machine("until-done", "run.h5", *SETUP, "--set", "run.steps=100000000", "--quiet")
-    wait_for(path.exists)
+    wait_for_steps(path)
     process.send_signal(getattr(signal, name))
     ends(process, status)
     assert load(path).ensemble.step > 0
@@ -171,9 +178,7 @@ def test_a_slurm_job_that_is_cancelled_saves_and_is_not_queued_again(machine):
     path = machine.folder / "run.h5"
     arguments = ["slurm.sbatch", "run.h5", *SETUP, "--set", "run.steps=100000000"]
     process = machine(*arguments)
-    wait_for(path.exists)
-    begun = path.stat().st_mtime_ns
-    wait_for(lambda: saved_since(path, begun))
+    wait_for_steps(path)
     process.send_signal(signal.SIGTERM)
     ends(process, 143)
     assert load(path).ensemble.step > 0
@@ -196,7 +201,7 @@ def test_a_slurm_job_of_several_tasks_shares_the_ensemble_between_ranks(machine)
     machine.provide("srun", f'exec \'{mpiexec}\' -n "$SLURM_NTASKS" "$@"\n')
     arguments, path = ["slurm.sbatch", "run.h5", *SETUP], machine.folder / "run.h5"
     process = machine(*arguments, "--set", "run.steps=100000000", SLURM_NTASKS="2")
-    wait_for(path.exists)
+    wait_for_steps(path)
     process.send_signal(signal.SIGUSR1)
     ends(process, 75)
     done = load(path).ensemble.step
