@@ -13,8 +13,9 @@ from .run import Run
 from .snapshots import nbytes
 
 _TRIED = 1 << 14  # particles with which a step is timed
-_TOO_LONG = 2.0  # seconds of a step, by the model, from which none is timed
-_STEPS = 3  # timed, after one by which all is compiled and warm
+_TOO_LONG = 1.0  # seconds of a step, by the model, from which none is timed
+_WARM = 3  # steps before, in which all is compiled and filled
+_STEPS = 5  # timed; the one in the middle counts, which no compilation or other program has held up
 
 
 class Plan(NamedTuple):
@@ -75,9 +76,11 @@ def expected_seconds(run: Run, threads: int | None = None) -> float:
         return left * model(m)
     tried = Ensemble.sphere(few, problem.d, problem.outputs, dtype=ensemble.dtype)
     field = Field(problem, ensemble.dtype, threads)
+    clock = [0.0] * (_WARM + _STEPS)
     with np.errstate(all="ignore"):
-        moments = dynamics.step(field, tried, field.predict(tried))
-        began = time.perf_counter()
-        for _ in range(_STEPS):
+        moments = field.predict(tried)
+        for k in range(_WARM + _STEPS):
+            began = time.perf_counter()
             moments = dynamics.step(field, tried, moments)
-    return left * (time.perf_counter() - began) / _STEPS * model(m) / model(few)
+            clock[k] = time.perf_counter() - began
+    return left * float(np.median(clock[_WARM:])) * model(m) / model(few)

@@ -1,16 +1,21 @@
 """Laws of what is told before a run: `meanfield init` writes what an empty file means, `--dry-run` what a run takes."""
 
+import itertools
 import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from meanfield import load
 from meanfield.cli import main
+from meanfield.dynamics import GradientFlow
 from meanfield.simulation.config import Config
+from meanfield.simulation.new_run import new_run_from_config
+from meanfield.simulation.plan import expected_seconds
 from meanfield.simulation.toml import load_config, tables
 
 SMALL = ["ensemble.m=20000", "data.n=40", "data.d=6", "data.n_test=300", "run.steps=45", "record.snapshots=3"]
@@ -81,6 +86,21 @@ def test_a_dry_run_tells_the_sizes_and_writes_nothing(call, tmp_path):
     assert "for the steps, an estimate" in out
     assert "m 20000, float32" in out
     assert "b.h5, about" in out
+
+
+def test_the_time_told_is_not_that_of_what_compiles(monkeypatch):
+    """Two of the first steps take 0.3 s, as those do in which something is compiled; a run of 100 takes no 30 s."""
+    step, calls = GradientFlow.step, itertools.count()
+
+    def slow_at_first(*args):
+        if next(calls) in (1, 5):
+            time.sleep(0.3)
+        return step(*args)
+
+    monkeypatch.setattr(GradientFlow, "step", slow_at_first)
+    sets = ["data.n=20", "data.d=3", "ensemble.m=64", "dynamics.method=gradient_flow", "run.steps=100"]
+    assert expected_seconds(new_run_from_config(load_config(None, sets), draw=False)) < 3
+    assert next(calls) > 5
 
 
 @pytest.mark.parametrize(
