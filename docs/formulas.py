@@ -14,6 +14,7 @@ _LIKE_TEX = {  # close to their neighbours, no taller than a letter, and a thin 
     "<mo>'</mo>": '<mo lspace="0" rspace="0">′</mo>',
     r"<mo[^>]*>/</mo>": '<mo lspace="0" rspace="0" stretchy="false">/</mo>',
     r'<mo(?: class="mathopen")?>([‖⟨⟩])</mo>': r'<mo stretchy="false">\1</mo>',
+    r"<mo[^>]*>\|</mo>": '<mo lspace="0" rspace="0" stretchy="false">|</mo>',
     r"<mo>&ApplyFunction;</mo>(?=\s*<m(?!o))": '<mspace width="0.1667em"/>',
 }
 

@@ -113,6 +113,7 @@ def test_formulas_become_mathml():
     assert count > 100
     assert "′" in mathml("L'")
     assert mathml(r"\lVert u \rVert").count('<mo stretchy="false">‖</mo>') == 2
+    assert mathml(r"\lvert x \rvert - |x|").count('<mo lspace="0" rspace="0" stretchy="false">|</mo>') == 4
     with pytest.raises(ValueError, match=r"unknown\{x\}: .*unknown"):
         mathml(r"\unknown{x}")
 
