@@ -160,7 +160,7 @@ class _CodeCache(_Cache):
                 return CompileResult._rebuild(target_context, *pickle.loads(content[32:]))
         except Exception:  # whatever is wrong with it, new code is right
             pass
-        announce("compiling", "compiling for this processor; this happens once and takes some seconds")
+        announce("compiling", "compiling for this processor; this happens once and can take a minute")
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
