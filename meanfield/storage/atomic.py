@@ -33,6 +33,7 @@ def replace_whole(
     """Let `write` fill a temporary file in the folder of `path`, then put it in the place of `path`.
 
     owner: the file after which a temporary one is named, and with whose leftovers it is removed; by default `path`.
+    A link at `path` leads to the file that is meant; but where there is an owner, it is a stranger's, and is replaced.
 
     The order is: write, fsync the file, link the present generation to a second temporary name, rename the new file to
     `path`, fsync the folder, rename the link to ``PATH.prev``, fsync the folder. Whatever part of that reaches the
@@ -42,8 +43,8 @@ def replace_whole(
 
     Raises StorageError for any OSError on the way; other exceptions of `write` pass. The temporary file is removed.
     """
-    target = Path(os.path.realpath(path))
-    owned = target if owner is None else Path(os.path.realpath(owner))
+    owned = Path(os.path.realpath(path if owner is None else owner))
+    target = owned if owner is None else Path(path)
     own = f"{socket.gethostname()}-{os.getpid()}-{threading.get_native_id()}"
     temporary = owned.with_name(f"{_temporary_prefix(owned)}{own}")
     _BEING_WRITTEN.add(temporary)

@@ -3,7 +3,10 @@
 import os
 
 import pytest
+from faults import SETTINGS, ensemble, in_parts, problem
+from helpers import assert_same
 
+from meanfield import Langevin, load, simulate
 from meanfield.errors import RunFileError
 from meanfield.storage import atomic, hdf5
 from meanfield.storage.lock import RunLock, check_still_held, writer
@@ -61,3 +64,25 @@ def test_a_temporary_file_is_made_anew_whatever_stands_in_its_place(tmp_path, vi
             assert not file.is_symlink()
             assert hdf5.read(file)["a"] == held
     assert sorted(os.listdir(tmp_path)) == ["victim", "z.h5", "z.h5.prev"]
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe"])
+def test_a_part_is_made_anew_whatever_stands_in_its_place(tmp_path, victim, plant, monkeypatch, kind):
+    """Its name says what it holds, so that whoever knows the data knows it beforehand. The run is whole, and opens."""
+    in_parts(monkeypatch.setattr)
+
+    def run(folder):
+        path = tmp_path / folder / "run.h5"
+        path.parent.mkdir(exist_ok=True)
+        return simulate(problem(), ensemble(), Langevin(), steps=6, out=path, **SETTINGS), path
+
+    first, path = run("first")
+    names = [file.name for file in path.parent.iterdir() if ".part-" in file.name]
+    (tmp_path / "second").mkdir()
+    for name in [*names, "run.h5.prev"]:
+        plant(kind, tmp_path / "second" / name)
+    second, path = run("second")
+    assert second.saved
+    assert_same(load(path), first)
+    assert victim.read_text() == "precious"
+    assert [file.name for file in path.parent.iterdir() if file.is_symlink() or not file.is_file()] == []
