@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -121,6 +122,44 @@ def numbers(values: Any, where: str, *, narrow: bool = False) -> np.ndarray:
     if given.dtype.kind not in "biuf":
         raise InputError(f"{where} has dtype {given.dtype}: must be numbers")
     return np.ascontiguousarray(given, dtype=given.dtype if narrow and given.dtype in _NARROW else np.float64)
+
+
+def number(value: Any, where: str) -> float:
+    """What a function of the user's own gave where one number is wanted; it may be NaN or infinite.
+
+    Parameters
+    ----------
+    value : number
+        Of Python's, NumPy's or another's; also an array of no dimension.
+    where : str
+        Its name in messages.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    InputError
+        Text, also of digits, complex numbers, nothing, arrays, and what no float holds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.arrays import number
+    >>> number(np.float32(0.5), "what f gave")
+    0.5
+    >>> number("0.5", "what f gave")
+    Traceback (most recent call last):
+    ...
+    meanfield.errors.InputError: what f gave is '0.5': must be a number
+    """
+    given = _plain(value, where)
+    one = given.item() if given.ndim == 0 else value
+    with suppress(OverflowError):  # of whole numbers that no float holds
+        if isinstance(one, Real | Decimal):
+            return float(one)
+    raise InputError(f"{where} is {_shown(value)}: must be a number")
 
 
 def labels(y: Any, where: str) -> np.ndarray:

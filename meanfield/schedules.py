@@ -15,6 +15,7 @@ from numbers import Integral, Real
 from types import ModuleType
 from typing import Any
 
+from .arrays import number
 from .errors import InputError, did_you_mean
 
 SHAPES = ("constant", "linear", "geometric", "cosine", "c_over_log_t")
@@ -221,7 +222,7 @@ class OwnSchedule(Schedule):
         """The function's value at step k."""
         if self.function is None:
             raise InputError(f"{self.shape}: a function of a Python program, which was not given")
-        value = float(self.function(k))
+        value = number(self.function(k), f"{self.shape} at step {k}")
         if not 0 <= value < math.inf:
             raise InputError(f"{self.shape} is {value!r} at step {k}: must be a finite number, at least 0")
         return value

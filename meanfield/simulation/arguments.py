@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from ..errors import InputError
 
@@ -21,17 +24,31 @@ def whole(name: str, value: Any, least: int = 0) -> int:
 
 
 def check_run_arguments(
-    max_time: float | None, threads: int | None, callback: Callable[..., Any] | None, record: Any = None
+    max_time: float | None,
+    threads: int | None,
+    callback: Callable[..., Any] | None,
+    record: Any = None,
+    **flags: bool | None,
 ) -> None:
-    """InputError: no seconds, no number of threads, no function, no table."""
+    """InputError: no seconds, no number of threads, no function, no table; a flag that is neither True nor False."""
     if threads is not None:
         whole("threads", threads, 1)
-    if max_time is not None and (isinstance(max_time, bool | str) or not max_time >= 0):
+    if max_time is not None and (isinstance(max_time, bool) or not isinstance(max_time, Real) or not max_time >= 0):
         raise InputError(f"max_time = {max_time!r}: must be a number of seconds, at least 0")
+    for name, flag in flags.items():
+        if not isinstance(flag, bool | np.bool_ | None):
+            raise InputError(f"{name} = {flag!r}: must be True or False")
     if callback is not None and not callable(callback):
         raise InputError(f"callback = {callback!r}: must be a function of the ensemble and a row of the trace")
     if record is not None and not isinstance(record, Mapping):
         raise InputError(f"record = {record!r}: must be a table of keys")
+
+
+def ends(answer: Any) -> bool:
+    """Whether a callback's answer ends the run. InputError: one that is no answer, such as a number."""
+    if not isinstance(answer, bool | np.bool_ | None):
+        raise InputError(f"callback: gave {answer!r}, must be True to end the run, and False or None to go on")
+    return bool(answer)
 
 
 def check_columns(names: Any) -> None:

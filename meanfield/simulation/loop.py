@@ -21,7 +21,7 @@ from ..problem import Problem
 from ..schedules import OwnSchedule
 from ..storage.lock import RunLock, locked
 from ..storage.versions import BITS
-from .arguments import check_run_arguments, whole
+from .arguments import check_run_arguments, ends, whole
 from .checkpoint import Keeper, NoKeeper, announce_failure
 from .config import DEFAULT_STEPS, EXPLICIT_STEPS
 from .final_gap import EARLY, warn_if_risen, warn_if_unresolved
@@ -94,7 +94,7 @@ def simulate(
         Recorded beside the others: functions of the ensemble by their column's name; or a list of names in
         `meanfield.simulation.config.MEASURES` and of objects `meanfield.simulation.measures.Measure`.
     callback : callable, optional
-        Sees the ensemble and every recorded row, and stops the run by returning True.
+        Sees the ensemble and every recorded row, and stops the run by returning True; else it returns False or None.
     anneal : bool, optional
         Whether a λ that is a single number is lowered to its value from above, as the command does by default; None
         means: if the dynamics does so with its step size (`Dynamics.anneals`) and `Implicit` knows the problem.
@@ -141,7 +141,7 @@ def simulate(
     >>> bool(result.trace["objective"][-1] < result.trace["objective"][0])
     True
     """
-    check_run_arguments(max_time, threads, callback, record)
+    check_run_arguments(max_time, threads, callback, record, anneal=anneal, force=force, final_gap=final_gap)
     steps = _steps(problem, dynamics) if steps is None else whole("steps", steps)
     dynamics, wanted = dynamics or _default(problem, ensemble, steps), sort_measures(measures)
     run = new_run_from_objects(
@@ -260,7 +260,7 @@ def resume(
     >>> resume(path, more=3).ensemble.step
     7
     """
-    check_run_arguments(max_time, threads, callback)
+    check_run_arguments(max_time, threads, callback, force=force, final_gap=final_gap)
     with RunLock(path, force):
         given: dict[str, Any] = {"dynamics": dynamics, "loss": loss, "neuron": neuron, "temperature": temperature}
         run = load(path, **given, fall_back=True)
@@ -349,7 +349,7 @@ def _loop(run: Run, field: Field, keeper: Keeper, stop: Stop, callback: Callback
         run.kept.take(ensemble, run.problem.reg(ensemble.step))
         recorder.record(field, ensemble, moments, time.monotonic() - began)
         row = recorder.last
-        if callback is not None and row.get("step") == ensemble.step and callback(ensemble, row):
+        if callback is not None and row.get("step") == ensemble.step and ends(callback(ensemble, row)):
             return "callback"
         keeper.checkpoint(ensemble.step)
         progress.update(ensemble.step, {name: row[name] for name in ("objective", "train_error") if name in row})

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import diagnostics
+from ..arrays import number
 from ..diagnostics import neurons
 from ..dynamics import Field
 from ..dynamics.base import PARTICLE
@@ -241,9 +242,10 @@ class Taker:
 
 
 def _checked(measure: Measure, values: Sequence[float]) -> tuple[float, ...]:
-    if not isinstance(values, Sequence) or len(values) != len(measure.columns):
-        raise InputError(f"measure {', '.join(measure.columns)}: gave {values!r}, must be as many numbers as columns")
-    return tuple(map(float, values))
+    names = measure.columns
+    if not isinstance(values, tuple | list) or len(values) != len(names):
+        raise InputError(f"measure {', '.join(names)}: gave {values!r}, must be a tuple of as many numbers as columns")
+    return tuple(number(value, f"measure {name}") for name, value in zip(names, values, strict=True))
 
 
 def affordable_every(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import diagnostics
+from ..arrays import number
 from ..dynamics import Field
 from ..dynamics.base import PARTICLE
 from ..engine.engine import Moments
@@ -184,15 +185,8 @@ class Trace(Shown):
             _add(row, dict(zip(some.names, values, strict=True)))
         for name, function in self.measures.items():
             _add(row, {name: math.nan})
-            row[name] = _number(name, function(ensemble))
+            row[name] = number(function(ensemble), f"measure {name}")
         return row
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"measure {name}: gave {value!r}, must be a number") from None
 
 
 def as_columns(rows: Mapping[str, Sequence[float] | np.ndarray]) -> Columns:

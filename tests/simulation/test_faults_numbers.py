@@ -137,7 +137,11 @@ def spoil(ensemble):
 def test_particles_that_a_measure_or_a_callback_spoilt_are_not_saved(tmp_path, way, steps):
     """Neither at a checkpoint nor at the last step: the run ends in words, and what was good stays, to be resumed."""
     path = tmp_path / "run.h5"
-    own = {"measures": {"spoilt": spoil}} if way == "measures" else {"callback": lambda ensemble, row: spoil(ensemble)}
+    own = (
+        {"measures": {"spoilt": spoil}}
+        if way == "measures"
+        else {"callback": lambda ensemble, row: bool(spoil(ensemble))}
+    )
     settings = {"record_every": 1, "checkpoint_every": 2, "anneal": False, "out": path}
     with pytest.raises(DivergenceError, match=r"step 4: particles .* not all finite.*of step 2, is intact") as caught:
         simulate(Problem(X, Y), Ensemble.sphere(200, 4), Langevin(), steps=steps, **settings, **own)
