@@ -187,11 +187,15 @@ def _end_other_ranks(ranks: Alone, error: BaseException, status: int) -> None:
     if ranks.size > 1 and isinstance(error, InputError) and not ranks.leads:
         time.sleep(2)  # most likely all ranks found it, and the first is telling
     elif ranks.size > 1 and not ranks.leads:
-        print(f"meanfield: error: rank {ranks.rank}: {error or type(error).__name__}", file=sys.__stderr__, flush=True)
+        print(
+            f"meanfield: error: rank {ranks.rank}: {printable(str(error)) or type(error).__name__}",
+            file=sys.__stderr__,
+            flush=True,
+        )
     ranks.abort(status)
 
 
 def _refuse(message: str, status: int = 2) -> int:
-    one_line = " ".join(message.split("\n"))
+    one_line = printable(" ".join(message.split("\n")))
     print(f"meanfield: error: {one_line}", file=sys.stderr)
     return status

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, printable
 
 
 def print_json(values: Mapping[str, Any]) -> None:
@@ -85,14 +85,19 @@ def network_table(run: Any, keys: Mapping[str, Any], baseline: Any = None, gap: 
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> str:
-    """Columns aligned, the first to the left, a rule under the head."""
-    rows = list(rows)
+    """Columns aligned, the first to the left, a rule under the head; whatever a cell holds stands in its line."""
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     ]
     return "\n".join([lines[0].rstrip(), "-" * len(lines[0].rstrip()), *(line.rstrip() for line in lines[1:])])
+
+
+def shown_path(path: Any) -> str:
+    """A path, which may hold anything, for a terminal."""
+    return printable(str(path))
 
 
 def percent(value: float | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..errors import InputError
+from ..errors import InputError, printable
 from ..runtime.communicator import world
 from ._tables import number, print_json, table
 
@@ -100,7 +100,9 @@ def _certify(
     if save is not None:
         save_proof(save, run.problem, run.ensemble, found)
         if not as_json:
-            print(f"proof kept: meanfield certify --verify {save}")
+            from ..simulation.output import quoted
+
+            print(f"proof kept: meanfield certify --verify {printable(quoted(save))}")
     return 0
 
 

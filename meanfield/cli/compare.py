@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..errors import InputError
-from ._tables import print_json, table
+from ._tables import print_json, shown_path, table
 
 
 @click.command()
@@ -68,8 +68,8 @@ def compare(
         print_json({"table": found, "cells": len(rows), "missing": missing, "folder": folder, "figure": figure})
     else:
         _show(found)
-        print(f"\ncells     {folder / 'compare*.csv' if missing else folder / 'compare.csv'}")
-        print(f"figure    {figure}" if figure else "figure    none, until all cells are there")
+        print(f"\ncells     {shown_path(folder / ('compare*.csv' if missing else 'compare.csv'))}")
+        print(f"figure    {shown_path(figure)}" if figure else "figure    none, until all cells are there")
     if missing:
         print(f"meanfield: {missing} of {len(cells)} cells are missing", file=sys.stderr)
     return 1 if study.failures else 0

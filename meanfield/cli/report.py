@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..errors import InputError
-from ._tables import check_rows
+from ._tables import check_rows, shown_path
 
 
 @click.command()
@@ -39,5 +39,5 @@ def report(path: Path, out: Path | None, seconds: float) -> int:
         out.write_text(page, encoding="utf-8")
     except OSError as error:
         raise InputError(f"-o {out}: cannot be written: {error.strerror or error}") from None
-    print(out)
+    print(shown_path(out))
     return 0

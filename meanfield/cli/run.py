@@ -18,7 +18,7 @@ from ..errors import InputError, printable
 from ..runtime.communicator import Alone, world
 from ..runtime.durations import format_duration, parse_duration
 from ..simulation.toml import load_config
-from ._tables import mebibytes, network_table, percent, print_json, result_keys
+from ._tables import mebibytes, network_table, percent, print_json, result_keys, shown_path
 
 _ESTIMATE = "relative gap (estimate)"  # what a run's trace has recorded
 
@@ -134,7 +134,7 @@ def _show_plan(run: Any, out: Path, as_json: bool, threads: int | None) -> int:
         ("memory", f"at least {mebibytes(plan.memory)} beside the process: {held}"),
         (
             "file",
-            f"{printable(str(out))}, about {mebibytes(plan.file)}, and the generation before it as {out.name}.prev",
+            f"{shown_path(out)}, about {mebibytes(plan.file)}, and the one before it as {shown_path(out.name)}.prev",
         ),
     ]
     print("\n".join(f"{name:<10}{text}" for name, text in rows))
@@ -189,17 +189,15 @@ def resume(
     with locked(path, ranks, force):
         loaded = load(path, fall_back=True, ranks=ranks)
         if loaded.recovered and ranks.leads:
-            print(f"meanfield: {loaded.recovered}", file=sys.stderr)
+            print(f"meanfield: {printable(loaded.recovered)}", file=sys.stderr)
         if until is not None and until < loaded.ensemble.step:
             raise InputError(f"--until {until}: the run is at step {loaded.ensemble.step} already")
         loaded.end_at(until, more)
         if loaded.ensemble.step >= loaded.config.run.steps:
             gap = None if no_gap or not as_json else final_gap(loaded, "done", threads)
             keys = result_keys(loaded, path, threads, gap) if as_json else {}
-            print(
-                f"{path}: finished at step {loaded.ensemble.step}; go further with --more N or --until STEP",
-                file=sys.stderr if as_json else sys.stdout,
-            )
+            told = f"finished at step {loaded.ensemble.step}; go further with --more N or --until STEP"
+            print(f"{shown_path(path)}: {told}", file=sys.stderr if as_json else sys.stdout)
             if as_json:
                 print_json(keys)
             return 0
@@ -245,7 +243,7 @@ def _finish(out: Path, result: Any, as_json: bool, quiet: bool, *, ntk: bool = F
     if not world().leads:
         return status
     if not result.saved:
-        print(f"meanfield: error: the last state could not be saved to {out}", file=sys.stderr)
+        print(f"meanfield: error: the last state could not be saved to {shown_path(out)}", file=sys.stderr)
     if ntk:
         baseline = _aside("kernel", lambda: _baseline(run))
     if plot:
@@ -298,7 +296,10 @@ def _show(out: Path, result: Any, shown: str, figures: list[Path]) -> None:
     finished = run.ensemble.step >= run.config.run.steps
     print(shown)
     kept = result.saved or out.exists()
-    print((f"\nrun file  {printable(str(out))}" if kept else "") + "".join(f"\nfigure    {one}" for one in figures))
+    print(
+        (f"\nrun file  {shown_path(out)}" if kept else "")
+        + "".join(f"\nfigure    {shown_path(one)}" for one in figures)
+    )
     if kept:
         more = " --more 1000" if finished and result.saved else ""
         print(f"go on     {_program()} resume {printable(quoted(out))}{more}")

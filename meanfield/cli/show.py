@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ..errors import InputError, printable
-from ._tables import check_rows, network_table, number, print_json, rate, result_keys, table
+from ._tables import check_rows, network_table, number, print_json, rate, result_keys, shown_path, table
 
 _INCH = {"": 1.0, "in": 1.0, "cm": 2.54, "mm": 25.4, "pt": 72.27}
 
@@ -85,9 +85,9 @@ def _several(paths: tuple[Path, ...], as_json: bool) -> int:
     if as_json:
         print_json({"runs": known})
     elif rows:
-        names = [printable(one["out"]) for one in known]
+        names = [one["out"] for one in known]
         head = ("run", "settings", "step", "objective", "train error", "test error")
-        labels = map(printable, differing(labelled, ["the same"] * len(names)))
+        labels = differing(labelled, ["the same"] * len(names))
         print(table([head, *((name, label, *row) for name, label, row in zip(names, labels, rows, strict=True))]))
     return 0 if len(known) == len(paths) else 2
 
@@ -161,7 +161,7 @@ def plot(
     except OSError as error:
         place = f"-o {folder}" if folder else str(paths[0].parent)
         raise InputError(f"{place}: cannot be written: {error.strerror or error}") from None
-    print("\n".join(map(str, written)))
+    print("\n".join(map(shown_path, written)))
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ..errors import InputError
-from ._tables import print_json, table
+from ._tables import print_json, shown_path, table
 from .run import Duration
 
 _SHOWN = ("objective", "train_error", "test_error", "relative_gap")
@@ -84,9 +84,10 @@ def sweep(
         print_json({"table": rows, "cells": len(rows), "missing": missing, "folder": folder, "figure": figure})
     else:
         _show(lines, axes_of(grid))
-        print(f"\ntable     {folder / ('sweep*.csv' if missing else 'sweep.csv')}")
-        print(f"runs      {folder / '*.h5'}")
-        print(f"figure    {figure or 'none: ' + ('cells are missing' if missing else 'drawn over one or two keys')}")
+        print(f"\ntable     {shown_path(folder / ('sweep*.csv' if missing else 'sweep.csv'))}")
+        print(f"runs      {shown_path(folder / '*.h5')}")
+        none = f"none: {'cells are missing' if missing else 'drawn over one or two keys'}"
+        print(f"figure    {shown_path(figure or none)}")
     if missing:
         late = "; the time is over, the same command goes on" if study.left else ""
         print(f"meanfield: {missing} of {len(cells)} cells are missing{late}", file=sys.stderr)

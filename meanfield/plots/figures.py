@@ -18,7 +18,7 @@ from .functions import plot_balance, plot_margins, plot_potential
 from .particles import caption, draw_states, particles, plot_particles
 from .plane import clouds, informative_plane, present
 from .slices import draw_functions, slice_caption
-from .style import QUIET, SMALL, STYLE, arrange, axes_or_current, fit, letter, save
+from .style import QUIET, SMALL, STYLE, arrange, axes_or_current, fit, letter, literal, save
 from .traces import (
     plot_drift,
     plot_errors,
@@ -166,9 +166,9 @@ def _facts(run: AnyRun) -> list[str]:
     name = Path(config.data.source).name
     loss, method = short_name(config.objective.loss), short_name(config.dynamics.method)
     lines = [
-        (name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…").replace("$", r"\$"),
+        literal(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"),
         f"$n = {problem.n}$, $d = {problem.d}$, $m = {run.ensemble.m}$",
-        f"{loss.replace('_', '-')} loss, {method.replace('_', ' ')}".replace("$", r"\$"),
+        literal(f"{loss.replace('_', '-')} loss, {method.replace('_', ' ')}"),
         rf"$\lambda = {problem.reg(k):.3g}$, $\tau = {problem.temperature(k):.3g}$",
         f"step {k} of {config.run.steps}",
     ]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ..simulation.result import AnyRun
 from ..simulation.toml import tables
-from .style import COLOURS, STYLE, against_step, axes_or_current, empty, fit, letter, log_if_positive
+from .style import COLOURS, STYLE, against_step, axes_or_current, empty, fit, letter, literal, log_if_positive
 from .traces import recorded
 
 _LINES = ("-", "--", "-.", ":")
@@ -106,7 +106,7 @@ def plot_overlay(
     >>> ax = plots.plot_overlay([result, result], labels=["a", "b"])  # result: of `simulate`, or a run of `load`
     """
     ax = axes_or_current(ax)
-    labels = labels or differing(runs)
+    labels = labels or [literal(one) for one in differing(runs)]
     drawn = []
     for k, (run, label) in enumerate(zip(runs, labels, strict=True)):
         step, values = recorded(run, measure)
@@ -146,7 +146,7 @@ def overlay(runs: Sequence[AnyRun], names: Sequence[str] = (), width: float = 6.
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['first.h5', 'second.h5']
     """
-    labels = differing(runs, names)
+    labels = [literal(one) for one in differing(runs, names)]
     gaps = any(len(recorded(run, "relative_gap")[0]) for run in runs)
     with matplotlib.rc_context(STYLE):
         longest = max(map(len, labels)) * 6.5 / width

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure, SubFigure
 from ..errors import InputError
 from ..simulation.result import AnyRun
 from .plane import SHOWN, Cloud, Plane, clouds, informative_plane, present, spread
-from .style import BLUE, COLOURS, GREY, MARKERS, QUIET, RED, STYLE, axes_or_current
+from .style import BLUE, COLOURS, GREY, MARKERS, QUIET, RED, STYLE, axes_or_current, literal
 
 SNAPSHOT_HINT = "no snapshots (record.snapshots = 0)"
 
@@ -97,7 +97,8 @@ def _kinds(run: AnyRun, w: np.ndarray) -> list[tuple[np.ndarray, str, str, str]]
     largest = w.argmax(axis=1) if run.problem.classes is not None else np.abs(w).argmax(axis=1)
     names = run.problem.classes if run.problem.classes is not None else np.arange(w.shape[1])
     return [
-        (largest == c, str(names[c]), COLOURS[c % len(COLOURS)], MARKERS[c % len(MARKERS)]) for c in range(w.shape[1])
+        (largest == c, literal(names[c]), COLOURS[c % len(COLOURS)], MARKERS[c % len(MARKERS)])
+        for c in range(w.shape[1])
     ]
 
 

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..simulation.result import AnyRun
 from ..studies.comparison import RidgePath, class_targets, is_cheap, ntk_of
 from .plane import Plane, informative_plane, input_plane, present
-from .style import COLOURS, MARKERS, axes_or_current, empty
+from .style import COLOURS, MARKERS, axes_or_current, empty, literal
 
 WORK = 5e10  # multiplications of the network that a panel may take
 _LARGEST_KERNEL = 4000  # examples up to which a panel fits the kernel
@@ -212,7 +212,7 @@ def _examples(run: AnyRun, ax: Axes, seen: np.ndarray) -> None:
             zorder=3,
             edgecolors=edge,
             linewidths=0.4,
-            label=str(classes[c]),
+            label=literal(classes[c]),
         )
 
 

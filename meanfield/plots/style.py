@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from ..errors import InputError
+from ..errors import InputError, printable
 
 # Okabe and Ito's colours, told apart by the colour-blind and, with the line styles, in print
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
@@ -193,6 +193,29 @@ def fit(figure: Figure, width: float) -> Figure:
     return figure
 
 
+def literal(text: Any) -> str:
+    """A name that may hold anything as it stands in a figure: no mathematics, no signs that turn or hide others.
+
+    Parameters
+    ----------
+    text : object
+        What a user or a file calls something.
+
+    Returns
+    -------
+    str
+        Also where the name begins with an underscore, by which matplotlib would leave it out of a legend.
+
+    Examples
+    --------
+    >>> from meanfield.plots.style import literal
+    >>> literal("US$ and C$"), literal("_old")
+    ('US\\\\$ and C\\\\$', ' _old')
+    """
+    shown = printable(str(text)).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
+
+
 def save_image(figure: Figure, file: BinaryIO) -> None:
     """Write a figure as SVG for a page that has no fonts of ours: text as outlines, and no date.
 
@@ -251,6 +274,6 @@ def save(figure: Figure, path: str | Path, title: str, style: Any = STYLE) -> Pa
     """
     path = Path(path)
     kind = path.suffix[1:]
-    with matplotlib.rc_context({**style, "svg.hashsalt": path.stem}):
-        figure.savefig(path, metadata={"Title": title, **_TITLE[kind]})
+    with matplotlib.rc_context({**style, "svg.hashsalt": printable(path.stem)}):
+        figure.savefig(path, metadata={"Title": printable(title), **_TITLE[kind]})
     return path

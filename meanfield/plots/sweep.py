@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import BLUE, STYLE, axes_or_current, save
+from .style import BLUE, STYLE, axes_or_current, literal, save
 
 _WIDE = 30.0  # the ratio of values from which an axis is logarithmic
 
@@ -56,7 +56,7 @@ def _curve(table: Sequence[Mapping[str, Any]], axes: list[str], measure: str, ax
     places = range(len(values)) if words else values
     ax.errorbar(places, [line[measure] for line in lines], error, color=BLUE, marker="o", ms=3, lw=1.0)
     if words:
-        ax.set_xticks(places, [str(value) for value in values])
+        ax.set_xticks(places, [literal(value) for value in values])
     elif values[0] > 0 and values[-1] >= _WIDE * values[0]:
         ax.set_xscale("log")
     ax.set(xlabel=axes[0], ylabel=_words(measure))
@@ -80,7 +80,7 @@ def _phases(table: Sequence[Mapping[str, Any]], axes: list[str], measure: str, a
 
 
 def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else literal(value)
 
 
 def _words(measure: str) -> str:

@@ -7,15 +7,20 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
+from ..errors import printable
+
 Room = Callable[[], AbstractContextManager[Any]]
 
 _room: list[Room] = [nullcontext]
 
 
 def tell(message: str) -> None:
-    """Print "meanfield: message"; what is drawn there makes room first. A stderr that takes nothing is no error."""
+    """Print "meanfield: message", one line whatever it quotes; what is drawn there makes room first.
+
+    A stderr that takes nothing is no error.
+    """
     with suppress(OSError, ValueError), aside():  # it may be closed, or a file on the disk that is full
-        print(f"meanfield: {message}", file=sys.stderr, flush=True)
+        print(f"meanfield: {printable(message)}", file=sys.stderr, flush=True)
 
 
 def aside() -> AbstractContextManager[Any]:

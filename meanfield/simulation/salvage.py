@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..datasets.dataset import Dataset
-from ..errors import InputError, RunFileError
+from ..errors import InputError, RunFileError, printable
 from ..losses import Loss
 from ..neuron import Neuron
 from ..storage import run_file
@@ -133,7 +133,7 @@ def _content(path: str | Path, generations: list[_Generation]) -> tuple[run_file
     attributes = dict(main.tree.get("@attrs", {"bits": FIRST_BITS}))
     for name in ("format", "format_version"):
         attributes.pop(name, None)
-    attributes["parent"] = f"{main.path}, step {state['step']}, data {dataset.sha256}"
+    attributes["parent"] = f"{printable(str(main.path))}, step {state['step']}, data {dataset.sha256}"
     arrays = {"X": dataset.X, "y": dataset.y, "X_test": dataset.X_test, "y_test": dataset.y_test}
     content = run_file.RunContent(
         config=to_toml(config),

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
-from ..errors import RunFileError, printable
+from ..errors import RunFileError
 from ..runtime.communicator import Alone
 from ..runtime.durations import format_duration
 from ..runtime.telling import tell
@@ -115,7 +115,7 @@ class RunLock:
             why = f"which gave no sign of life for {holder['lease']} s"
         else:
             self._refuse(holder)
-        _tell(f"{self.run}: the lock of {_who(holder)}, {why}, is taken over")
+        tell(f"{self.run}: the lock of {_who(holder)}, {why}, is taken over")
 
     def _lease_is_over(self, holder: dict[str, Any]) -> bool:
         """Whether a lock was not renewed for as long as its signature says; waits for that where need be."""
@@ -124,7 +124,7 @@ class RunLock:
             return False
         end = time.monotonic() + min(lease - (_now(self.path.parent) - seen), lease)
         if end > time.monotonic():
-            _tell(f"{self.run}: is locked by {_who(holder)}; waiting up to {lease} s for a sign of life")
+            tell(f"{self.run}: is locked by {_who(holder)}; waiting up to {lease} s for a sign of life")
         while time.monotonic() < end:
             time.sleep(min(1.0, end - time.monotonic()))
             if _renewed(self.path) != seen:
@@ -309,10 +309,6 @@ def _now(folder: Path) -> float:
 
 def _who(holder: dict[str, Any]) -> str:
     return f"process {holder.get('pid', '?')} on {holder.get('host', 'this host')}"
-
-
-def _tell(message: str) -> None:
-    tell(printable(message))
 
 
 def _elsewhere(holder: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from concurrent.futures import Executor, as_completed
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, printable
 from ..runtime.durations import format_duration
 from ..runtime.process_pool import Pool, WorkerError, shares
 from ..runtime.telling import aside
@@ -216,11 +216,8 @@ class Study:
         details = getattr(error, "details", "")
         reason = str(error) if isinstance(error, WorkerError) else f"{type(error).__name__}: {error}"
         with aside():
-            print(
-                f"{self.name}: cell {words} failed, the next run tries it again: {reason}\n{details}".rstrip(),
-                file=sys.stderr,
-                flush=True,
-            )
+            told = printable(f"{self.name}: cell {words} failed, the next run tries it again: {reason}")
+            print(f"{told}\n{details}".rstrip(), file=sys.stderr, flush=True)
         self.failures.append((one, reason))
 
     def _tidy(self, path: Path, columns: Sequence[str], order: Sequence[Key]) -> None:

@@ -14,6 +14,7 @@ from helpers import may_mount
 
 import meanfield
 from meanfield import load
+from meanfield.errors import printable
 
 SMALL = [
     part
@@ -105,18 +106,46 @@ def test_names_that_are_not_unicode_can_be_written_and_are_refused_as_data_in_on
     assert b"Unicode" in done.stderr
 
 
-def test_a_name_that_turns_the_direction_of_text_is_shown_escaped(tmp_path):
-    """By `run` and `info`, of the run and of its data: nothing unprintable reaches the terminal."""
-    data, path = tmp_path / "a\u202eb.csv", tmp_path / "a\u202eb.h5"
-    data.write_text("x,y\n1,0\n2,1\n3,0\n4,1\n")
+def printed(*command):
+    """What a command shows, of which nothing may be unprintable."""
+    status, out, err = in_process(*command)
+    assert all(sign.isprintable() or sign in "\n\r" for sign in out + err)
+    return status, out + err
+
+
+def test_a_name_that_is_no_text_is_shown_escaped_and_drawn(tmp_path):
+    """Of a run, and of what is made of it: one that turns text, colours a terminal, has two lines, is no Unicode and no
+    formula; nothing unprintable is shown."""
+    name = "_\u202e\x1b[31m\n" + os.fsdecode(b"\xff") + "$\\frac{$"
+    path, other, escaped = tmp_path / f"{name}.h5", tmp_path / f"{name}2.h5", printable(name)
+    small = ["--set", "data.n=20", "--set", "data.d=3", "--set", "ensemble.m=64", "--set", "run.steps=2"]
     for command in (
-        ["run", "--set", f"data.source={data}", "--set", "ensemble.m=64", "--set", "run.steps=2", "--out", path],
+        ["run", *small, "--out", path, "--dry-run"],
+        ["run", *small, "--out", path],
+        ["resume", path],
         ["info", path],
+        ["salvage", path, "--out", other],
+        ["certify", path, "--save", tmp_path / f"{name}.proof"],
+        ["plot", path, other],
+        ["plot", path, "--only", "gap", "--format", "svg"],
     ):
-        status, out, err = in_process(*command)
-        assert status == 0, err
-        assert all(sign.isprintable() or sign in "\n\r" for sign in out + err)
-        assert "\\u202eb" in out
+        status, told = printed(*command)
+        assert status == 0, told
+        assert escaped in told or command[0] == "info"
+    assert f"{escaped}.h5, step 2" in load(other).attributes["parent"]
+    for command in ([name], ["run", f"--{name}"], ["info", tmp_path / name]):
+        assert printed(*command)[0] == 2
+
+
+def test_data_and_classes_whose_names_turn_text_are_shown_escaped(tmp_path):
+    data, path = tmp_path / "a\u202eb.csv", tmp_path / "a.h5"
+    data.write_text("x,z,y\n" + "".join(f"{k},{k * k % 5},$\\frac{{$\u202e{k % 3}\n" for k in range(9)))
+    settings = [f"data.source={data}", "objective.loss=cross_entropy", "ensemble.m=64", "run.steps=2"]
+    run = ["run", *(word for one in settings for word in ("--set", one)), "--out", path]
+    for command in (run, ["info", path], ["plot", path, "--only", "particles,decision"]):
+        status, told = printed(*command)
+        assert status == 0, told
+        assert "\\u202eb" in told or command[0] != "info"
 
 
 def test_a_working_folder_that_was_removed_is_said(tmp_path):
