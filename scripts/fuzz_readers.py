@@ -8,7 +8,8 @@
 
 Targets:
   run      the table of contents of a run file, all digests put right so that what lies behind them is reached
-  tree     what a run file holds: names, types, shapes and values changed, each under a right SHA-256
+  tree     what a run file holds: names, types, shapes and values changed, each under a right SHA-256; loaded, outlined
+           and salvaged
   config   TOML, and an override as of --set
   csv      a table of examples, in every dialect and with every setting of columns that there is
   arff     the same as ARFF
@@ -39,8 +40,8 @@ with atheris.instrument_imports(include=["meanfield", "scipy.io.arff"]):
 
     from meanfield.datasets import load
     from meanfield.optimality import proof_file
-    from meanfield.simulation import config, run, toml
-    from meanfield.storage import csv_table, hashing, hdf5
+    from meanfield.simulation import config, run, salvage, toml
+    from meanfield.storage import csv_table, hashing, hdf5, run_file
 import h5py
 import numpy as np
 
@@ -161,6 +162,16 @@ def changed_target(data: bytes, example: Path, reader: Callable[..., Any]) -> No
         return  # has no form in a file
     with np.errstate(all="ignore"):
         may_refuse(reader, path)
+
+
+def open_run(path: Path) -> None:
+    """All that reads a run."""
+    salvaged = FOLDER / "salvaged.h5"
+    for file in FOLDER.glob("salvaged.h5*"):
+        file.unlink()
+    may_refuse(salvage.salvage, path, salvaged)
+    may_refuse(run_file.load_outline, path)
+    may_refuse(run.load, path)
 
 
 def a_proof() -> Path:
@@ -287,7 +298,7 @@ TABLES = {
 }
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "run": run_target,
-    "tree": lambda data: changed_target(data, EXAMPLE, run.load),
+    "tree": lambda data: changed_target(data, EXAMPLE, open_run),
     "proof": proof_target,
     "config": config_target,
     "ledger": ledger_target,

@@ -192,7 +192,7 @@ def _tree(content: ProofContent) -> dict[str, Any]:
 
 def _content(tree: Mapping[str, Any], loss: Loss | None) -> ProofContent:
     """What was read, typed and measured. KeyError, TypeError, ValueError: it is not what `_tree` makes."""
-    of_problem, claim = tree["problem"], tree["claim"]
+    of_problem, claim = _group(tree, "problem"), _group(tree, "claim")
     X, a = _array(of_problem["X"], "X", 2, "f"), _array(tree["dual"], "dual", 2, "f")
     reg = _number(of_problem["reg"], "reg")
     problem = _restated(X, of_problem["targets"], _loss(of_problem["loss"], loss), reg)
@@ -205,7 +205,7 @@ def _content(tree: Mapping[str, Any], loss: Loss | None) -> ProofContent:
         problem,
         a,
         start,
-        _leaves(tree["leaves"]) if "leaves" in tree else [],
+        _leaves(_group(tree, "leaves")) if "leaves" in tree else [],
         _number(claim["lower_bound"], "lower_bound"),
         _number(claim["primal"], "primal"),
         int(claim["step"]),
@@ -234,6 +234,12 @@ def _number(value: Any, name: str) -> float:
     if not isinstance(value, float | int) or not math.isfinite(value):
         raise ValueError(f"{name} = {value!r}: must be a finite number")
     return float(value)
+
+
+def _group(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    if not isinstance(tree[name], Mapping):
+        raise TypeError(f"{name} is no group")
+    return tree[name]  # type: ignore[no-any-return]
 
 
 def _array(value: Any, name: str, dimensions: int, kind: str) -> np.ndarray:

@@ -83,7 +83,8 @@ def salvage(
     """
     check_output(out)
     generations = _generations(path)
-    content, lost = _content(path, generations)
+    with run_file.whole(path):
+        content, lost = _content(path, generations)
     with RunLock(out):
         for kept in ({"trace", "snapshots"}, {"trace"}, {"snapshots"}, set[str]()):  # until it fits together
             trial = replace(

@@ -239,7 +239,9 @@ def _joined(path: str | Path, pieces: Sequence[Mapping[str, np.ndarray]]) -> dic
 def _put(tree: Tree, arrays: Mapping[str, np.ndarray]) -> None:
     for path, values in arrays.items():
         group, _, name = path.partition("/")
-        tree.setdefault(group, {})[name] = values
+        if not isinstance(tree.setdefault(group, {}), dict):
+            raise TypeError(f"{group} is no group")
+        tree[group][name] = values
 
 
 # ---- removing --------------------------------------------------------------------------------------------------------

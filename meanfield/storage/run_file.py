@@ -71,7 +71,7 @@ def save(path: str | Path, content: RunContent, *, keep_previous: bool = True) -
     refuse, ValueError for names that HDF5 cannot have; what stands at `path` is then as it was. `content.parts` are
     brought up to date.
     """
-    with _whole(path):
+    with whole(path):
         _check(content)
     ensemble = {"w": content.w, "u": content.u, "step": int(content.step), "seed": int(content.seed)}
     velocities = {"velocity_w": content.velocity_w, "velocity_u": content.velocity_u}
@@ -114,7 +114,7 @@ def load(path: str | Path, *, lazy: bool = False) -> RunContent:
     Raises RunFileError for a file that is missing, damaged, not a run, or of a newer format.
     """
     tree = hdf5.read(path, rows=_LARGE if lazy else (), accept=_accept(path))
-    with _whole(path):
+    with whole(path):
         tree["parts"] = parts.join(path, tree)
     return _content(path, tree)
 
@@ -144,7 +144,8 @@ def whole_parts(path: str | Path) -> tuple[dict[str, Any], list[str]]:
     RunFileError: a file that is missing, no run, or of another format, as far as it still says so.
     """
     tree, lost = hdf5.salvage(path, _LARGE)
-    parts.salvage(path, tree, lost)
+    with whole(path):
+        parts.salvage(path, tree, lost)
     if hdf5.ATTRIBUTES in tree:
         _accept(path)(tree[hdf5.ATTRIBUTES])
     return tree, lost
@@ -164,22 +165,22 @@ def load_outline(path: str | Path) -> Outline:
     """Read and verify that much of the run at `path`. RunFileError: as `load`."""
     names = ("config", "ensemble/step", "trace", "timing", "parts", "latest")
     tree = hdf5.read(path, names, accept=_accept(path))
-    with _whole(path):
+    with whole(path):
         parts.join(path, tree, ["history"])
-        step = _typed(tree["ensemble"]["step"], int)
+        step = _typed(_typed(tree["ensemble"], dict)["step"], int)
         outline = Outline(_typed(tree["config"], str), step, _typed(tree["trace"], dict), _typed(tree["timing"], dict))
         _check_history(outline.trace, outline.timing)
     return outline
 
 
 @contextmanager
-def _whole(path: str | Path) -> Iterator[None]:
+def whole(path: str | Path) -> Iterator[None]:
     """RunFileError for parts that are missing or of another kind."""
     try:
         yield
     except KeyError as error:
         raise RunFileError(f"{path}: is not a whole run, {error} is missing") from None
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise RunFileError(f"{path}: is not a whole run, {error}") from None
 
 
@@ -216,7 +217,7 @@ def _content(path: str | Path, tree: Mapping[str, Any]) -> RunContent:
     for name in ("format", "format_version"):
         attributes.pop(name)
     attributes.setdefault("bits", versions.FIRST_BITS)
-    with _whole(path):
+    with whole(path):
         _typed(attributes["bits"], int)
         data, ensemble = _typed(tree["data"], dict).copy(), _typed(tree["ensemble"], dict)
         content = RunContent(

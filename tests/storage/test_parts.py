@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import suppress
 
 import h5py
 import numpy as np
@@ -270,6 +271,21 @@ def test_a_list_of_parts_that_means_harm_is_refused(path, text):
     with pytest.raises(RunFileError, match="its list of parts is none") as caught:
         load(path)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("group", ["data", "trace", "timing", "snapshots", "ensemble", "latest", "config", "parts"])
+@pytest.mark.parametrize("value", [np.zeros(3), 1.5, "x"], ids=["array", "number", "text"])
+def test_what_stands_in_the_place_of_a_group_is_refused(path, group, value):
+    """Under right digests, by all that reads a run, in one line; an array takes no name as an index."""
+    if group in ("config", "parts"):  # these are texts
+        value = {"x": value}
+    hdf5.write(path, {**hdf5.read(path), group: value})
+    with pytest.raises(RunFileError) as caught:
+        load(path)
+    assert str(caught.value).isprintable()
+    for read in (run_file.load_outline, lambda path: salvage(path, path.with_name("new.h5"))):
+        with suppress(RunFileError):  # they may do without what is spoilt
+            read(path)
 
 
 def test_rows_that_a_part_does_not_have_are_refused(path):
