@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
@@ -122,6 +123,29 @@ def numbers(values: Any, where: str, *, narrow: bool = False) -> np.ndarray:
     if given.dtype.kind not in "biuf":
         raise InputError(f"{where} has dtype {given.dtype}: must be numbers")
     return np.ascontiguousarray(given, dtype=given.dtype if narrow and given.dtype in _NARROW else np.float64)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite real number, of Python's, NumPy's or another's, and no truth.
+
+    Parameters
+    ----------
+    value : object
+        Any.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from meanfield.arrays import is_number
+    >>> [is_number(value) for value in (0.5, 2, True, "2", float("nan"), 10**400)]
+    [True, True, False, False, False, False]
+    """
+    with suppress(OverflowError):  # of whole numbers that no float holds
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return False
 
 
 def number(value: Any, where: str) -> float:

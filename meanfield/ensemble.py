@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import numbers, refuse_unusable
+from .arrays import is_number, numbers, refuse_unusable
 from .engine.engine import Engine, draw, group_size, share
 from .errors import InputError
 from .layers import Layers
@@ -262,7 +262,7 @@ class Ensemble(Shown, Layers):
     ) -> Ensemble:
         _check(*sizes, seed, dtype)
         (m, d, outputs), seed = map(int, sizes), int(seed)  # NumPy's scalars are no numbers of a configuration
-        if not 1e-15 <= scale <= 1e15:  # its square is computed in the dtype of the particles
+        if not (is_number(scale) and 1e-15 <= scale <= 1e15):  # its square is computed in the dtype of the particles
             raise InputError(f"scale = {scale!r}: must be from 1e-15 to 1e15")
         if symmetric and m % 2:
             raise InputError(f"m = {m}: must be even, since particles of a symmetric start are pairs")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
-from numbers import Real
 
+from .arrays import is_number
 from .engine.engine import PLAIN, Coefficients
 from .errors import InputError, did_you_mean
 
@@ -45,7 +45,7 @@ class Penalty:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+            if not (is_number(value) and value >= 0):
                 raise InputError(f"penalty.{field.name} = {value!r}: must be a finite number, at least 0")
             object.__setattr__(self, field.name, float(value))
 

@@ -6,12 +6,11 @@ import copy
 import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .arrays import inputs, labels, refuse_other_columns
+from .arrays import inputs, is_number, labels, refuse_other_columns
 from .engine import exact_math, noise
 from .engine.exact_algebra import product
 from .errors import InputError
@@ -438,6 +437,6 @@ def _temperature(value: float | Mapping[str, Any] | Schedule | Callable[[int], f
 
 
 def _positive(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 1e-15 <= value <= 1e15:
+    if not (is_number(value) and 1e-15 <= value <= 1e15):
         raise InputError(f"{name} = {value!r}: must be a number from 1e-15 to 1e15")
     return float(value)

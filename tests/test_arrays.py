@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 
-from meanfield import Ensemble, Langevin, Problem, simulate
+from meanfield import Ensemble, Implicit, KineticLangevin, Langevin, Problem, simulate
 from meanfield.datasets.dataset import Dataset, checked_dataset
 from meanfield.errors import InputError
 from meanfield.simulation.config import check_config
@@ -167,3 +167,23 @@ def test_predict_refuses_what_it_has_no_answer_for(value):
     assert "X[1, 0] is" in refusal(lambda: ensemble.predict([[1.0, 2.0], [value, 0.0]]))
     alone, beside = ensemble.predict([[1.0, 2.0]]), ensemble.predict([[1.0, 2.0], [1e15, 0.0]])
     assert alone[0] == beside[0]
+
+
+NUMBERS = {
+    "penalty.input": lambda value: Problem(X, [1, 2] * 3, penalty={"input": value}),
+    "output_scale": lambda value: Problem(X, [1, 2] * 3, output_scale=value),
+    "scale": lambda value: Ensemble.sphere(64, 2, scale=value),
+    "noise": lambda value: Langevin(noise=(value, 1.0)),
+    "label_noise": lambda value: Langevin(label_noise=value),
+    "tail_index": lambda value: Langevin(tail_index=value),
+    "batch": lambda value: Langevin(batch=value),
+    "friction": lambda value: KineticLangevin(friction=value),
+    "births": lambda value: Implicit(births=value),
+    "cooled_at": lambda value: Implicit(cooled_at=value),
+}
+
+
+@pytest.mark.parametrize("value", ["2", True, 10**400, float("nan"), [1.0], np.ones(2), 1j], ids=lambda v: repr(v)[:9])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_setting_that_is_no_number_is_named(name, value):
+    assert refusal(lambda: NUMBERS[name](value)).startswith(f"{name} = ")

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 
+from ..arrays import is_number
 from ..engine import exact_math
 from ..engine.engine import AnyMove, Moments, Move, Moves
 from ..ensemble import Ensemble
@@ -99,12 +99,12 @@ class Dynamics(Shown):
             schedule = Schedule.of(self.step_size)
             if min(schedule.start, schedule.end) <= 0:
                 raise InputError(f"step_size = {min(schedule.start, schedule.end)!r}: must be positive")
-        if self.batch is not None and self.batch < 1:
+        if self.batch is not None and not (is_number(self.batch) and self.batch >= 1):
             raise InputError(f"batch = {self.batch!r}: must be at least 1")
         for name in ("rates", "noise"):
             object.__setattr__(self, name, _by_layer(name, getattr(self, name)))
         check_rate("label_noise", self.label_noise)
-        if not 1 <= self.tail_index <= 2:
+        if not (is_number(self.tail_index) and 1 <= self.tail_index <= 2):
             raise InputError(f"tail_index = {self.tail_index!r}: must be from 1 to 2, of Gaussian noise")
 
     @classmethod
@@ -222,12 +222,12 @@ def _by_layer(name: str, value: Any) -> tuple[float, float]:
 
 
 def _is_rate(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf
+    return is_number(value) and value >= 0
 
 
 def check_rate(name: str, value: float) -> None:
     """InputError, unless the rate is a finite number, at least 0."""
-    if not 0 <= value < math.inf:
+    if not _is_rate(value):
         raise InputError(f"{name} = {value!r}: must be a finite number, at least 0")
 
 

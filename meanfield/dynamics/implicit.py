@@ -33,6 +33,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arrays import is_number
 from ..engine import exact_math
 from ..engine.engine import Moments, Move
 from ..ensemble import Ensemble
@@ -124,7 +125,7 @@ class Implicit(Dynamics):
             asked = ", ".join(f"{name} = {getattr(self, name)}" for name in names)
             raise InputError(f"{asked}: an implicit step moves both layers alike, and has no such noise; use langevin")
         for one in ("cooled_at", "births"):
-            if getattr(self, one) < 0:
+            if not (is_number(getattr(self, one)) and getattr(self, one) >= 0):
                 raise InputError(f"{one} = {getattr(self, one)!r}: must be at least 0")
 
     def warmth(self, k: int, *, hot: bool = False) -> float:

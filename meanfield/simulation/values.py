@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainValidator
 
+from ..arrays import is_number
 from ..errors import InputError, did_you_mean
 from ..formula import is_formula, read_formula
 from ..runtime.durations import parse_duration
@@ -43,10 +43,7 @@ def pair(words: str) -> PlainValidator:
 
     def check(value: Any) -> list[float]:
         numbers = list(value) if isinstance(value, list | tuple) else []
-        fine = all(
-            isinstance(one, int | float) and not isinstance(one, bool) and 0 <= one < math.inf for one in numbers
-        )
-        if len(numbers) != 2 or not fine or not any(numbers):
+        if len(numbers) != 2 or not all(is_number(one) and one >= 0 for one in numbers) or not any(numbers):
             raise ValueError(f"must be two finite numbers, {words}, at least 0 and not both 0")
         return [float(one) for one in numbers]
 
