@@ -14,7 +14,8 @@ from .arrays import inputs, is_number, labels, refuse_other_columns
 from .engine import exact_math, noise
 from .engine.exact_algebra import product
 from .errors import InputError
-from .losses import Loss, get_loss
+from .losses import LOSSES, Loss, get_loss
+from .losses.check import refuse_unusable_loss
 from .neuron import Neuron, check_growth, get_neuron
 from .penalty import Penalty
 from .schedules import OwnSchedule, Schedule
@@ -112,6 +113,8 @@ class Problem(Shown):
         if len(self.targets) != self.n:
             raise InputError(f"y {self.y.shape}: must have one label for each of the {self.n} rows of X")
         self.outputs = self.loss.outputs(self.targets)
+        if self.loss not in LOSSES.values():
+            refuse_unusable_loss(self.loss, self.targets, self.outputs)
         self.penalty, self.output_scale = Penalty.of(penalty), _positive("output_scale", output_scale)
         self.reg = _regularization(reg)
         self.temperature = _temperature(temperature)

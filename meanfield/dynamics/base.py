@@ -192,6 +192,8 @@ class Dynamics(Shown):
         k, p = ensemble.step, problem.penalty
         reg, temperature = problem.reg(k), problem.temperature(k)
         whole = self.move(eta, reg, temperature)
+        if not isinstance(whole, Move):
+            raise InputError(f"{type(self).__qualname__}.move: gave {whole!r}, must be a Move")
 
         def layer(rate: float, weight: float, part: float) -> Move:
             own = whole

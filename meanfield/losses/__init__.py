@@ -1,6 +1,7 @@
 """Losses ℓ(y, f): value, derivatives, conjugate, labels and margins, behind one class that a user may extend.
 
-May import: the errors and the engine's arithmetic. `check_loss` puts any loss through all of its laws.
+May import: the errors, what arrays may be, and the engine's arithmetic. `check_loss` puts any loss through all of its
+laws.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import number, numbers
 from ..errors import InputError
 from .base import Loss
 
@@ -78,6 +79,50 @@ def check_loss(loss: Loss, targets: Any = None, outputs: int = 1, seed: int = 0)
         law()
 
 
+def refuse_unusable_loss(loss: Loss, t: np.ndarray, outputs: int) -> None:
+    """Try once what a run asks of a loss, where f = 0; `check_loss` looks closer.
+
+    Parameters
+    ----------
+    loss : Loss
+        Of the user's own.
+    t : array
+        Targets, as it encodes them.
+    outputs : int
+        C.
+
+    Raises
+    ------
+    InputError
+        A value that is no number, a residual or curvature that is no array (n, C) or (n,) of numbers, and what is not
+        finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from meanfield.losses import Logistic
+    >>> from meanfield.losses.check import refuse_unusable_loss
+    >>> class Silent(Logistic):
+    ...     name = "silent"
+    ...
+    ...     def value(self, f, t):
+    ...         pass
+    >>> refuse_unusable_loss(Silent(), np.ones(3), 1)
+    Traceback (most recent call last):
+        ...
+    meanfield.errors.InputError: loss 'silent': its value at f = 0 is None: must be a number
+    """
+    f = np.zeros((len(t), outputs))
+    given = {name: getattr(loss, name)(f, t) for name in ("value", "residual", "curvature")}
+    number(given["value"], f"loss {loss.name!r}: its value at f = 0")
+    for name, shape in (("residual", f.shape), ("curvature", f.shape[:1])):
+        if not isinstance(given[name], np.ndarray) or given[name].shape != shape:
+            raise InputError(f"loss {loss.name!r}: its {name} must be an array of shape {shape}")
+    for name, values in given.items():
+        if not np.isfinite(numbers(values, f"loss {loss.name!r}: its {name} at f = 0")).all():
+            raise InputError(f"loss {loss.name!r}: its {name} at f = 0 is not finite")
+
+
 class _Laws:
     """Targets and outputs of one loss, and a method for each group of laws."""
 
@@ -141,11 +186,11 @@ class _Laws:
         self._array("curvature", loss.curvature(f, t), (n,))
         if C == 1 or loss.offers("hessian"):
             self._array("hessian", loss.hessian(f, t), (n, C, C))
-        numbers = {"value": loss.value(f, t), "error": loss.error(f, t)}
+        scalars = {"value": loss.value(f, t), "error": loss.error(f, t)}
         if loss.offers("conjugate"):
-            numbers |= {"conjugate": loss.conjugate(r, t), "largest_scale": loss.largest_scale(r, t)}
-        for method, number in numbers.items():
-            self._must(f"{method} must return a float", isinstance(number, float))
+            scalars |= {"conjugate": loss.conjugate(r, t), "largest_scale": loss.largest_scale(r, t)}
+        for method, value in scalars.items():
+            self._must(f"{method} must return a float", isinstance(value, float))
         margins = loss.margins(f, t)
         self._must("margins must be there for classes, and only there", (margins is not None) == loss.is_classification)
         if margins is not None:

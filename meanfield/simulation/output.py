@@ -58,7 +58,12 @@ def check_output(path: str | Path, force: bool = False) -> None:
 
 
 def absolute(path: str | Path) -> Path:
-    """A path that means the same after the working folder has changed. InputError: there is none that it lies in."""
+    """A path that means the same after the working folder has changed.
+
+    InputError: what is no path, and one in a working folder that was removed.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"out = {path!r}: must be a path")
     if "\0" in str(path):
         raise InputError(f"out = {path}: a path has no NUL character")
     try:

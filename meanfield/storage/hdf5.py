@@ -460,7 +460,7 @@ def _put(content: dict[str, Any], path: str, value: Any) -> None:
 def _opened(path: str | Path) -> Iterator[BinaryIO]:
     """Open a file, and turn whatever reading it raises into one line."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # before opening it: a pipe would wait for a writer
+        if not stat.S_ISREG(os.stat(os.fspath(path)).st_mode):  # before opening it: a pipe would wait for a writer
             raise _Damage("is not a file")
         with open(path, "rb") as file:
             yield file

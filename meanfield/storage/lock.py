@@ -49,6 +49,8 @@ class RunLock:
     """
 
     def __init__(self, path: str | Path, force: bool = False) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise RunFileError(f"{path!r}: must be the path of a run file")
         self.run = path
         try:
             self.path = Path(os.path.realpath(path) + ".lock")
@@ -308,7 +310,7 @@ def _now(folder: Path) -> float:
 
 
 def _who(holder: dict[str, Any]) -> str:
-    return f"process {holder.get('pid', '?')} on {holder.get('host', 'this host')}"
+    return f"process {holder.get('pid', '?')} on {holder.get('host', 'this host')}" if holder else "another process"
 
 
 def _elsewhere(holder: dict[str, Any]) -> bool:

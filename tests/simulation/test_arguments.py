@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from meanfield import Ensemble, Langevin, Problem, resume, simulate
+from meanfield import Ensemble, Langevin, Problem, load, resume, simulate
 from meanfield.errors import InputError
 from meanfield.simulation.measures import Measure
 
@@ -39,6 +39,7 @@ def columns(*names):
         ({"callback": 3}, "callback = 3: must be a function"),
         ({"record": ["gap"]}, r"record = \['gap'\]: must be a table"),
         ({"out": "a\0b"}, "a path has no NUL character"),
+        *[({"out": out}, "must be a path") for out in (5, True, b"x.h5", ["x.h5"])],
         ({"out": "x" * 238}, "the name has 238 bytes; must have at most 237"),
         ({"out": "é" * 130}, "the name has 260 bytes; must have at most 237"),
         ({"out": "x" * 256 + "/run.h5"}, "the folder .* does not exist"),
@@ -125,6 +126,15 @@ def test_a_callback_answers_true_false_or_nothing(answer):
     else:
         with pytest.raises(InputError, match=r"callback: gave .*, must be True to end the run, and False or None"):
             run()
+
+
+@pytest.mark.parametrize("path", [5, True, None, 0.5])
+def test_a_number_is_no_path(path):
+    """Least of all that of a file which the program has open."""
+    for read in (load, lambda path: resume(path, more=1)):
+        with pytest.raises(InputError, match=f"^{path}: ") as caught:
+            read(path)
+        assert str(caught.value).isprintable()
 
 
 def test_whole_numbers_of_numpy_and_names_of_any_language_are_good(tmp_path):

@@ -264,6 +264,35 @@ def test_what_is_no_measure_is_named(measures, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("method", "given", "words"),
+    [
+        ("value", "0.5", "value at f = 0 is '0.5': must be a number"),
+        ("value", None, "value at f = 0 is None"),
+        ("value", math.nan, "value at f = 0 is not finite"),
+        ("residual", np.ones(20), r"residual must be an array of shape \(20, 1\)"),
+        ("residual", np.ones((20, 2)), r"residual must be an array of shape \(20, 1\)"),
+        ("residual", np.ones((20, 1), complex), "residual at f = 0 has dtype complex128: must be numbers"),
+        ("residual", np.full((20, 1), np.nan), "residual at f = 0 is not finite"),
+        ("curvature", 1.0, r"curvature must be an array of shape \(20,\)"),
+        ("curvature", np.ones((20, 1)), r"curvature must be an array of shape \(20,\)"),
+    ],
+)
+def test_what_is_no_loss_is_named_at_the_door(monkeypatch, method, given, words):
+    """Other shapes were taken for the right ones, or ended in a traceback or as a divergence."""
+    monkeypatch.setattr(SquaredHinge, method, lambda self, f, t: given)
+    with pytest.raises(InputError, match=words) as caught:
+        Problem(np.ones((20, 2)), [1, -1] * 10, loss=SquaredHinge())
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("given", [None, "5", (0.0, 0.1, 0.0, 0.0)])
+def test_a_law_that_gives_no_move_is_named(monkeypatch, given):
+    monkeypatch.setattr(Reborn, "move", lambda self, eta, reg, temperature: given)
+    with pytest.raises(InputError, match=r"Reborn.move: gave .*, must be a Move"):
+        simulate(example(), start(m=64), Reborn(), steps=1)
+
+
 def test_names_are_no_measures_of_a_resumed_run(tmp_path):
     """They belong to its configuration."""
     simulate(example(), start(m=64), steps=1, out=tmp_path / "run.h5")
