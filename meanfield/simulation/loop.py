@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -349,6 +350,7 @@ def _loop(run: Run, field: Field, keeper: Keeper, stop: Stop, callback: Callback
         run.kept.take(ensemble, run.problem.reg(ensemble.step))
         recorder.record(field, ensemble, moments, time.monotonic() - began)
         row = recorder.last
+        _require_objective(row, ensemble.step, keeper)
         if callback is not None and row.get("step") == ensemble.step and ends(callback(ensemble, row)):
             return "callback"
         keeper.checkpoint(ensemble.step)
@@ -373,3 +375,13 @@ def _require_finite(moments: Moments, run: Run, keeper: Keeper) -> None:
     raise DivergenceError(
         f"step {k}: predictions or ∫‖θ‖² dρ left the range of finite numbers{keeper.intact}; {', or '.join(ways)}"
     )
+
+
+def _require_objective(row: Mapping[str, float], k: int, keeper: Keeper) -> None:
+    """DivergenceError, unless the objective of a row of this step is a finite number: of finite predictions, too."""
+    value = row.get("objective", 0.0)
+    if row.get("step") == k and not math.isfinite(value):
+        raise DivergenceError(
+            f"step {k}: the objective is {value} where predictions are finite{keeper.intact}; a loss must be a number "
+            "at any outputs"
+        )

@@ -10,6 +10,7 @@ from helpers import assert_same
 from small_run import SETTINGS, example, largest_u, start
 
 from meanfield import (
+    DivergenceError,
     Ensemble,
     InputError,
     Langevin,
@@ -284,6 +285,23 @@ def test_what_is_no_loss_is_named_at_the_door(monkeypatch, method, given, words)
     with pytest.raises(InputError, match=words) as caught:
         Problem(np.ones((20, 2)), [1, -1] * 10, loss=SquaredHinge())
     assert str(caught.value).isprintable()
+
+
+class Forgetful(SquaredHinge):
+    """NaN once outputs have grown."""
+
+    def value(self, f, t):
+        return super().value(f, t) if np.abs(f).max() < 0.5 else math.nan
+
+
+def test_an_objective_that_is_no_number_ends_a_run(tmp_path):
+    """Naming the step; the checkpoint before stays, and nothing says "done"."""
+    path, problem = tmp_path / "run.h5", Problem(example().X, example().y, loss=Forgetful(), reg=0.01)
+    with pytest.raises(DivergenceError, match=r"^step \d+: the objective is nan .* of step \d+, is intact") as caught:
+        simulate(problem, start(m=64), Langevin(), steps=200, record_every=1, checkpoint_every=1, out=path)
+    run = load(path, loss=Forgetful())
+    assert f"step {run.ensemble.step}, is intact" in str(caught.value)
+    assert np.isfinite(run.trace["objective"]).all()
 
 
 @pytest.mark.parametrize("given", [None, "5", (0.0, 0.1, 0.0, 0.0)])
