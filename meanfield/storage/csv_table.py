@@ -37,8 +37,12 @@ class Ledger:
         self.made: dict[Key, str] = {}
         self.damaged = 0
         self._told = self._note = ""  # what a cell is, and the software of the last rows
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: is no file: move it away to compute anew")
         content = path.read_bytes() if path.exists() else b""
         self._size = content.rfind(b"\n") + 1  # beyond it a torn line
+        if not self._size and not self.title.encode().startswith(content.rstrip(b"\0")):  # torn, before its data came
+            raise InputError(f"{path}: holds something else, not {title}: move it away to compute anew")
         self._read(content[: self._size].decode("utf-8", errors="replace"), columns)
         if not self.header:
             self._size, self._note = 0, ""

@@ -249,6 +249,24 @@ def test_rows_of_another_version_study_or_grid_are_refused_not_mixed(squares, he
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("kind", ["a line", "link", "pipe"])
+def test_what_is_no_table_is_left_as_it_is(squares, here, tmp_path, kind):
+    """A line without an end is none of a table that was cut; a pipe would be waited for."""
+    study, cells, computed = squares
+    place, file = study.folder / "squares.csv", tmp_path / "precious"
+    study.folder.mkdir(exist_ok=True)
+    file = place if kind == "a line" else file
+    file.write_text("precious")
+    if kind == "link":
+        place.symlink_to(file)
+    if kind == "pipe":
+        os.mkfifo(place)
+    with pytest.raises(InputError, match="move it away to compute anew"):
+        study.run(cells, executor=here, quiet=True)
+    assert file.read_text() == "precious"
+    assert computed() == {}
+
+
 def test_results_with_other_columns_or_taken_names_fail_their_cell(tmp_path, here):
     study = Study("uneven", uneven, tmp_path)
     assert len(study.run([{"x": x} for x in (1, 0, 2)], executor=here, quiet=True)) == 2
