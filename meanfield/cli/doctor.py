@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ..errors import printable
 from ..runtime.communicator import world
 from ._tables import print_json, table
 
@@ -53,7 +54,7 @@ def doctor(as_json: bool, threads: int | None) -> int:
         print_json({**facts, "advice": advice})
         return 0
     print(table([("meanfield doctor", ""), *_rows(facts)]))
-    print("\n".join(["", *advice]) if advice else "\nnothing to set")
+    print("\n".join(["", *map(printable, advice)]) if advice else "\nnothing to set")
     return 0
 
 
