@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from faults import SETTINGS, TESTS, ensemble, pour_in_threads, problem, uninterrupted
+from faults import SETTINGS, TESTS, ensemble, in_parts, pour_in_threads, problem, uninterrupted
 from helpers import assert_same, may_mount
 
 from meanfield import load, simulate
@@ -15,6 +15,7 @@ from meanfield.dynamics import Langevin
 from meanfield.errors import InputError
 from meanfield.simulation.loop import resume
 from meanfield.simulation.progress import Lines
+from meanfield.storage import atomic
 
 
 def faulty(monkeypatch, name, number, steps):
@@ -68,6 +69,22 @@ def test_a_failing_disk_is_told_and_outlived(tmp_path, monkeypatch, capfd, name,
     assert_same(result, whole)
     assert_same(load(path), whole if mended else uninterrupted(3, record_every=1))
     assert [entry for entry in os.listdir(tmp_path) if ".tmp" in entry] == []
+
+
+@pytest.mark.parametrize("until", [30, pytest.param(99, marks=pytest.mark.slow)])
+def test_a_disk_that_is_full_while_parts_are_written_is_outlived(tmp_path, monkeypatch, until):
+    """Data, trace and snapshots in parts; full until later, or to the end, from which it is resumed: the same bits, and
+    no part or other file that the run does not name."""
+    in_parts(monkeypatch.setattr)
+    path, settings = tmp_path / "run.h5", {"record": {"snapshots": 12}, **SETTINGS}
+    callback = faulty(monkeypatch, "pwrite", errno.ENOSPC, range(10, until))
+    result = simulate(problem(), ensemble(), Langevin(), steps=42, out=path, callback=callback, **settings)
+    assert result.saved == (until == 30)
+    monkeypatch.undo()
+    whole = uninterrupted(42, record={"snapshots": 12})
+    assert_same(load(path) if result.saved else resume(path, until=42), whole)
+    named = load(path).parts.names | load(atomic.previous(path)).parts.names
+    assert {file.name for file in tmp_path.iterdir()} == {"run.h5", "run.h5.prev", *named}
 
 
 def test_a_run_whose_first_checkpoint_fails_does_not_tell_of_it_at_every_step(tmp_path, monkeypatch, capfd):
