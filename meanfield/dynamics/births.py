@@ -1,8 +1,9 @@
 """Births: the lightest particles are put where ‖G_r‖ peaks above 2λ, where mass lowers the objective.
 
-From directions of heavy particles and from random ones a few rounds of ascent (engine/climbing.py), in every other step
-first in the coordinates in which the inputs are of one scale: each way sees peaks that the other passes by. Of those
-that end beside each other the highest is born: several would share one mass, and every later step would carry them all.
+From heavy particles, from beside them and from random directions a few rounds of ascent (engine/climbing.py), in every
+other step first in the coordinates in which the inputs are of one scale: each way sees peaks that the other passes by.
+Of those that end beside each other the highest is born: several would share one mass, and every later step would carry
+them all.
 A newborn neuron of unit mass, φ, would alone best have the mass (‖G‖/2 − λ)/(φᵀR''φ); of b newborns each gets half of
 the b-th part of it, which lowers the objective.
 """
@@ -82,17 +83,35 @@ def _distinct(field: Field, U: np.ndarray, some: np.ndarray, height: np.ndarray)
 
 
 def _starts(frame: Frame, ensemble: Ensemble, census: Census, pays: np.ndarray, count: int) -> np.ndarray:
-    """In a frame's coordinates: heavy particles, wanted ones, as many sums of three examples with random factors."""
-    quarter = count // 4
+    """In a frame's coordinates: as many sums of three examples with random factors as there are particles.
+
+    Of these, half are wanted ones, a quarter heavy ones, and a quarter directions beside heavy ones.
+    """
+    quarter, eighth = count // 4, count // 8
     place = ensemble.seed, noise.Purpose.BIRTH, ensemble.step
-    picks = [noise.uniforms(*place, count, block=1 + j) for j in range(4)]
+    picks = [noise.uniforms(*place, count, block=2 + j) for j in range(4)]
     heavy = census.carriers(_SEEN, least=1)
-    chosen = np.concatenate([heavy[(picks[3][:quarter] * len(heavy)).astype(np.int64)], pays[:quarter]])
-    held = frame.to(np.ascontiguousarray(take(ensemble, np.unique(chosen))[:, : ensemble.d]))
+    heavy = heavy[(picks[3][:quarter] * len(heavy)).astype(np.int64)]
+
+    def held(particles: np.ndarray) -> np.ndarray:
+        return frame.to(np.ascontiguousarray(take(ensemble, np.unique(particles))[:, : ensemble.d]))
+
     factors = noise.normals(*place, count - 2 * quarter, 3, dtype="float64")
     size = np.maximum(exact_math.row_norms(frame.X), 1e-300)
     sums = np.zeros((len(factors), ensemble.d))
     for j, pick in enumerate(picks[:3]):
         i = (pick[: len(sums)] * len(size)).astype(np.int64)
         sums = sums + factors[:, j : j + 1] * frame.X[i] / size[i, None]
-    return np.concatenate([held, sums])
+    near = _beside(held(heavy[:eighth]), place, count)
+    return np.concatenate([near, held(np.concatenate([heavy[eighth:], pays[:quarter]])), sums])
+
+
+def _beside(U: np.ndarray, place: tuple[int, int, int], first: int) -> np.ndarray:
+    """The rows of U (k, d), each turned by a random part of its length, from 0.03 to 0.5 on a logarithmic scale.
+
+    Where inputs are far from uniform, peaks hide there that climbs from elsewhere pass by, and from the rows themselves
+    none leaves.
+    """
+    part = 0.03 * exact_math.exp(2.8 * noise.uniforms(*place, len(U), block=6))
+    turns = noise.normals(*place, len(U), U.shape[1], first=first, dtype="float64")
+    return U + (part * exact_math.row_norms(U))[:, None] * turns / math.sqrt(U.shape[1])

@@ -14,7 +14,7 @@ __all__ = ["BITS", "FIRST_BITS", "MACHINE", "describe", "describe_versions"]
 
 # The version of a run's bits, that is of what the same configuration and data give: to be raised with every change that
 # moves a bit of a state or of a trace.
-BITS = 7
+BITS = 8
 FIRST_BITS = 1  # of every run file that does not name its own
 PACKAGES = ("numpy", "numba", "llvmlite", "h5py")
 MACHINE = ("processor", "processor_family", "processor_model", "libc", "blas", "numpy_simd")
