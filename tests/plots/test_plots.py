@@ -538,3 +538,9 @@ def test_a_backend_that_matplotlib_does_not_know_is_one_line_and_costs_no_run(ru
         assert (done.returncode, len(told), "Traceback" in done.stderr) == (status, 1, False), done.stderr
     assert "objective L" in done.stdout
     assert load(tmp_path / "b.h5").ensemble.step == 2
+
+
+def test_a_name_with_an_underscore_is_its_own_lines_in_an_overlay(run):
+    """Matplotlib leaves such labels out, and the names that were left stood beside the wrong lines."""
+    texts = plots.overlay([run, run], ["_a", "US$ and C$"]).legends[0].get_texts()
+    assert [text.get_text().strip() for text in texts] == ["_a", r"US\$ and C\$"]
