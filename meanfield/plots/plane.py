@@ -145,9 +145,8 @@ def informative_plane(run: AnyRun) -> Plane | None:
     if d == 2 or run.config.data.source == "xor":
         return Plane(np.eye(2, d), ("u_1", "u_2"), None)
     seen = present(run, _WEIGHED)
-    norm = np.maximum(np.linalg.norm(seen.u, axis=1), 1e-300)
-    weighted = seen.u * (seen.mass / norm**2)[:, None]
-    moment = weighted.T @ seen.u
+    unit = seen.u / np.maximum(np.linalg.norm(seen.u, axis=1), 1e-300)[:, None]
+    moment = (unit * seen.mass[:, None]).T @ unit
     values, vectors = np.linalg.eigh(moment)
     e = vectors[:, [-1, -2]].T
     e *= np.where(e[np.arange(2), np.abs(e).argmax(axis=1)] < 0, -1.0, 1.0)[:, None]  # a sign that does not flip

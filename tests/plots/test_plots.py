@@ -296,6 +296,17 @@ def test_the_plane_of_other_data_is_that_of_the_mass(planted):
     assert plane.share > 0.999
 
 
+def test_particles_without_mass_do_not_count():
+    """Those at the origin have no direction; fits of the masses leave some there."""
+    rng = np.random.default_rng(4)
+    u, X = rng.standard_normal((50, 3)), rng.standard_normal((20, 3))
+    w, y = np.sign(u[:, 0]), np.sign(X[:, 1])
+    some = plots.informative_plane(still(w, u, X, y))
+    more = plots.informative_plane(still(np.append(w, 0.0), np.append(u, np.zeros((1, 3)), axis=0), X, y))
+    np.testing.assert_allclose(more.e, some.e, atol=1e-12)
+    assert more.share == pytest.approx(some.share)
+
+
 def test_inputs_move_in_the_plane_without_leaving_constant_features(planted):
     """A point of the slice has the coordinates asked for, the base its own, and a constant feature stays."""
     run, _ = planted
