@@ -43,7 +43,7 @@ from meanfield.studies.comparison import paper_problem
 GAPS = (
     ("repeated inputs", 39, 3, 1e-7, 1e-6, 60.0),
     ("noise labels", 100, 3, 5e-3, 1e-6, 60.0),
-    ("noise labels", 40, 5, 5e-3, 1e-5, 60.0),
+    ("noise labels", 40, 5, 5e-3, 1e-6, 150.0),
     ("noise labels", 60, 20, 5e-3, 1e-2, 300.0),
     ("paper", 40, 20, 5e-3, 1e-3, 300.0),
     ("paper", 40, 20, 5e-5, 1e-3, 300.0),
