@@ -78,6 +78,8 @@ def timed(case: Case, m: int, law: Dynamics | None = None, **how: Any) -> dict[s
         result = simulate(problem, start, law, **how)
     except DivergenceError as error:
         return {"failed": str(error), "seconds": time.perf_counter() - begun}
+    if result.stopped.startswith("SIG"):
+        raise InterruptedError(f"{case.name}: {result.stopped} ended the run: it is no result")
     seconds = time.perf_counter() - begun
     value = problem.objective(result.ensemble).value
     ended = {"steps": result.ensemble.step, "dynamics": result.dynamics.name, "stopped": result.stopped}
@@ -256,6 +258,9 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except InterruptedError as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

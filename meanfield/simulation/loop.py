@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..diagnostics.basic import all_finite
 from ..dynamics import Dynamics, Field, Implicit, Langevin
 from ..engine.engine import Moments
 from ..ensemble import Ensemble
-from ..errors import DivergenceError
+from ..errors import DivergenceError, RunWarning
 from ..losses import Loss
 from ..neuron import Neuron
 from ..problem import Problem
@@ -63,7 +64,8 @@ def simulate(
 ) -> Result:
     """Move a copy of an ensemble by steps of a dynamics.
 
-    A signal (SIGTERM, say) ends the run after the step at hand, checkpointed; Ctrl-C too, and is raised then.
+    A signal (SIGTERM, say) ends the run after the step at hand, checkpointed; the result, less than was asked for, is
+    returned with a RunWarning. After Ctrl-C it is raised.
 
     Parameters
     ----------
@@ -120,7 +122,7 @@ def simulate(
     -----
     RunWarning
         Where the objective at the end is above that at the beginning: the steps are too large. Where float32 does not
-        resolve the steps of a large output scale.
+        resolve the steps of a large output scale. Where a signal ended the run.
 
     Raises
     ------
@@ -167,7 +169,7 @@ def simulate(
     )
     if out is not None:
         check_output(out, force)
-    return _passing_interrupts(
+    return _telling_signals(
         run_to_end(
             run,
             out,
@@ -277,16 +279,22 @@ def resume(
             progress=progress,
             final_gap=final_gap,
         )
-    return _passing_interrupts(result)
+    return _telling_signals(result)
 
 
-def _passing_interrupts(result: Result) -> Result:
-    """The result, unless Ctrl-C ended the run: then it is the `result` of the KeyboardInterrupt that is raised."""
-    if result.stopped != "SIGINT":
+def _telling_signals(result: Result) -> Result:
+    """The result, with a RunWarning if a signal ended the run; Ctrl-C is raised, the result its `result`."""
+    if result.stopped not in Stop.SIGNALS:
         return result
-    interrupt = KeyboardInterrupt(f"at step {result.ensemble.step} of {result.config.run.steps}")
-    interrupt.result = result  # type: ignore[attr-defined]
-    raise interrupt
+    where = f"at step {result.ensemble.step} of {result.config.run.steps}"
+    if result.stopped == "SIGINT":
+        interrupt = KeyboardInterrupt(where)
+        interrupt.result = result  # type: ignore[attr-defined]
+        raise interrupt
+    if result.ensemble.span.ranks.leads:
+        message = f"{result.stopped} ended the run {where}: its result is not that of the end"
+        warnings.warn(RunWarning(message), stacklevel=3)
+    return result
 
 
 def run_to_end(

@@ -249,23 +249,27 @@ CHILD = """
 import sys
 sys.path.insert(0, {tests!r})
 import time
-from meanfield import simulate
+import warnings
+from meanfield import RunWarning, simulate
 from small_run import example, start
 def slow(ensemble):
     time.sleep(0.01)
     return 0.0
-try:
-    result = simulate(example(), start(), steps=100_000, record_every=1, checkpoint_every=50, out={path!r},
-                      anneal=False, measures={{"slow": slow}})
-except KeyboardInterrupt as interrupt:
-    result = interrupt.result
-print(result.stopped, result.ensemble.step, result.saved)
+with warnings.catch_warnings(record=True) as caught:
+    try:
+        result = simulate(example(), start(), steps=100_000, record_every=1, checkpoint_every=50, out={path!r},
+                          anneal=False, measures={{"slow": slow}})
+    except KeyboardInterrupt as interrupt:
+        result = interrupt.result
+told = [str(one.message).split(" at ")[0] for one in caught if issubclass(one.category, RunWarning)]
+print(result.stopped, result.ensemble.step, result.saved, "|".join(told))
 """
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_saves_and_ends_the_run(tmp_path, name):
-    """The step at hand is finished and checkpointed; going on from there equals never having stopped."""
+    """The step at hand is finished and checkpointed; going on from there equals never having stopped. Who did not ask
+    for the end is told."""
     path = tmp_path / "run.h5"
     code = CHILD.format(tests=os.path.dirname(os.path.dirname(__file__)), path=str(path))
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -279,8 +283,9 @@ def test_a_signal_saves_and_ends_the_run(tmp_path, name):
         out, _ = child.communicate(timeout=30)
     finally:
         child.kill()
-    stopped, step, saved = out.split()
+    stopped, step, saved, *told = out.split()
     assert (stopped, saved, child.returncode) == (name, "True", 0)
+    assert told == ([] if name == "SIGINT" else [name, "ended", "the", "run"])
     kept = load(path)
     assert kept.ensemble.step == int(step) > 0
     whole = simulate(example(), start(), steps=int(step), record_every=1, anneal=False)
