@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ..errors import InputError
+from ..storage.atomic import replace_whole
 from ._tables import check_rows, shown_path
 
 
@@ -34,9 +35,13 @@ def report(path: Path, out: Path | None, seconds: float) -> int:
     check_rows(run, path)
     written = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
     page = html(run, path.name, seconds=seconds, written=written)
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(page, encoding="utf-8")
+
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
+        replace_whole(out, write)
     except OSError as error:
         raise InputError(f"-o {out}: cannot be written: {error.strerror or error}") from None
     print(shown_path(out))

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from ..errors import InputError, printable
+from ..storage.atomic import replace_whole
 
 # Okabe and Ito's colours, told apart by the colour-blind and, with the line styles, in print
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
@@ -239,7 +240,7 @@ def save_image(figure: Figure, file: BinaryIO) -> None:
 
 
 def save(figure: Figure, path: str | Path, title: str, style: Any = STYLE) -> Path:
-    """Write a figure without dates or versions, so that equal runs give equal files.
+    """Write a figure, whole or not at all, without dates or versions, so that equal runs give equal files.
 
     Parameters
     ----------
@@ -274,6 +275,10 @@ def save(figure: Figure, path: str | Path, title: str, style: Any = STYLE) -> Pa
     """
     path = Path(path)
     kind = path.suffix[1:]
+
+    def write(temporary: Path) -> None:
+        figure.savefig(temporary, format=kind, metadata={"Title": printable(title), **_TITLE[kind]})
+
     with matplotlib.rc_context({**style, "svg.hashsalt": printable(path.stem)}):
-        figure.savefig(path, metadata={"Title": printable(title), **_TITLE[kind]})
+        replace_whole(path, write)
     return path

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from ..arrays import is_number
 from ..errors import InputError
 
 
@@ -33,7 +34,7 @@ def check_run_arguments(
     """InputError: no seconds, no number of threads, no function, no table; a flag that is neither True nor False."""
     if threads is not None:
         whole("threads", threads, 1)
-    if max_time is not None and (isinstance(max_time, bool) or not isinstance(max_time, Real) or not max_time >= 0):
+    if max_time is not None and not (_endless(max_time) or (is_number(max_time) and max_time >= 0)):
         raise InputError(f"max_time = {max_time!r}: must be a number of seconds, at least 0")
     for name, flag in flags.items():
         if not isinstance(flag, bool | np.bool_ | None):
@@ -42,6 +43,10 @@ def check_run_arguments(
         raise InputError(f"callback = {callback!r}: must be a function of the ensemble and a row of the trace")
     if record is not None and not isinstance(record, Mapping):
         raise InputError(f"record = {record!r}: must be a table of keys")
+
+
+def _endless(seconds: Any) -> bool:
+    return isinstance(seconds, float) and seconds == math.inf
 
 
 def ends(answer: Any) -> bool:

@@ -34,6 +34,7 @@ def columns(*names):
         ({"max_time": "2h"}, "max_time = '2h': must be a number of seconds"),
         ({"max_time": math.nan}, "max_time = nan: must be a number of seconds"),
         ({"max_time": True}, "max_time = True: must be a number of seconds"),
+        ({"max_time": 10**400}, "max_time = 10+: must be a number of seconds"),
         ({"threads": 0}, "threads = 0: must be a whole number, at least 1"),
         ({"threads": 2.5}, "threads = 2.5: must be a whole number, at least 1"),
         ({"callback": 3}, "callback = 3: must be a function"),
