@@ -321,18 +321,13 @@ class Neuron:
             )
 
     def require_linear_growth(self, reference: str) -> None:
-        """Check that φ grows at most linearly, where a reference needs a minimum of L to exist.
+        """Check that Φ grows at most quadratically in its weights, where a reference needs a minimum of L to exist.
 
         Raises
         ------
         InputError
             In one line with the names of the reference and the neuron, and the reason.
         """
-        if self.output:
-            raise InputError(
-                f"{reference} needs a neuron that is linear in w, not {self.label!r}; "
-                "for any neuron there are the objective, the errors and the drift of a trace"
-            )
         if not self.is_relu and self.growth > _LINEAR:
             raise InputError(
                 f"{reference} needs a neuron that grows at most quadratically in its weights, which {self.label!r} "

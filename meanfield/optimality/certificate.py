@@ -18,12 +18,13 @@ throughout, the same bits on every machine.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from ..engine.engine import Engine, Moments
+from ..engine.engine import Moments
 from ..engine.exact_algebra import product
 from ..engine.exact_math import log, row_norms, total
 from ..engine.noise import Purpose, uniforms
@@ -216,7 +217,8 @@ def certify(
     particles = ensemble.sample(_looked_at(problem, request.effort))
 
     if problem.neuron.sides is None:
-        return _of_any_neuron(linearized_bound(problem, ensemble, Moments(f, second), budget, seed=seed), reg, budget)
+        moments = Moments(f, math.nan, second)
+        return _of_any_neuron(linearized_bound(problem, ensemble, moments, budget, seed=seed), reg, budget)
 
     def bounded() -> Certificate:
         search = Search(problem, reg, seed=seed, threads=threads, budget=budget)
@@ -263,7 +265,8 @@ class _Request(NamedTuple):
             raise InputError(f"method = {method!r}: must be one of {', '.join(METHODS)}")
         if proof.until_gap is not None and not 0 < proof.until_gap < 1:
             raise InputError(f"until_gap = {proof.until_gap!r}: must be between 0 and 1")
-        problem.require_plain("certify")
+        if problem.neuron.sides is not None:
+            problem.require_plain("certify")
         if proof.keep:
             problem.neuron.require_relu("a proof that is kept")
         if method in ("exact", "proven") or proof.until_gap is not None:
@@ -279,21 +282,19 @@ class _Request(NamedTuple):
 
 
 def predictions(problem: Problem, ensemble: Ensemble, threads: int | None = None) -> tuple[np.ndarray, float]:
-    """f (n, C) and ∫‖θ‖² dρ, in float64 where that is affordable, else as the engine has them."""
+    """f (n, C) and ∫ p dρ of weights of ‖u‖² and ‖w‖²: in float64 where that is affordable, else the engine's."""
+    neuron, p = problem.neuron, problem.penalty
     if ensemble.m * problem.n * problem.d > _DOUBLE:
-        return tuple(
-            Engine(problem.X, problem.outputs, ensemble.dtype, threads, problem.neuron.passes).predict(
-                ensemble.particles, keep=False
-            )[:2]
-        )  # type: ignore[return-value]
+        moments = problem.engine(problem.X, ensemble.dtype, threads).predict(ensemble.particles, keep=False)
+        return moments.f, moments.penalty
     f, second = np.zeros((problem.n, problem.outputs)), 0.0
     with ensemble.gathered() as leads:
         for w, u in ensemble.blocks(1 << 12) if leads else ():
             w, u = w.astype(np.float64), u.astype(np.float64)
-            z = product(problem.X, u.T)
-            f += product(np.maximum(z, 0.0) if problem.neuron.is_relu else problem.neuron.evaluate(z)[0], w)
-            second += total(w * w) + total(u * u)
-    return ensemble.span.ranks.broadcast((f / ensemble.m, second / ensemble.m))
+            z, v = product(problem.X, u.T), w if neuron.output is None else neuron.output.evaluate(w)[0]
+            f += product(np.maximum(z, 0.0) if neuron.is_relu else neuron.evaluate(z)[0], v)
+            second += p.input * total(u * u) + p.output * total(w * w)
+    return ensemble.span.ranks.broadcast((problem.output_scale * f / ensemble.m, second / ensemble.m))
 
 
 def estimated_bound(

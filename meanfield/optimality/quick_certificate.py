@@ -70,7 +70,8 @@ def quick_bound(
     Raises
     ------
     InputError
-        A loss that lacks what is needed; predictions that are not finite; a neuron that grows faster than linearly.
+        A loss that lacks what is needed; predictions that are not finite; a neuron that grows faster than
+        quadratically; a penalty that is not known.
 
     Examples
     --------
@@ -85,10 +86,10 @@ def quick_bound(
     >>> found.rigorous, round(found.primal, 6), round(found.lower_bound, 6)
     (True, 0.5, 0.375)
     """
-    problem.require_plain("the gap at the end of a run")
     if problem.neuron.sides is None:
         found = linearized_bound(problem, ensemble, moments, Budget(work))
         return QuickBound(found.primal, found.lower_bound, False)
+    problem.require_plain("the gap at the end of a run")
     problem.loss.require("the gap at the end of a run", *needed(problem.outputs))
     particles = ensemble.sample(4096)
 
