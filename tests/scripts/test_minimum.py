@@ -218,24 +218,26 @@ def test_the_race_stops_at_the_goal_and_not_before():
 
 
 def test_who_does_not_arrive_counts_as_the_limit():
-    """Medians, the best of the rates, and the geometric mean over problems."""
+    """Medians, the best of the rates, and the geometric mean over problems, each at its own limit."""
     assert bench_minimum.counted([None, 1.0, 3.0], 60) == 3.0
     assert bench_minimum.counted([None], 60) == 60
     assert bench_minimum.best_of_adam({"0.1": [None], "0.3": [2.0, 4.0, 3.0]}, 60) == (3.0, "0.3")
     assert bench_minimum.best_of_adam({"0.1": [None], "0.3": [None]}, 60) == (60, "–")
     names = list(minimum_suite.suite())[:2]
     found = [
-        {"run": [1.0], "adam": {"0.1": [4.0]}, "optimum": [2.0]},
-        {"run": [1.0], "adam": {"0.1": [None]}, "optimum": [2.0]},
+        {"asked": {"limit": 5.0}, "run": [1.0], "adam": {"0.1": [4.0]}, "optimum": [2.0]},
+        {"asked": {"limit": 9.0}, "run": [1.0], "adam": {"0.1": [None]}, "optimum": [2.0]},
     ]
-    text = bench_minimum.table(dict(zip(names, found, strict=True)), 9.0)
+    text = bench_minimum.table(dict(zip(names, found, strict=True)))
     assert "Geometric mean of Adam's time over the default run's: 6." in text
+    assert "in 5 or 9 s" in text
+    assert "> 9" in text
     assert "default run 2, Adam 1, exact.optimum 2" in text
 
 
 def test_the_peer_gives_a_rate_up_where_another_was_faster(monkeypatch):
     """Limits of the later rates are the best so far; the best runs again under the whole limit."""
-    times = {0.003: None, 0.01: 8.0, 0.03: 3.0, 0.1: None, 0.3: None}
+    times = {0.3: None, 0.1: 8.0, 0.03: 3.0, 0.01: None, 0.003: None}
     limits = []
 
     def seconds_to(goal, rate, limit):
