@@ -31,10 +31,11 @@ def committed(study, **configuration):
     ("study", "cell", "configuration"),
     [
         ("relaxation", claim.relaxation_cell, {"n": 8, "temperature": 0.03, "m": 1000, "seed": 0}),
-        (
+        pytest.param(
             "averages",
             claim.average_cell,
             {"n": 8, "temperature": 0.1, "m": 10_000, "step_size": 0.8, "span": 60, "seed": 1},
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -40,6 +40,7 @@ def answers(ranks, folder, *command):
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(MPIEXEC is None, reason="no mpiexec")
 def test_every_rank_gets_the_answer_of_a_single_process(tmp_path):
     """In Python: two ranks, equal in every bit, and both refuse what is refused."""
