@@ -5,8 +5,9 @@
 
 All runs on a draw begin at the same particles and minimize at the same constant λ. The gap is 1 − B/L with the lower
 bound B that `certify` proves at the network of `exact.optimum`, so that it is a proven bound on the gap of each state.
-Steps are the same everywhere; work is steps times what a step costs beside one of gradient flow, in processor time,
-measured in one process. Figures are medians over the draws, of data and particles.
+Steps are the same everywhere, but for the bilevel method's, which uses the BLAS; work is steps times what a step costs
+beside one of gradient flow, in processor time, measured in one process. Figures are medians over the draws, of data and
+particles.
 """
 
 import time
